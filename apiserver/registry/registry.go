@@ -1,0 +1,132 @@
+// Package registry says what the API server serves: each kind is one Resource value, and no kind has code anywhere else in
+// the server. A group's resources live in the folder of the group (registry/core, registry/apps, …), one file a kind.
+//
+// Everything in a Resource is a pure function of its arguments: no clock, no store, no logging. What needs other objects
+// (admission) is the pipeline's business.
+package registry
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is a stored Kubernetes object: a pointer to a type of k8s.io/api.
+type Object interface {
+	metav1.Object
+	runtime.Object
+	// Marshal and Unmarshal are the generated protobuf codec of k8s.io/api.
+	Marshal() ([]byte, error)
+	Unmarshal([]byte) error
+}
+
+// Resource is one kind, as data.
+type Resource struct {
+	Kind schema.GroupVersionKind
+	// Plural is the resource's name in paths and requests, in lower case.
+	Plural string
+	// Singular is the lower-case kind.
+	Singular   string
+	ShortNames []string
+	Categories []string
+	Namespaced bool
+	// Fixed verbs; empty means all of them.
+	Verbs []string
+	// KeyPrefix is where the objects live in the store, as Kubernetes lays it out: "/registry/pods/",
+	// "/registry/services/specs/", "/registry/minions/". An object's key is KeyPrefix[+namespace+"/"]+name.
+	KeyPrefix string
+	// New returns an empty object of the kind.
+	New func() Object
+	// NewList returns an empty list of the kind, for encoders.
+	NewList func() runtime.Object
+
+	Strategy Strategy
+	// Fields are the selectable fields beyond metadata.name and metadata.namespace, by their path ("spec.nodeName").
+	Fields map[string]func(Object) string
+	// IndexedFields name those of Fields (or "metadata.name") that watchers select on so often that the watch cache dispatches by them.
+	IndexedFields []string
+	// Columns are what `get` prints, the object's name first.
+	Columns []Column
+	// Subresources beyond the object itself, by name.
+	Subresources map[string]Subresource
+}
+
+// Strategy is how a kind's objects are checked and kept. Nil functions do nothing.
+type Strategy struct {
+	// Default fills unset fields, exactly as Kubernetes' defaulting for the version does. It must be idempotent.
+	Default func(Object)
+	// PrepareCreate clears what a creator may not set (status) and sets what the system owns.
+	PrepareCreate func(obj Object)
+	// PrepareUpdate restores from old what an update through the main resource may not change (status).
+	PrepareUpdate func(obj, old Object)
+	// Validate checks a new object. Metadata has been checked by the pipeline with ValidateName.
+	Validate func(obj Object) field.ErrorList
+	// ValidateUpdate checks a change, including immutable fields; the new object passed Validate's rules as well where
+	// Kubernetes demands it, so call Validate from here where it does.
+	ValidateUpdate func(obj, old Object) field.ErrorList
+	// Warnings returns what a user should know about an object that is accepted.
+	Warnings func(obj Object) []string
+	// ValidateName checks metadata.name (or the generateName prefix); nil means a DNS-1123 subdomain.
+	ValidateName func(name string, prefix bool) []string
+	// SpecChanged reports whether metadata.generation must be raised; nil means the kind keeps no generation.
+	SpecChanged func(obj, old Object) bool
+	// AllowCreateOnUpdate lets PUT create the object.
+	AllowCreateOnUpdate bool
+	// AllowUnconditionalUpdate lets an update come without a resource version.
+	AllowUnconditionalUpdate bool
+	// GracePeriod returns how long a deletion waits before the object is removed, given what the request asked for (nil:
+	// nothing); nil function or 0 means at once. Pods that are bound and not finished use it.
+	GracePeriod func(obj Object, requested *int64) time.Duration
+	// DefaultPropagation is what a delete without a propagation policy does to dependents; empty means background.
+	DefaultPropagation metav1.DeletionPropagation
+	// Claims are the names outside the kind that the object holds exclusively, such as a Service's cluster IP. The pipeline
+	// commits them together with the object, so that two objects can never hold one name.
+	Claims func(obj Object) []Claim
+}
+
+// Claim is one exclusively held name.
+type Claim struct {
+	// Key under /registry/bareboat/claims/, e.g. "serviceip/10.96.0.1".
+	Key string
+	// Field that holds the name, for the error message.
+	Field *field.Path
+	// Detail is the error's text when somebody else holds it, e.g. "provided IP is already allocated".
+	Detail string
+}
+
+// Column is one printed column.
+type Column struct {
+	metav1.TableColumnDefinition
+	// Cell renders the column; now is for ages.
+	Cell func(obj Object, now time.Time) string
+}
+
+// Subresource is a part of an object that is read or written on its own.
+type Subresource struct {
+	Verbs []string
+	// Kind of the body; the zero value means the resource's own kind ("status").
+	Kind schema.GroupVersionKind
+	// New returns an empty body; nil means the resource's own.
+	New func() runtime.Object
+	// Get renders the subresource from the object; nil returns the object.
+	Get func(obj Object) (runtime.Object, error)
+	// Apply returns the object changed as an update of the subresource asks: old is the stored object, body the decoded
+	// request. It must not modify old. Errors are field errors; an *apierrors.StatusError passes through as it is.
+	Apply func(old Object, body runtime.Object) (Object, error)
+	// Validate checks what Apply made.
+	Validate func(obj, old Object) field.ErrorList
+	// Connect marks subresources that are streams or have code of their own in the pipeline (log, exec, token, eviction).
+	Connect bool
+}
+
+// All returns every resource of the given groups as one slice; the composition root passes it to the server.
+func All(groups ...[]*Resource) []*Resource {
+	var all []*Resource
+	for _, g := range groups {
+		all = append(all, g...)
+	}
+	return all
+}
