@@ -52,6 +52,20 @@ type Resource struct {
 	Columns []Column
 	// Subresources beyond the object itself, by name.
 	Subresources map[string]Subresource
+	// Stored is set when the objects are kept under another resource's keys and in its form, so that one object is seen
+	// through two versions or groups (events.k8s.io/v1 Events are kept as core/v1 Events). KeyPrefix is then the other's too.
+	Stored *Stored
+}
+
+// Stored converts between a resource's own form and the one that its objects are kept in.
+type Stored struct {
+	// Kind that the objects are kept as.
+	Kind schema.GroupVersionKind
+	// New returns an empty object of that kind.
+	New func() Object
+	// To and From convert; neither modifies or shares memory with its argument.
+	To   func(obj Object) Object
+	From func(stored Object) Object
 }
 
 // Strategy is how a kind's objects are checked and kept. Nil functions do nothing.
@@ -83,16 +97,31 @@ type Strategy struct {
 	// DefaultPropagation is what a delete without a propagation policy does to dependents; empty means background.
 	DefaultPropagation metav1.DeletionPropagation
 	// Claims are the names outside the kind that the object holds exclusively, such as a Service's cluster IP. The pipeline
-	// commits them together with the object, so that two objects can never hold one name.
+	// commits them together with the object, so that two objects can never hold one name: it adds the claims that the new
+	// object has and the old one has not, and drops those that only the old one has.
 	Claims func(obj Object) []Claim
+	// Allocate fills fields that must hold a claimed name and do not yet (spec.clusterIP, nodePort), with names that pick
+	// chooses, and frees fields that an update makes void; old is nil on create. It runs after Default and PrepareCreate or
+	// PrepareUpdate and before Validate. If a name that it chose proves to be taken (another object was faster), the
+	// pipeline starts again from the object as it was before Allocate. It fails with field errors when nothing is left.
+	Allocate func(obj, old Object, pick Picker) field.ErrorList
+}
+
+// Picker chooses names for Strategy.Allocate. The pipeline implements it with a random source and its view of the claims.
+type Picker interface {
+	// Intn returns a number in [0, n).
+	Intn(n int) int
+	// Taken reports whether the claim with that key is known to be held.
+	Taken(key string) bool
 }
 
 // Claim is one exclusively held name.
 type Claim struct {
 	// Key under /registry/bareboat/claims/, e.g. "serviceip/10.96.0.1".
 	Key string
-	// Field that holds the name, for the error message.
+	// Field that holds the name, and its value, for the error message.
 	Field *field.Path
+	Value any
 	// Detail is the error's text when somebody else holds it, e.g. "provided IP is already allocated".
 	Detail string
 }

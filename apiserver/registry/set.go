@@ -1,0 +1,191 @@
+package registry
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+)
+
+// Set is everything that one server serves, by every name that a request may use. It never changes after NewSet.
+type Set struct {
+	all        []*Resource
+	byResource map[schema.GroupVersionResource]*Resource
+	byKind     map[schema.GroupVersionKind]*Resource
+	preferred  map[string]string // group → version
+	byTypeURL  map[string]*Resource
+	scheme     *runtime.Scheme
+}
+
+// NewSet indexes resources. It fails if two of them claim one group-version-resource or one kind.
+func NewSet(resources ...*Resource) (*Set, error) {
+	s := &Set{
+		byResource: map[schema.GroupVersionResource]*Resource{},
+		byKind:     map[schema.GroupVersionKind]*Resource{},
+		preferred:  map[string]string{},
+		byTypeURL:  map[string]*Resource{},
+		scheme:     runtime.NewScheme(),
+	}
+	for _, r := range resources {
+		if err := s.add(r); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Set) add(r *Resource) error {
+	gvr := r.GVR()
+	if other, taken := s.byResource[gvr]; taken {
+		return fmt.Errorf("registry: %s is registered for both %s and %s", gvr, other.Kind, r.Kind)
+	}
+	if _, taken := s.byKind[r.Kind]; taken {
+		return fmt.Errorf("registry: %s is registered twice", r.Kind)
+	}
+	s.all = append(s.all, r)
+	s.byResource[gvr] = r
+	s.byKind[r.Kind] = r
+	s.byTypeURL[TypeURL(r.Kind)] = r
+	if best, ok := s.preferred[r.Kind.Group]; !ok || version.CompareKubeAwareVersionStrings(r.Kind.Version, best) > 0 {
+		s.preferred[r.Kind.Group] = r.Kind.Version
+	}
+	s.scheme.AddKnownTypeWithName(r.Kind, r.New())
+	s.scheme.AddKnownTypeWithName(r.Kind.GroupVersion().WithKind(r.Kind.Kind+"List"), r.NewList())
+	for name, sub := range r.Subresources {
+		if sub.New == nil {
+			continue
+		}
+		if sub.Kind.Empty() {
+			return fmt.Errorf("registry: %s/%s has a body of its own but names no kind", gvr, name)
+		}
+		s.scheme.AddKnownTypeWithName(sub.Kind, sub.New())
+	}
+	return nil
+}
+
+// All returns every resource, in the order of registration. The slice is the caller's.
+func (s *Set) All() []*Resource { return slices.Clone(s.all) }
+
+// Lookup finds a resource by its group, version and plural name; an empty version means the group's preferred one, or the
+// newest in which the resource exists.
+func (s *Set) Lookup(group, ver, plural string) (*Resource, bool) {
+	if ver != "" {
+		r, ok := s.byResource[schema.GroupVersionResource{Group: group, Version: ver, Resource: plural}]
+		return r, ok
+	}
+	if r, ok := s.Lookup(group, s.preferred[group], plural); ok && s.preferred[group] != "" {
+		return r, ok
+	}
+	var best *Resource
+	for _, r := range s.all {
+		if r.Kind.Group == group && r.Plural == plural &&
+			(best == nil || version.CompareKubeAwareVersionStrings(r.Kind.Version, best.Kind.Version) > 0) {
+			best = r
+		}
+	}
+	return best, best != nil
+}
+
+// ForKind finds the resource of a kind.
+func (s *Set) ForKind(gvk schema.GroupVersionKind) (*Resource, bool) {
+	r, ok := s.byKind[gvk]
+	return r, ok
+}
+
+// ForTypeURL finds the resource whose objects a google.protobuf.Any with that type URL holds. Any prefix up to the last
+// slash is accepted, as protobuf's own Any does.
+func (s *Set) ForTypeURL(url string) (*Resource, bool) {
+	if i := strings.LastIndexByte(url, '/'); i >= 0 {
+		url = url[i+1:]
+	}
+	r, ok := s.byTypeURL[typeURLPrefix+url]
+	return r, ok
+}
+
+// Named finds resources by what a person types: plural, singular, kind (in any case) or short name, optionally followed
+// by ".group" or ".version.group". Several groups may answer to one name.
+func (s *Set) Named(name string) []*Resource {
+	name = strings.ToLower(name)
+	var found []*Resource
+	for _, r := range s.all {
+		for _, own := range append([]string{r.Plural, r.Singular, strings.ToLower(r.Kind.Kind)}, r.ShortNames...) {
+			if name == own || name == own+"."+r.Kind.Group || name == own+"."+r.Kind.Version+"."+r.Kind.Group {
+				found = append(found, r)
+				break
+			}
+		}
+	}
+	return found
+}
+
+// Category returns the resources of a category such as "all".
+func (s *Set) Category(name string) []*Resource {
+	var found []*Resource
+	for _, r := range s.all {
+		if slices.Contains(r.Categories, name) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// Versions returns each group's versions, the preferred one first.
+func (s *Set) Versions() map[string][]string {
+	groups := map[string][]string{}
+	for _, r := range s.all {
+		if !slices.Contains(groups[r.Kind.Group], r.Kind.Version) {
+			groups[r.Kind.Group] = append(groups[r.Kind.Group], r.Kind.Version)
+		}
+	}
+	for _, versions := range groups {
+		slices.SortFunc(versions, func(a, b string) int { return version.CompareKubeAwareVersionStrings(b, a) })
+	}
+	return groups
+}
+
+// Scheme knows every kind of the set, its list and its subresources' bodies. It is for apimachinery's serializers and
+// managed fields; the set itself never converts between versions.
+func (s *Set) Scheme() *runtime.Scheme { return s.scheme }
+
+// GVR is the resource's full name.
+func (r *Resource) GVR() schema.GroupVersionResource {
+	return r.Kind.GroupVersion().WithResource(r.Plural)
+}
+
+// Key is where the object of that namespace (ignored for cluster-scoped kinds) and name is stored.
+func (r *Resource) Key(namespace, name string) string {
+	if r.Namespaced {
+		return r.KeyPrefix + namespace + "/" + name
+	}
+	return r.KeyPrefix + name
+}
+
+// ParseKey undoes Key.
+func (r *Resource) ParseKey(key string) (namespace, name string, ok bool) {
+	rest, ok := strings.CutPrefix(key, r.KeyPrefix)
+	if !ok {
+		return "", "", false
+	}
+	if !r.Namespaced {
+		return "", rest, rest != "" && !strings.Contains(rest, "/")
+	}
+	namespace, name, ok = strings.Cut(rest, "/")
+	return namespace, name, ok && namespace != "" && name != "" && !strings.Contains(name, "/")
+}
+
+const typeURLPrefix = "type.googleapis.com/"
+
+// TypeURL names a kind's protobuf message in a google.protobuf.Any, after upstream's package: the group's first label,
+// "core" for the empty group.
+//
+//	TypeURL(appsv1 Deployment) == "type.googleapis.com/k8s.io.api.apps.v1.Deployment"
+func TypeURL(gvk schema.GroupVersionKind) string {
+	group, _, _ := strings.Cut(gvk.Group, ".")
+	if group == "" {
+		group = "core"
+	}
+	return typeURLPrefix + "k8s.io.api." + group + "." + gvk.Version + "." + gvk.Kind
+}
