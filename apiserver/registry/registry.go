@@ -94,6 +94,11 @@ type Strategy struct {
 	// GracePeriod returns how long a deletion waits before the object is removed, given what the request asked for (nil:
 	// nothing); nil function or 0 means at once. Pods that are bound and not finished use it.
 	GracePeriod func(obj Object, requested *int64) time.Duration
+	// MarkDeleted changes an object whose deletion begins (a Namespace's phase); nil changes nothing. Its deletion timestamp is set.
+	MarkDeleted func(obj Object)
+	// Held reports that an object must not be removed yet though it has neither metadata finalizers nor a grace period left
+	// (a Namespace's spec.finalizers); nil means never.
+	Held func(obj Object) bool
 	// DefaultPropagation is what a delete without a propagation policy does to dependents; empty means background.
 	DefaultPropagation metav1.DeletionPropagation
 	// Claims are the names outside the kind that the object holds exclusively, such as a Service's cluster IP. The pipeline
