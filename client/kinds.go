@@ -1,0 +1,151 @@
+package client
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
+)
+
+// The built-in kinds, one function each. A new kind is one more of them.
+
+// Pods describes v1 Pod.
+func Pods() Kind[*corev1.Pod] {
+	return Kind[*corev1.Pod]{"", "v1", "pods", "Pod", true, func() *corev1.Pod { return new(corev1.Pod) }}
+}
+
+// Nodes describes v1 Node.
+func Nodes() Kind[*corev1.Node] {
+	return Kind[*corev1.Node]{"", "v1", "nodes", "Node", false, func() *corev1.Node { return new(corev1.Node) }}
+}
+
+// Namespaces describes v1 Namespace.
+func Namespaces() Kind[*corev1.Namespace] {
+	return Kind[*corev1.Namespace]{"", "v1", "namespaces", "Namespace", false, func() *corev1.Namespace { return new(corev1.Namespace) }}
+}
+
+// Services describes v1 Service.
+func Services() Kind[*corev1.Service] {
+	return Kind[*corev1.Service]{"", "v1", "services", "Service", true, func() *corev1.Service { return new(corev1.Service) }}
+}
+
+// ConfigMaps describes v1 ConfigMap.
+func ConfigMaps() Kind[*corev1.ConfigMap] {
+	return Kind[*corev1.ConfigMap]{"", "v1", "configmaps", "ConfigMap", true, func() *corev1.ConfigMap { return new(corev1.ConfigMap) }}
+}
+
+// Secrets describes v1 Secret.
+func Secrets() Kind[*corev1.Secret] {
+	return Kind[*corev1.Secret]{"", "v1", "secrets", "Secret", true, func() *corev1.Secret { return new(corev1.Secret) }}
+}
+
+// ServiceAccounts describes v1 ServiceAccount.
+func ServiceAccounts() Kind[*corev1.ServiceAccount] {
+	return Kind[*corev1.ServiceAccount]{"", "v1", "serviceaccounts", "ServiceAccount", true, func() *corev1.ServiceAccount { return new(corev1.ServiceAccount) }}
+}
+
+// Events describes v1 Event.
+func Events() Kind[*corev1.Event] {
+	return Kind[*corev1.Event]{"", "v1", "events", "Event", true, func() *corev1.Event { return new(corev1.Event) }}
+}
+
+// PersistentVolumes describes v1 PersistentVolume.
+func PersistentVolumes() Kind[*corev1.PersistentVolume] {
+	return Kind[*corev1.PersistentVolume]{"", "v1", "persistentvolumes", "PersistentVolume", false, func() *corev1.PersistentVolume { return new(corev1.PersistentVolume) }}
+}
+
+// PersistentVolumeClaims describes v1 PersistentVolumeClaim.
+func PersistentVolumeClaims() Kind[*corev1.PersistentVolumeClaim] {
+	return Kind[*corev1.PersistentVolumeClaim]{"", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true, func() *corev1.PersistentVolumeClaim { return new(corev1.PersistentVolumeClaim) }}
+}
+
+// Endpoints describes v1 Endpoints.
+func Endpoints() Kind[*corev1.Endpoints] {
+	return Kind[*corev1.Endpoints]{"", "v1", "endpoints", "Endpoints", true, func() *corev1.Endpoints { return new(corev1.Endpoints) }}
+}
+
+// ResourceQuotas describes v1 ResourceQuota.
+func ResourceQuotas() Kind[*corev1.ResourceQuota] {
+	return Kind[*corev1.ResourceQuota]{"", "v1", "resourcequotas", "ResourceQuota", true, func() *corev1.ResourceQuota { return new(corev1.ResourceQuota) }}
+}
+
+// LimitRanges describes v1 LimitRange.
+func LimitRanges() Kind[*corev1.LimitRange] {
+	return Kind[*corev1.LimitRange]{"", "v1", "limitranges", "LimitRange", true, func() *corev1.LimitRange { return new(corev1.LimitRange) }}
+}
+
+// EndpointSlices describes discovery.k8s.io/v1 EndpointSlice.
+func EndpointSlices() Kind[*discoveryv1.EndpointSlice] {
+	return Kind[*discoveryv1.EndpointSlice]{"discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true, func() *discoveryv1.EndpointSlice { return new(discoveryv1.EndpointSlice) }}
+}
+
+// Leases describes coordination.k8s.io/v1 Lease.
+func Leases() Kind[*coordinationv1.Lease] {
+	return Kind[*coordinationv1.Lease]{"coordination.k8s.io", "v1", "leases", "Lease", true, func() *coordinationv1.Lease { return new(coordinationv1.Lease) }}
+}
+
+// ReplicaSets describes apps/v1 ReplicaSet.
+func ReplicaSets() Kind[*appsv1.ReplicaSet] {
+	return Kind[*appsv1.ReplicaSet]{"apps", "v1", "replicasets", "ReplicaSet", true, func() *appsv1.ReplicaSet { return new(appsv1.ReplicaSet) }}
+}
+
+// Deployments describes apps/v1 Deployment.
+func Deployments() Kind[*appsv1.Deployment] {
+	return Kind[*appsv1.Deployment]{"apps", "v1", "deployments", "Deployment", true, func() *appsv1.Deployment { return new(appsv1.Deployment) }}
+}
+
+// StatefulSets describes apps/v1 StatefulSet.
+func StatefulSets() Kind[*appsv1.StatefulSet] {
+	return Kind[*appsv1.StatefulSet]{"apps", "v1", "statefulsets", "StatefulSet", true, func() *appsv1.StatefulSet { return new(appsv1.StatefulSet) }}
+}
+
+// DaemonSets describes apps/v1 DaemonSet.
+func DaemonSets() Kind[*appsv1.DaemonSet] {
+	return Kind[*appsv1.DaemonSet]{"apps", "v1", "daemonsets", "DaemonSet", true, func() *appsv1.DaemonSet { return new(appsv1.DaemonSet) }}
+}
+
+// ControllerRevisions describes apps/v1 ControllerRevision.
+func ControllerRevisions() Kind[*appsv1.ControllerRevision] {
+	return Kind[*appsv1.ControllerRevision]{"apps", "v1", "controllerrevisions", "ControllerRevision", true, func() *appsv1.ControllerRevision { return new(appsv1.ControllerRevision) }}
+}
+
+// Jobs describes batch/v1 Job.
+func Jobs() Kind[*batchv1.Job] {
+	return Kind[*batchv1.Job]{"batch", "v1", "jobs", "Job", true, func() *batchv1.Job { return new(batchv1.Job) }}
+}
+
+// CronJobs describes batch/v1 CronJob.
+func CronJobs() Kind[*batchv1.CronJob] {
+	return Kind[*batchv1.CronJob]{"batch", "v1", "cronjobs", "CronJob", true, func() *batchv1.CronJob { return new(batchv1.CronJob) }}
+}
+
+// PodDisruptionBudgets describes policy/v1 PodDisruptionBudget.
+func PodDisruptionBudgets() Kind[*policyv1.PodDisruptionBudget] {
+	return Kind[*policyv1.PodDisruptionBudget]{"policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true, func() *policyv1.PodDisruptionBudget { return new(policyv1.PodDisruptionBudget) }}
+}
+
+// PriorityClasses describes scheduling.k8s.io/v1 PriorityClass.
+func PriorityClasses() Kind[*schedulingv1.PriorityClass] {
+	return Kind[*schedulingv1.PriorityClass]{"scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", false, func() *schedulingv1.PriorityClass { return new(schedulingv1.PriorityClass) }}
+}
+
+// NetworkPolicies describes networking.k8s.io/v1 NetworkPolicy.
+func NetworkPolicies() Kind[*networkingv1.NetworkPolicy] {
+	return Kind[*networkingv1.NetworkPolicy]{"networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", true, func() *networkingv1.NetworkPolicy { return new(networkingv1.NetworkPolicy) }}
+}
+
+// StorageClasses describes storage.k8s.io/v1 StorageClass.
+func StorageClasses() Kind[*storagev1.StorageClass] {
+	return Kind[*storagev1.StorageClass]{"storage.k8s.io", "v1", "storageclasses", "StorageClass", false, func() *storagev1.StorageClass { return new(storagev1.StorageClass) }}
+}
+
+// CertificateSigningRequests describes certificates.k8s.io/v1 CertificateSigningRequest.
+func CertificateSigningRequests() Kind[*certificatesv1.CertificateSigningRequest] {
+	return Kind[*certificatesv1.CertificateSigningRequest]{"certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false, func() *certificatesv1.CertificateSigningRequest { return new(certificatesv1.CertificateSigningRequest) }}
+}
