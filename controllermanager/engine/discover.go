@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/client"
+	"bareboat.dev/controllermanager/plan"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+// Resource is a kind that the server serves.
+type Resource struct {
+	plan.Kind
+	// Verbs the server allows on it.
+	Verbs []string
+	// Preferred is set on one version of each kind, the one to use where any will do.
+	Preferred bool
+}
+
+// Can reports whether the server allows all the verbs.
+func (r Resource) Can(verbs ...string) bool {
+	for _, v := range verbs {
+		if !slices.Contains(r.Verbs, v) {
+			return false
+		}
+	}
+	return true
+}
+
+// Discover asks the server what it serves, built in and custom.
+func Discover(ctx context.Context, c *client.Client) ([]Resource, error) {
+	resp, err := apiv1.NewDiscoveryServiceClient(c.Conn()).ListResources(ctx, &apiv1.ListResourcesRequest{})
+	if err != nil {
+		return nil, client.FromGRPC(ctx, err)
+	}
+	var out []Resource
+	for _, r := range resp.GetResources() {
+		out = append(out, Resource{
+			Kind:  plan.Kind{Group: r.GetGroup(), Version: r.GetVersion(), Resource: r.GetResource(), Kind: r.GetKind(), Namespaced: r.GetNamespaced()},
+			Verbs: r.GetVerbs(), Preferred: r.GetPreferred(),
+		})
+	}
+	return out, nil
+}
+
+func ref(k plan.Kind, namespace, name string) *apiv1.ResourceRef {
+	if !k.Namespaced {
+		namespace = ""
+	}
+	return &apiv1.ResourceRef{Group: k.Group, Version: k.Version, Resource: k.Resource, Namespace: namespace, Name: name}
+}
+
+// GetMeta reads the metadata of one object of any kind, quorum-fresh.
+func (e *Engine) GetMeta(ctx context.Context, k plan.Kind, namespace, name string) (*metav1.PartialObjectMetadata, error) {
+	return GetMeta(ctx, e.opts.Client, k, namespace, name)
+}
+
+// GetMeta reads the metadata of one object of any kind, quorum-fresh.
+func GetMeta(ctx context.Context, c *client.Client, k plan.Kind, namespace, name string) (*metav1.PartialObjectMetadata, error) {
+	resp, err := apiv1.NewResourceServiceClient(c.Conn()).Get(ctx, &apiv1.GetRequest{Ref: ref(k, namespace, name), View: apiv1.View_VIEW_METADATA})
+	if err != nil {
+		return nil, client.FromGRPC(ctx, err)
+	}
+	return decodeMeta(resp.GetObject())
+}

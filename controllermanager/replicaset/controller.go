@@ -1,0 +1,140 @@
+package replicaset
+
+import (
+	"context"
+	"errors"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"bareboat.dev/client"
+	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/plan"
+	"bareboat.dev/controllermanager/pods"
+)
+
+// workers is how many ReplicaSets are worked on at a time; a step is one round trip, so five keep the API busy without
+// starving other controllers.
+const workers = 5
+
+// Controller returns the controller's declaration.
+func Controller() engine.Controller {
+	return engine.Controller{
+		Name:  "replicaset-controller",
+		Reads: []plan.Kind{plan.ReplicaSets, plan.Pods},
+		Writes: []engine.Claim{
+			{Kind: plan.ReplicaSets, Field: "status"},
+			{Kind: plan.Pods, Field: "metadata.ownerReferences[ReplicaSet]"},
+		},
+		Creates: []plan.Kind{plan.Pods},
+		Deletes: []plan.Kind{plan.Pods},
+		Setup:   setup,
+	}
+}
+
+type controller struct {
+	sets   *engine.View[*appsv1.ReplicaSet]
+	pods   *engine.View[*corev1.Pod]
+	recent *pods.Recent
+}
+
+func setup(s *engine.Setup) error {
+	c := &controller{
+		sets:   engine.Mirror(s, client.ReplicaSets(), engine.ByController[*appsv1.ReplicaSet]()),
+		pods:   engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
+		recent: pods.NewRecent(),
+	}
+	loop := s.Loop(engine.LoopConfig{Name: "replicaset", Workers: workers, Step: c.step})
+	c.sets.Enqueue(loop, engine.Self[*appsv1.ReplicaSet])
+	c.pods.OnChange(c.recent.Note)
+	c.pods.Enqueue(loop, c.concerned)
+	return nil
+}
+
+// concerned returns the keys of the ReplicaSets that a pod matters to: its own, or if it has no controller, those that
+// would adopt it.
+func (c *controller) concerned(pod *corev1.Pod) []string {
+	if metav1.GetControllerOfNoCopy(pod) != nil {
+		return engine.ControllerKey(pod, plan.ReplicaSets)
+	}
+	var keys []string
+	for _, rs := range c.sets.ByIndex("namespace", pod.Namespace) {
+		sel, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
+		if err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.Labels)) {
+			keys = append(keys, engine.Key(rs))
+		}
+	}
+	return keys
+}
+
+func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
+	rs, ok := c.sets.Get(s.Namespace, s.Name)
+	if !ok {
+		return plan.Plan{}, nil
+	}
+	p := Reconcile(Input{
+		RS:      rs,
+		Pods:    engine.Owned(c.pods, rs),
+		Related: c.related(rs),
+		Failure: failure(s.Last),
+		Taken: func(name string) bool {
+			_, exists := c.pods.Get(rs.Namespace, name)
+			return exists || c.recent.Has(rs.Namespace, name)
+		},
+	}, s.Now)
+	if f := failure(s.Last); f != nil {
+		p.Event(rs, corev1.EventTypeWarning, f.Reason, "%s", f.eventMessage())
+	}
+	return p, nil
+}
+
+// related counts the active pods per node of all ReplicaSets that share rs's controller.
+func (c *controller) related(rs *appsv1.ReplicaSet) map[string]int {
+	owner := metav1.GetControllerOfNoCopy(rs)
+	if owner == nil {
+		return nil
+	}
+	count := map[string]int{}
+	for _, sibling := range c.sets.ByIndex("controller", string(owner.UID)) {
+		for _, pod := range c.pods.ByIndex("controller", string(sibling.UID)) {
+			if pods.Active(pod) {
+				count[pod.Spec.NodeName]++
+			}
+		}
+	}
+	return count
+}
+
+// failure finds the first write of a pod that failed for a reason the user should know.
+func failure(err error) *Failure {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap() {
+			if f := failure(e); f != nil {
+				return f
+			}
+		}
+		return nil
+	}
+	var we *engine.WriteError
+	if !errors.As(err, &we) || we.Write.Kind != plan.Pods || client.IsUnavailable(err) {
+		return nil
+	}
+	switch {
+	case we.Write.Verb == plan.VerbCreate && !apierrors.IsAlreadyExists(we.Err):
+		return &Failure{Reason: "FailedCreate", Message: we.Err.Error()}
+	case we.Write.Verb == plan.VerbDelete && !apierrors.IsConflict(we.Err):
+		return &Failure{Reason: "FailedDelete", Message: we.Err.Error()}
+	}
+	return nil
+}
+
+func (f Failure) eventMessage() string {
+	if f.Reason == "FailedDelete" {
+		return "Error deleting: " + f.Message
+	}
+	return "Error creating: " + f.Message
+}
