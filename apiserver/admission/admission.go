@@ -1,0 +1,74 @@
+// Package admission is what decides on a write by looking beyond the object itself: at its namespace, at other objects, at who
+// writes. A Plugin changes an object (Mutate) or refuses it (Validate); the pipeline runs all mutations, then defaulting and
+// validation, then all refusals, for every write through either door.
+//
+// The built-in plugins bear the names of their Kubernetes counterparts
+// (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/).
+package admission
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/registry"
+)
+
+// Operation is what a write does.
+type Operation string
+
+// The operations.
+const (
+	Create Operation = "CREATE"
+	Update Operation = "UPDATE"
+	Delete Operation = "DELETE"
+)
+
+// Attributes are what a plugin may look at.
+type Attributes struct {
+	Operation   Operation
+	User        *authn.Identity
+	Resource    *registry.Resource
+	Subresource string
+	Namespace   string
+	// Name is empty while a name is still to be generated.
+	Name string
+	// Object is the new object: Mutate may change it, Validate may not. Nil on Delete.
+	Object registry.Object
+	// Old is the stored object, shared and never changed; nil on Create.
+	Old registry.Object
+	// Body is a subresource's request (a Binding, an Eviction), if its kind is another than Object's.
+	Body   runtime.Object
+	DryRun bool
+
+	warnings []string
+}
+
+// Warn tells the user something about an object that is accepted.
+func (a *Attributes) Warn(text string) { a.warnings = append(a.warnings, text) }
+
+// Warnings returns what Warn was told.
+func (a *Attributes) Warnings() []string { return a.warnings }
+
+// Is reports whether the write is to the named resource's main part.
+func (a *Attributes) Is(group, plural string) bool {
+	return a.Subresource == "" && a.Resource.Kind.Group == group && a.Resource.Plural == plural
+}
+
+// Plugin is one admission plugin. Nil functions do nothing. Errors are *apierrors.StatusError.
+type Plugin struct {
+	// Name is Kubernetes' name of the plugin, as in --disable-admission-plugins.
+	Name     string
+	Mutate   func(ctx context.Context, a *Attributes) error
+	Validate func(ctx context.Context, a *Attributes) error
+}
+
+// Reader is how plugins see other objects.
+type Reader interface {
+	// Object returns an object as it is now, or recently was; fresh asks the store. It is shared and must not be modified.
+	// ok is false if it does not exist.
+	Object(ctx context.Context, group, plural, namespace, name string, fresh bool) (obj registry.Object, ok bool, err error)
+	// Objects returns every object of a resource, as they recently were.
+	Objects(ctx context.Context, group, plural, namespace string) ([]registry.Object, error)
+}

@@ -1,0 +1,229 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/storage"
+)
+
+func gr(res *registry.Resource) schema.GroupResource {
+	return schema.GroupResource{Group: res.Kind.Group, Resource: res.Plural}
+}
+
+// decode reads a request's body as the wanted kind.
+func (p *Pipeline) decode(r *Request, want schema.GroupVersionKind, into runtime.Object) (warnings []string, err error) {
+	if r.Body.ContentType != Raw {
+		return p.codec.DecodeBody(r.Body.ContentType, r.Body.Data, want, r.FieldValidation, into)
+	}
+	if r.Body.Kind != want {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s", r.Body.Kind.Kind, r.Body.Kind.Version, want.Kind))
+	}
+	return nil, p.codec.DecodeRaw(want, r.Body.Data, into)
+}
+
+func (p *Pipeline) create(ctx context.Context, h *handle, r *Request) (*Result, error) {
+	obj := h.res.New()
+	warnings, err := p.decode(r, h.res.Kind, obj)
+	if err != nil {
+		return nil, err
+	}
+	if r.Name != "" && obj.GetName() == "" {
+		obj.SetName(r.Name)
+	}
+	return p.createObject(ctx, h, r, obj, warnings)
+}
+
+// createObject runs the chain for a new, decoded object.
+func (p *Pipeline) createObject(ctx context.Context, h *handle, r *Request, obj registry.Object, warnings []string) (*Result, error) {
+	if err := matchNamespace(h, r, obj); err != nil {
+		return nil, err
+	}
+	if r.Name != "" && obj.GetName() != r.Name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), r.Name))
+	}
+	if obj.GetResourceVersion() != "" {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	}
+	warnings, err := p.admitNew(ctx, h, r, obj, warnings)
+	if err != nil {
+		return nil, err
+	}
+	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
+	lost := map[string]bool{}
+	for try := 0; ; try++ {
+		if generate {
+			obj.SetName(p.generateName(obj.GetGenerateName()))
+		}
+		res, err := p.tryCreate(ctx, h, r, obj, lost)
+		var taken *takenError
+		switch {
+		case err == nil:
+			res.Created, res.Warnings = true, append(warnings, res.Warnings...)
+			return res, nil
+		case errors.Is(err, errPicked) && try < maxPicks:
+			continue
+		case errors.As(err, &taken):
+			return nil, h.invalid(obj.GetName(), field.ErrorList{taken.field()})
+		case isConflictOn(err, h.res.Key(r.Namespace, obj.GetName())):
+			if generate && try < maxNames {
+				continue
+			}
+			return nil, alreadyExists(h, obj, generate)
+		}
+		return nil, storeError(h.gr(), obj.GetName(), err)
+	}
+}
+
+func alreadyExists(h *handle, obj registry.Object, generated bool) error {
+	if generated {
+		return apierrors.NewGenerateNameConflict(h.gr(), obj.GetName(), 1)
+	}
+	return apierrors.NewAlreadyExists(h.gr(), obj.GetName())
+}
+
+// admitNew defaults the object, sets up its metadata and lets the plugins change it.
+func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj registry.Object, warnings []string) ([]string, error) {
+	s := &h.res.Strategy
+	if s.Default != nil {
+		s.Default(obj)
+	}
+	if obj.GetName() == "" && obj.GetGenerateName() != "" {
+		r = withName(r, "")
+	} else {
+		r = withName(r, obj.GetName())
+	}
+	a := h.attributes(r, admission.Create, obj, nil)
+	if err := p.mutate(ctx, r, a); err != nil {
+		return nil, err
+	}
+	if s.Default != nil && len(p.cfg.Plugins) > 0 {
+		s.Default(obj)
+	}
+	p.prepareMeta(h, obj)
+	if s.PrepareCreate != nil {
+		s.PrepareCreate(obj)
+	}
+	if s.SpecChanged != nil {
+		obj.SetGeneration(1)
+	}
+	if s.Warnings != nil {
+		warnings = append(warnings, s.Warnings(obj)...)
+	}
+	return append(warnings, a.Warnings()...), nil
+}
+
+func withName(r *Request, name string) *Request {
+	c := *r
+	c.Name = name
+	return &c
+}
+
+// prepareMeta sets what the system owns in a new object's metadata.
+func (p *Pipeline) prepareMeta(h *handle, obj registry.Object) {
+	obj.SetUID(types.UID(p.newUID()))
+	obj.SetCreationTimestamp(p.timestamp())
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+	obj.SetGeneration(0)
+	if !h.res.Namespaced {
+		obj.SetNamespace("")
+	}
+}
+
+// tryCreate allocates, validates and commits once.
+func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitted registry.Object, lost map[string]bool) (*Result, error) {
+	s := &h.res.Strategy
+	obj := admitted
+	if s.Allocate != nil {
+		obj = admitted.DeepCopyObject().(registry.Object)
+		pick := p.picker(ctx, lost)
+		errs := s.Allocate(obj, nil, pick)
+		if pick.err != nil {
+			return nil, pick.err
+		}
+		if err := h.invalid(obj.GetName(), errs); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.fields.created(h, r, obj, p.now()); err != nil {
+		return nil, err
+	}
+	errs := apivalidation.ValidateObjectMetaAccessor(obj, h.res.Namespaced, h.nameRule(), field.NewPath("metadata"))
+	if s.Validate != nil {
+		errs = append(errs, s.Validate(obj)...)
+	}
+	if err := h.invalid(obj.GetName(), errs); err != nil {
+		return nil, err
+	}
+	if err := p.checkAdmission(ctx, r, h.attributes(withName(r, obj.GetName()), admission.Create, obj, nil)); err != nil {
+		return nil, err
+	}
+	res, err := p.commitNew(ctx, h, r, obj)
+	var taken *takenError
+	if errors.As(err, &taken) && !slices.ContainsFunc(h.claims(admitted), func(c registry.Claim) bool { return c.Key == taken.claim.Key }) {
+		lost[taken.claim.Key] = true
+		return nil, errPicked
+	}
+	return res, err
+}
+
+func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object) (*Result, error) {
+	key := h.res.Key(r.Namespace, obj.GetName())
+	value, err := p.codec.EncodeStored(h.res.Kind, obj)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	put := storage.Op{Type: storage.Put, Key: key, Value: value, If: storage.Absent}
+	if r.DryRun {
+		if _, _, err := p.cfg.Engine.Get(ctx, key, storage.Latest); err == nil {
+			return nil, &storage.ConflictError{Key: key}
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return nil, err
+		}
+		return &Result{Object: h.storedObject(obj)}, nil
+	}
+	rev, err := p.cfg.Engine.Commit(ctx, append([]storage.Op{put}, p.claimOps(h, key, obj, nil)...)...)
+	if err != nil {
+		return nil, p.claimError(h, obj, err)
+	}
+	return h.written(obj, value, rev)
+}
+
+func (h *handle) nameRule() apivalidation.ValidateNameFunc {
+	if h.res.Strategy.ValidateName != nil {
+		return h.res.Strategy.ValidateName
+	}
+	return apivalidation.NameIsDNSSubdomain
+}
+
+// matchNamespace makes the object's namespace the request's, or refuses one that differs.
+func matchNamespace(h *handle, r *Request, obj metav1.Object) error {
+	if !h.res.Namespaced {
+		if obj.GetNamespace() != "" {
+			obj.SetNamespace("")
+		}
+		return nil
+	}
+	switch obj.GetNamespace() {
+	case "":
+		obj.SetNamespace(r.Namespace)
+	case r.Namespace:
+	default:
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return nil
+}

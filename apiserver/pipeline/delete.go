@@ -1,0 +1,235 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/registry"
+)
+
+func (p *Pipeline) delete(ctx context.Context, h *handle, r *Request) (*Result, error) {
+	if r.Subresource != "" {
+		return nil, methodNotAllowed(h, r)
+	}
+	if err := checkDeleteOptions(&r.Delete); err != nil {
+		return nil, err
+	}
+	r.DryRun = r.DryRun || len(r.Delete.DryRun) > 0
+	return p.rewrite(ctx, h, r, func(cur *current) (decision, error) {
+		if err := checkPreconditions(h, r, cur); err != nil {
+			return decision{}, err
+		}
+		a := h.attributes(r, admission.Delete, nil, cur.obj)
+		if err := p.mutate(ctx, r, a); err != nil {
+			return decision{}, err
+		}
+		if err := p.checkAdmission(ctx, r, a); err != nil {
+			return decision{}, err
+		}
+		return h.decideDelete(cur.obj, &r.Delete, p.now()), nil
+	})
+}
+
+func checkDeleteOptions(o *metav1.DeleteOptions) error {
+	var errs field.ErrorList
+	if o.GracePeriodSeconds != nil && *o.GracePeriodSeconds < 0 {
+		// As in Kubernetes, a negative grace period means one second.
+		one := int64(1)
+		o.GracePeriodSeconds = &one
+	}
+	//lint:ignore SA1019 clients still send it
+	if o.OrphanDependents != nil && o.PropagationPolicy != nil {
+		errs = append(errs, field.Invalid(field.NewPath("propagationPolicy"), *o.PropagationPolicy, "orphanDependents and deletionPropagation cannot be both set"))
+	}
+	if o.PropagationPolicy != nil {
+		switch *o.PropagationPolicy {
+		case metav1.DeletePropagationForeground, metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan:
+		default:
+			errs = append(errs, field.NotSupported(field.NewPath("propagationPolicy"), *o.PropagationPolicy,
+				[]metav1.DeletionPropagation{metav1.DeletePropagationForeground, metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan}))
+		}
+	}
+	for _, d := range o.DryRun {
+		if d != metav1.DryRunAll {
+			errs = append(errs, field.NotSupported(field.NewPath("dryRun"), o.DryRun, []string{metav1.DryRunAll}))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+}
+
+func checkPreconditions(h *handle, r *Request, cur *current) error {
+	pre := r.Delete.Preconditions
+	if pre == nil {
+		return nil
+	}
+	kind := schema.GroupResource{Group: h.res.Kind.Group, Resource: h.res.Kind.Kind}
+	if pre.UID != nil && *pre.UID != cur.obj.GetUID() {
+		return apierrors.NewConflict(kind, r.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *pre.UID, cur.obj.GetUID()))
+	}
+	if pre.ResourceVersion != nil && *pre.ResourceVersion != cur.obj.GetResourceVersion() {
+		return apierrors.NewConflict(kind, r.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *pre.ResourceVersion, cur.obj.GetResourceVersion()))
+	}
+	return nil
+}
+
+// decideDelete says what a deletion does to an object at a time: remove it, mark it, shorten its grace, or nothing.
+func (h *handle) decideDelete(old registry.Object, o *metav1.DeleteOptions, now time.Time) decision {
+	grace, pending := h.grace(old, o)
+	if pending {
+		return decision{keep: true}
+	}
+	finalizers := collectorFinalizers(old.GetFinalizers(), o, h.res.Strategy.DefaultPropagation)
+	held := h.res.Strategy.Held != nil && h.res.Strategy.Held(old)
+	if len(finalizers) == 0 && !held && grace <= 0 {
+		return decision{}
+	}
+	obj := old.DeepCopyObject().(registry.Object)
+	obj.SetFinalizers(finalizers)
+	h.mark(obj, grace, held, now)
+	obj.SetResourceVersion("")
+	return decision{obj: obj}
+}
+
+// grace returns how long the deletion waits. pending means that a deletion is under way and this one changes nothing of it.
+func (h *handle) grace(old registry.Object, o *metav1.DeleteOptions) (grace time.Duration, pending bool) {
+	if old.GetDeletionTimestamp() == nil {
+		if h.res.Strategy.GracePeriod == nil {
+			return 0, false
+		}
+		return h.res.Strategy.GracePeriod(old, o.GracePeriodSeconds), false
+	}
+	running := old.GetDeletionGracePeriodSeconds()
+	if running == nil || *running == 0 {
+		return 0, false
+	}
+	// Only a shorter grace period may follow.
+	if o.GracePeriodSeconds == nil || *o.GracePeriodSeconds >= *running {
+		return 0, true
+	}
+	return time.Duration(*o.GracePeriodSeconds) * time.Second, false
+}
+
+// mark writes the deletion into the object's metadata.
+func (h *handle) mark(obj registry.Object, grace time.Duration, held bool, now time.Time) {
+	seconds := int64(grace / time.Second)
+	when := metav1.NewTime(now.Add(grace).Truncate(time.Second))
+	began := obj.GetDeletionTimestamp()
+	if began == nil {
+		if obj.GetGeneration() > 0 {
+			obj.SetGeneration(obj.GetGeneration() + 1)
+		}
+		if h.res.Strategy.MarkDeleted != nil {
+			h.res.Strategy.MarkDeleted(obj)
+		}
+	} else if running := obj.GetDeletionGracePeriodSeconds(); running != nil {
+		when = metav1.NewTime(began.Add(-time.Duration(*running)*time.Second + grace))
+	} else {
+		when = *began
+	}
+	obj.SetDeletionTimestamp(&when)
+	if !held {
+		obj.SetDeletionGracePeriodSeconds(&seconds)
+	}
+}
+
+// collectorFinalizers adds or drops the garbage collector's two finalizers as the propagation policy says.
+func collectorFinalizers(have []string, o *metav1.DeleteOptions, kindDefault metav1.DeletionPropagation) []string {
+	policy := kindDefault
+	explicit := true
+	switch {
+	case o.PropagationPolicy != nil:
+		policy = *o.PropagationPolicy
+	//lint:ignore SA1019 clients still send it
+	case o.OrphanDependents != nil && *o.OrphanDependents:
+		policy = metav1.DeletePropagationOrphan
+	case o.OrphanDependents != nil:
+		policy = metav1.DeletePropagationBackground
+	default:
+		explicit = policy == metav1.DeletePropagationOrphan
+		// Without a policy an object keeps what its owner asked for.
+		if slices.Contains(have, metav1.FinalizerOrphanDependents) || slices.Contains(have, metav1.FinalizerDeleteDependents) {
+			explicit = false
+		}
+	}
+	if !explicit {
+		return have
+	}
+	out := slices.DeleteFunc(slices.Clone(have), func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	})
+	switch policy {
+	case metav1.DeletePropagationOrphan:
+		out = append(out, metav1.FinalizerOrphanDependents)
+	case metav1.DeletePropagationForeground:
+		out = append(out, metav1.FinalizerDeleteDependents)
+	}
+	return out
+}
+
+// collectionWorkers is how many objects of a collection are deleted at once: enough to fill the store's group commits, few
+// enough to leave it to others as well.
+const collectionWorkers = 32
+
+func (p *Pipeline) deleteCollection(ctx context.Context, h *handle, r *Request) (*Result, error) {
+	if err := checkDeleteOptions(&r.Delete); err != nil {
+		return nil, err
+	}
+	l := *r
+	l.Verb, l.ResourceVersion, l.Continue = List, "", ""
+	q, err := h.query(&l)
+	if err != nil {
+		return nil, err
+	}
+	listing, err := h.listAll(ctx, q, readFresh)
+	if err != nil {
+		return nil, err
+	}
+	var names []*Request
+	for o, err := range listing.Objects {
+		if err != nil {
+			return nil, err
+		}
+		obj, err := o.Decoded()
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		meta := obj.(metav1.Object)
+		one := *r
+		one.Verb, one.Namespace, one.Name, one.FieldSelector = Delete, meta.GetNamespace(), meta.GetName(), ""
+		names = append(names, &one)
+	}
+	return p.deleteAll(ctx, h, names)
+}
+
+func (p *Pipeline) deleteAll(ctx context.Context, h *handle, requests []*Request) (*Result, error) {
+	var mu sync.Mutex
+	var count int64
+	var first error
+	each(len(requests), collectionWorkers, func(i int) {
+		_, err := p.delete(ctx, h, requests[i])
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err == nil:
+			count++
+		case !apierrors.IsNotFound(err) && first == nil:
+			first = err
+		}
+	})
+	if first != nil {
+		return nil, first
+	}
+	return &Result{Count: count}, nil
+}

@@ -1,0 +1,72 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/watchcache"
+)
+
+// optimisticLockMessage is Kubernetes' wording for a write against a stale resource version.
+const optimisticLockMessage = "the object has been modified; please apply your changes to the latest version and try again"
+
+var errStale = errors.New(optimisticLockMessage)
+
+func forbidden(a *authz.Attributes, reason string) error {
+	if a.Resource == "" {
+		return apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(a.Message(reason)))
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Resource}, a.Name, errors.New(a.Message(reason)))
+}
+
+// Unauthorized is the answer to credentials that are not good.
+func Unauthorized() error { return apierrors.NewUnauthorized("Unauthorized") }
+
+// notServed is the answer to a resource that does not exist.
+func notServed() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
+		Message: "the server could not find the requested resource", Details: &metav1.StatusDetails{},
+	}}
+}
+
+// storeError translates what the store and the watch cache return. Errors that are StatusErrors already pass.
+func storeError(gr schema.GroupResource, name string, err error) error {
+	var status *apierrors.StatusError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &status):
+		return status
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, storage.ErrUnknownOutcome):
+		return err
+	case errors.Is(err, storage.ErrNotFound):
+		return apierrors.NewNotFound(gr, name)
+	case errors.Is(err, storage.ErrConflict):
+		return apierrors.NewConflict(gr, name, errStale)
+	case errors.Is(err, watchcache.ErrExpired), errors.Is(err, storage.ErrCompacted):
+		return apierrors.NewResourceExpired("The resourceVersion for the provided list or watch is too old.")
+	case errors.Is(err, storage.ErrFuture):
+		return tooLarge(err)
+	case errors.Is(err, storage.ErrUnknownOutcome):
+		return apierrors.NewTimeoutError("the write was sent to the store and its outcome is unknown", 1)
+	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrClosed):
+		return apierrors.NewServiceUnavailable("the store is not available, please try again")
+	}
+	return apierrors.NewInternalError(err)
+}
+
+// tooLarge is Kubernetes' answer to a resource version that has not happened.
+func tooLarge(err error) error {
+	e := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %v", err), 1)
+	e.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+	return e
+}

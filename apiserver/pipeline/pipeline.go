@@ -1,0 +1,292 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/codec"
+	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/watchcache"
+	"bareboat.dev/apiserver/watchcache/frame"
+)
+
+// Config is what a Pipeline is made of.
+type Config struct {
+	Set    *registry.Set
+	Engine storage.Engine
+	Feed   *watchcache.Feed
+	// Authorizer decides who may do what.
+	Authorizer authz.Authorizer
+	// Plugins run in this order. They may be set later with SetPlugins, as some read through the pipeline.
+	Plugins []admission.Plugin
+	// Connectors serve the subresources that have code of their own ("token"), by "group/resource/subresource".
+	Connectors map[string]Connector
+	// Observers see every request when it has ended (audit, metrics).
+	Observers []Observer
+	// Picker's randomness and the clock, so that tests can be deterministic.
+	Now  func() time.Time
+	Rand func(n int) int
+	Log  *slog.Logger
+}
+
+// Connector serves a subresource that is more than a change of its object. Stored is the shared, current object.
+type Connector func(ctx context.Context, p *Pipeline, r *Request, stored registry.Object) (*Result, error)
+
+// Observer sees requests end.
+type Observer interface {
+	// Observe is called once for each request, also when it failed. It must not block.
+	Observe(ctx context.Context, e *Observation)
+}
+
+// Observation is a request that has ended.
+type Observation struct {
+	Request *Request
+	Start   time.Time
+	End     time.Time
+	// Err is nil if the request succeeded.
+	Err error
+	// Created is true if the request made an object.
+	Created bool
+}
+
+// Pipeline serves requests. It is safe for concurrent use.
+type Pipeline struct {
+	cfg     Config
+	codec   *codec.Codec
+	handles map[schema.GroupVersionResource]*handle
+	fields  fieldManager
+	now     func() time.Time
+}
+
+// handle is one resource with its cache.
+type handle struct {
+	res   *registry.Resource
+	cache *watchcache.Cache
+}
+
+func (h *handle) gr() schema.GroupResource {
+	return schema.GroupResource{Group: h.res.Kind.Group, Resource: h.res.Plural}
+}
+
+// New makes a pipeline and adds a cache to the feed for each resource of the set.
+func New(cfg Config) (*Pipeline, error) {
+	p := &Pipeline{cfg: cfg, codec: codec.New(cfg.Set), handles: map[schema.GroupVersionResource]*handle{}, now: cfg.Now}
+	for _, res := range cfg.Set.All() {
+		c, err := cfg.Feed.Add(cacheConfig(res))
+		if err != nil {
+			return nil, err
+		}
+		p.handles[res.GVR()] = &handle{res: res, cache: c}
+	}
+	return p, nil
+}
+
+// cacheConfig describes a resource to the watch cache.
+func cacheConfig(res *registry.Resource) watchcache.Config {
+	var fields func(watchcache.Object) map[string]string
+	if len(res.Fields) > 0 {
+		fields = func(obj watchcache.Object) map[string]string {
+			m := make(map[string]string, len(res.Fields))
+			for path, get := range res.Fields {
+				m[path] = get(obj.(registry.Object))
+			}
+			return m
+		}
+	}
+	return watchcache.Config{
+		Name:       schema.GroupResource{Group: res.Kind.Group, Resource: res.Plural}.String(),
+		Prefix:     res.KeyPrefix,
+		Namespaced: res.Namespaced,
+		Decode:     func(f frame.Frame) (watchcache.Object, error) { return decodeFrame(res, f) },
+		Fields:     fields,
+		Indexes:    slices.DeleteFunc(slices.Clone(res.IndexedFields), func(f string) bool { return f == "metadata.name" || f == "metadata.namespace" }),
+	}
+}
+
+func decodeFrame(res *registry.Resource, f frame.Frame) (registry.Object, error) {
+	obj := res.New()
+	if err := obj.Unmarshal(f.Object()); err != nil {
+		return nil, err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(res.Kind)
+	return obj, nil
+}
+
+// SetPlugins sets the admission plugins before the pipeline serves its first request.
+func (p *Pipeline) SetPlugins(plugins []admission.Plugin) { p.cfg.Plugins = plugins }
+
+// Set is what the pipeline serves.
+func (p *Pipeline) Set() *registry.Set { return p.cfg.Set }
+
+// Codec is the codec of the set.
+func (p *Pipeline) Codec() *codec.Codec { return p.codec }
+
+// lookup finds a request's resource and completes its version.
+func (p *Pipeline) lookup(r *Request) (*handle, error) {
+	res, ok := p.cfg.Set.Lookup(r.Group, r.Version, r.Resource)
+	if !ok {
+		return nil, notServed()
+	}
+	r.Version = res.Kind.Version
+	if !res.Namespaced && r.Namespace != "" && !(res.Plural == "namespaces" && res.Kind.Group == "") {
+		return nil, apierrors.NewBadRequest("namespace is not allowed for a cluster-scoped resource")
+	}
+	if !res.Namespaced {
+		r.Namespace = ""
+	}
+	h := p.handles[res.GVR()]
+	if r.Subresource == "" {
+		if len(res.Verbs) > 0 && !slices.Contains(res.Verbs, string(r.Verb)) {
+			return nil, methodNotAllowed(h, r)
+		}
+		return h, nil
+	}
+	sub, ok := res.Subresources[r.Subresource]
+	if !ok {
+		return nil, notServed()
+	}
+	if !slices.Contains(sub.Verbs, string(r.Verb)) {
+		return nil, methodNotAllowed(h, r)
+	}
+	return h, nil
+}
+
+func methodNotAllowed(h *handle, r *Request) error {
+	return apierrors.NewMethodNotSupported(h.gr(), string(r.Verb))
+}
+
+// Authorize decides whether the caller may do what the request says, and returns Forbidden if not. It is the one function
+// that both doors and all verbs pass.
+func (p *Pipeline) Authorize(ctx context.Context, r *Request) error {
+	return p.authorize(ctx, r, string(r.Verb))
+}
+
+func (p *Pipeline) authorize(ctx context.Context, r *Request, verb string) error {
+	if r.internal {
+		return nil
+	}
+	name := r.Name
+	if verb == string(Create) && r.Subresource == "" {
+		name = ""
+	}
+	a := &authz.Attributes{
+		User: r.User, Verb: verb, Group: r.Group, Version: r.Version, Resource: r.Resource, Subresource: r.Subresource,
+		Namespace: r.Namespace, Name: name, Fields: equalities(r.FieldSelector),
+	}
+	return p.AuthorizeAttributes(ctx, a)
+}
+
+// AuthorizeAttributes decides on anything, also on non-resource paths and node streams.
+func (p *Pipeline) AuthorizeAttributes(ctx context.Context, a *authz.Attributes) error {
+	d, reason, err := p.cfg.Authorizer.Authorize(ctx, a)
+	switch {
+	case err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+		return err
+	case err != nil:
+		return apierrors.NewInternalError(err)
+	case d != authz.Allow:
+		return forbidden(a, reason)
+	}
+	return nil
+}
+
+// Do serves every verb but List and Watch.
+func (p *Pipeline) Do(ctx context.Context, r *Request) (*Result, error) {
+	start := p.now()
+	res, err := p.do(ctx, r)
+	p.observe(ctx, r, start, err, res != nil && res.Created)
+	return res, err
+}
+
+func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
+	h, err := p.lookup(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Authorize(ctx, r); err != nil {
+		return nil, err
+	}
+	if r.Name == "" && r.Verb != Create && r.Verb != DeleteCollection {
+		return nil, apierrors.NewBadRequest("name is required")
+	}
+	if h.res.Namespaced && r.Namespace == "" && r.Verb != DeleteCollection {
+		return nil, apierrors.NewBadRequest("an empty namespace may not be set when a resource name is provided")
+	}
+	if r.Subresource != "" && h.res.Subresources[r.Subresource].Connect {
+		return p.connect(ctx, h, r)
+	}
+	switch r.Verb {
+	case Get:
+		return p.get(ctx, h, r)
+	case Create:
+		if r.Subresource != "" {
+			return p.createSubresource(ctx, h, r)
+		}
+		return p.create(ctx, h, r)
+	case Update:
+		return p.update(ctx, h, r)
+	case Patch:
+		return p.patch(ctx, h, r)
+	case Delete:
+		return p.delete(ctx, h, r)
+	case DeleteCollection:
+		return p.deleteCollection(ctx, h, r)
+	}
+	return nil, methodNotAllowed(h, r)
+}
+
+func (p *Pipeline) connect(ctx context.Context, h *handle, r *Request) (*Result, error) {
+	c, ok := p.cfg.Connectors[r.Group+"/"+r.Resource+"/"+r.Subresource]
+	if !ok {
+		return nil, notServed()
+	}
+	cur, err := p.current(ctx, h, r.Namespace, r.Name, true)
+	if err != nil {
+		return nil, storeError(h.gr(), r.Name, err)
+	}
+	return c(ctx, p, r, cur.obj)
+}
+
+// observe tells the observers.
+func (p *Pipeline) observe(ctx context.Context, r *Request, start time.Time, err error, created bool) {
+	if len(p.cfg.Observers) == 0 {
+		return
+	}
+	e := Observation{Request: r, Start: start, End: p.now(), Err: err, Created: created}
+	for _, o := range p.cfg.Observers {
+		o.Observe(ctx, &e)
+	}
+}
+
+// Observed reports a request that a door served by itself, such as a stream to a node.
+func (p *Pipeline) Observed(ctx context.Context, r *Request, start time.Time, err error) {
+	p.observe(ctx, r, start, err, false)
+}
+
+// Code is the HTTP status of an error, 200 for nil.
+func Code(err error) int {
+	if err == nil {
+		return 200
+	}
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return int(status.Status().Code)
+	}
+	if errors.Is(err, context.Canceled) {
+		return 499
+	}
+	return 504
+}
+
+// microTime is the clock as metav1 keeps it in objects: whole seconds.
+func (p *Pipeline) timestamp() metav1.Time { return metav1.NewTime(p.now().Truncate(time.Second)) }

@@ -1,0 +1,106 @@
+package pipeline
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/registry/codec"
+)
+
+// Verb is what a request does, in Kubernetes' spelling.
+type Verb string
+
+// The verbs. Connect is for streams into a node; its authorization verb is "get" or "create".
+const (
+	Get              Verb = "get"
+	List             Verb = "list"
+	Watch            Verb = "watch"
+	Create           Verb = "create"
+	Update           Verb = "update"
+	Patch            Verb = "patch"
+	Delete           Verb = "delete"
+	DeleteCollection Verb = "deletecollection"
+)
+
+// Ref names a collection, an object in it, or a part of that object. An empty Version is the group's preferred one.
+type Ref struct {
+	Group, Version, Resource, Namespace, Name, Subresource string
+}
+
+// Caller is who sends a request and how.
+type Caller struct {
+	User *authn.Identity
+	// Door is "grpc" or "rest".
+	Door string
+	// UserAgent and Address are for audit and the default field manager.
+	UserAgent, Address string
+}
+
+// Match says how a read's resource version is understood (resourceVersionMatch).
+type Match string
+
+// The matches; MatchUnset is "" and means NotOlderThan where a version is given.
+const (
+	MatchUnset        Match = ""
+	MatchNotOlderThan Match = "NotOlderThan"
+	MatchExact        Match = "Exact"
+)
+
+// Body is a request's object.
+type Body struct {
+	// ContentType is codec.JSON, codec.YAML or codec.Protobuf (the "k8s\x00" envelope); or Raw.
+	ContentType string
+	Data        []byte
+	// Kind of a Raw body.
+	Kind schema.GroupVersionKind
+}
+
+// Raw is the content type of a bare protobuf message whose kind is Body.Kind.
+const Raw = "raw"
+
+// PatchType is how a patch is written; the values are REST's content types.
+type PatchType string
+
+// The patch types.
+const (
+	JSONPatch      PatchType = "application/json-patch+json"
+	MergePatch     PatchType = "application/merge-patch+json"
+	StrategicPatch PatchType = "application/strategic-merge-patch+json"
+	ApplyPatch     PatchType = "application/apply-patch+yaml"
+)
+
+// Request is one request. Only the fields of its verb count.
+type Request struct {
+	Verb Verb
+	Ref
+	Caller
+
+	// Reads.
+	ResourceVersion string
+	Match           Match
+	LabelSelector   string
+	FieldSelector   string
+	Limit           int64
+	Continue        string
+	// Watches. InitialEventsEnd asks for sendInitialEvents' closing bookmark; without it an empty ResourceVersion still
+	// begins with the present objects, as Kubernetes does.
+	SendInitialEvents bool
+	Bookmarks         bool
+
+	// Writes.
+	Body            Body
+	DryRun          bool
+	FieldManager    string
+	FieldValidation codec.FieldValidation
+	PatchType       PatchType
+	Force           bool
+	Delete          metav1.DeleteOptions
+
+	// internal lets the server itself write what users may not.
+	internal bool
+}
+
+// MaxBatch is the most operations in one batch. With 3 MiB an operation a batch is bounded by the door's message size, so
+// this only bounds how much one request can keep the store busy: 1,000 operations take some 100 ms.
+const MaxBatch = 1000

@@ -1,0 +1,93 @@
+package pipeline
+
+import (
+	"fmt"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/watchcache"
+)
+
+// query parses a request's selectors.
+func (h *handle) query(r *Request) (watchcache.Query, error) {
+	q := watchcache.Query{Namespace: r.Namespace, Name: r.Name}
+	if r.LabelSelector != "" {
+		s, err := labels.Parse(r.LabelSelector)
+		if err != nil {
+			return q, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", trimRequirement(err)))
+		}
+		if !s.Empty() {
+			q.Labels = s
+		}
+	}
+	if r.FieldSelector == "" {
+		return q, nil
+	}
+	s, err := fields.ParseSelector(r.FieldSelector)
+	if err != nil {
+		return q, apierrors.NewBadRequest(err.Error())
+	}
+	for _, req := range s.Requirements() {
+		if err := h.checkField(req.Field); err != nil {
+			return q, err
+		}
+	}
+	if !s.Empty() {
+		q.Fields = s
+	}
+	return q, nil
+}
+
+func trimRequirement(err error) string {
+	const prefix = "unable to parse requirement: "
+	m := err.Error()
+	if len(m) > len(prefix) && m[:len(prefix)] == prefix {
+		return m[len(prefix):]
+	}
+	return m
+}
+
+func (h *handle) checkField(path string) error {
+	if path == "metadata.name" || path == "metadata.namespace" && h.res.Namespaced {
+		return nil
+	}
+	if _, ok := h.res.Fields[path]; ok {
+		return nil
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s", path))
+}
+
+// equalities are the fields that a selector pins, for authorizers.
+func equalities(selector string) map[string]string {
+	if selector == "" {
+		return nil
+	}
+	s, err := fields.ParseSelector(selector)
+	if err != nil {
+		return nil
+	}
+	m := map[string]string{}
+	for _, req := range s.Requirements() {
+		if req.Operator == selection.Equals || req.Operator == selection.DoubleEquals {
+			m[req.Field] = req.Value
+		}
+	}
+	return m
+}
+
+// parseVersion reads a resource version; empty is 0.
+func parseVersion(s string) (storage.Revision, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("Invalid value: %q: %w", s, err)
+	}
+	return storage.Revision(n), nil
+}

@@ -1,0 +1,260 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/watchcache"
+	"bareboat.dev/apiserver/watchcache/frame"
+)
+
+const minute = time.Minute
+
+const (
+	// maxAttempts bounds how often one write is decided again because the object moved on meanwhile. Each failed attempt
+	// means that another writer succeeded, so 64 clients that update one object all get through within 64.
+	maxAttempts = 100
+	// maxNames is how many generated names are tried; with 27^5 suffixes a second try is rare (KEP-4420).
+	maxNames = 8
+	// maxPicks is how often an allocation that lost a race for its name is done again.
+	maxPicks = 16
+)
+
+// current is a stored object that a write is decided from.
+type current struct {
+	obj registry.Object // decoded, with resource version; shared
+	rev storage.Revision
+	// encoded has the object's bytes, with resource version.
+	encoded frame.Frame
+	// fresh: the state was read from the store, not from the cache.
+	fresh bool
+}
+
+// current reads an object to write it. The cache's state is good enough to begin with, since the commit is conditional on
+// it; a decision to fail or to write nothing must be made from a fresh one.
+func (p *Pipeline) current(ctx context.Context, h *handle, namespace, name string, fresh bool) (*current, error) {
+	if !fresh {
+		it, _, err := h.cache.Get(ctx, namespace, name, watchcache.ReadOptions{AnyRevision: true})
+		if err == nil {
+			obj, err := h.cache.Object(it)
+			if err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+			return &current{obj: obj.(registry.Object), rev: it.Revision, encoded: it.Frame}, nil
+		}
+		if !errors.Is(err, watchcache.ErrNotFound) {
+			return nil, err
+		}
+	}
+	e, _, err := p.cfg.Engine.Get(ctx, h.res.Key(namespace, name), storage.Latest)
+	if err != nil {
+		return nil, err
+	}
+	f, err := frame.Splice(e.Value, int64(e.Modified))
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	obj, err := decodeFrame(h.res, f)
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("decoding %s: %w", e.Key, err))
+	}
+	return &current{obj: obj, rev: e.Modified, encoded: f, fresh: true}, nil
+}
+
+// decision is what a write makes of the current object.
+type decision struct {
+	// obj is the new object, without resource version; nil removes the object.
+	obj registry.Object
+	// keep: write nothing; the result is the current object.
+	keep bool
+	// asked are the claims that the object had before the server chose any; lost collects those that the server chose and
+	// that proved to be taken. Both are nil for kinds without claims of that sort.
+	asked, lost map[string]bool
+}
+
+// rewrite decides and commits a change of an existing object until nobody else was faster. decide must be free of side effects.
+func (p *Pipeline) rewrite(ctx context.Context, h *handle, r *Request, decide func(*current) (decision, error)) (*Result, error) {
+	fresh := false
+	for range maxAttempts {
+		cur, err := p.current(ctx, h, r.Namespace, r.Name, fresh)
+		if err != nil {
+			return nil, storeError(h.gr(), r.Name, err)
+		}
+		d, err := decide(cur)
+		if !cur.fresh && (err != nil || d.keep) {
+			// The cache may be behind: never fail, or do nothing, because of what is no longer so.
+			fresh = true
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if d.keep {
+			return &Result{Object: cur.object(h), Unchanged: true}, nil
+		}
+		res, err := p.commitChange(ctx, h, r, cur, d)
+		var taken *takenError
+		if errors.As(err, &taken) {
+			if d.lost == nil || d.asked[taken.claim.Key] {
+				return nil, h.invalid(r.Name, field.ErrorList{taken.field()})
+			}
+			d.lost[taken.claim.Key] = true
+			err = errPicked
+		}
+		switch {
+		case err == nil:
+			return res, nil
+		case errors.Is(err, errUnchangedStale), isConflictOn(err, h.res.Key(r.Namespace, r.Name)), errors.Is(err, errPicked):
+			fresh = true
+			continue
+		}
+		return nil, storeError(h.gr(), r.Name, err)
+	}
+	return nil, apierrors.NewConflict(h.gr(), r.Name, errStale)
+}
+
+// errUnchangedStale means that a write would change nothing of a state that may be old.
+var errUnchangedStale = errors.New("unchanged, but decided from the cache")
+
+// errPicked means that a name that the server chose was taken by somebody faster; the write must be decided again.
+var errPicked = errors.New("allocated name is taken")
+
+func isConflictOn(err error, key string) bool {
+	var c *storage.ConflictError
+	return errors.As(err, &c) && c.Key == key
+}
+
+func (c *current) object(h *handle) *Object {
+	o := h.storedObject(c.obj)
+	o.encoded = c.encoded
+	return o
+}
+
+// commitChange writes a decision, on condition that the object is still as it was.
+func (p *Pipeline) commitChange(ctx context.Context, h *handle, r *Request, cur *current, d decision) (*Result, error) {
+	key := h.res.Key(r.Namespace, r.Name)
+	if d.obj == nil {
+		return p.commitRemoval(ctx, h, key, cur, r.DryRun)
+	}
+	value, err := p.codec.EncodeStored(h.res.Kind, d.obj)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	same, err := frame.Splice(value, int64(cur.rev))
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	if string(same.Object()) == string(cur.encoded.Object()) {
+		if !cur.fresh {
+			return nil, errUnchangedStale
+		}
+		return &Result{Object: cur.object(h), Unchanged: true}, nil
+	}
+	if r.DryRun {
+		d.obj.SetResourceVersion(strconv.FormatInt(int64(cur.rev), 10))
+		return &Result{Object: h.storedObject(d.obj)}, nil
+	}
+	ops := append([]storage.Op{{Type: storage.Put, Key: key, Value: value, If: storage.Condition(cur.rev)}}, p.claimOps(h, key, d.obj, cur.obj)...)
+	rev, err := p.cfg.Engine.Commit(ctx, ops...)
+	if err != nil {
+		return nil, p.claimError(h, d.obj, err)
+	}
+	return h.written(d.obj, value, rev)
+}
+
+func (p *Pipeline) commitRemoval(ctx context.Context, h *handle, key string, cur *current, dryRun bool) (*Result, error) {
+	res := &Result{Object: cur.object(h), Deleted: true}
+	if dryRun {
+		return res, nil
+	}
+	ops := append([]storage.Op{{Type: storage.Delete, Key: key, If: storage.Condition(cur.rev)}}, p.claimOps(h, key, nil, cur.obj)...)
+	rev, err := p.cfg.Engine.Commit(ctx, ops...)
+	if err != nil {
+		return nil, err
+	}
+	if res.Object.encoded, err = cur.encoded.WithRevision(int64(rev)); err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	f := res.Object.encoded
+	res.Object.decoded, res.Object.decode = nil, h.decoder(f)
+	return res, nil
+}
+
+// written is the result of a commit: the object with the commit's revision, encoded without encoding it again.
+func (h *handle) written(obj registry.Object, value []byte, rev storage.Revision) (*Result, error) {
+	f, err := frame.Splice(value, int64(rev))
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	obj.SetResourceVersion(strconv.FormatInt(int64(rev), 10))
+	obj.GetObjectKind().SetGroupVersionKind(h.res.Kind)
+	o := h.storedObject(obj)
+	o.encoded = f
+	return &Result{Object: o}, nil
+}
+
+// attributes are what admission plugins see of a write.
+func (h *handle) attributes(r *Request, op admission.Operation, obj, old registry.Object) *admission.Attributes {
+	return &admission.Attributes{
+		Operation: op, User: r.User, Resource: h.res, Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name,
+		Object: obj, Old: old, DryRun: r.DryRun,
+	}
+}
+
+// mutate runs the changing half of admission, checkAdmission the refusing half. The server's own writes pass neither.
+func (p *Pipeline) mutate(ctx context.Context, r *Request, a *admission.Attributes) error {
+	if r.internal {
+		return nil
+	}
+	for i := range p.cfg.Plugins {
+		if m := p.cfg.Plugins[i].Mutate; m != nil {
+			if err := m(ctx, a); err != nil {
+				return admissionError(a, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) checkAdmission(ctx context.Context, r *Request, a *admission.Attributes) error {
+	if r.internal {
+		return nil
+	}
+	for i := range p.cfg.Plugins {
+		if v := p.cfg.Plugins[i].Validate; v != nil {
+			if err := v(ctx, a); err != nil {
+				return admissionError(a, err)
+			}
+		}
+	}
+	return nil
+}
+
+func admissionError(a *admission.Attributes, err error) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return apierrors.NewForbidden(gr(a.Resource), a.Name, err)
+}
+
+// invalid makes the Invalid error of field errors, or nil.
+func (h *handle) invalid(name string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(h.res.Kind.GroupKind(), name, errs)
+}
+
+func forbiddenField(path, detail string) field.ErrorList {
+	return field.ErrorList{field.Forbidden(field.NewPath(path), detail)}
+}
