@@ -4,7 +4,13 @@ go 1.26.0
 
 require k8s.io/apimachinery v0.37.2
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/distribution/reference v0.6.0 // indirect
+	github.com/opencontainers/go-digest v1.0.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	gopkg.in/evanphx/json-patch.v4 v4.13.0 // indirect
+	k8s.io/component-helpers v0.37.2 // indirect
+)
 
 require (
 	bareboat.dev/daemon v0.0.0

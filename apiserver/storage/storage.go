@@ -16,8 +16,8 @@ import (
 	"fmt"
 )
 
-// Revision counts commits. The first commit of an empty store has a revision greater than 0; each later commit has a
-// greater one. It is what Kubernetes calls a resource version.
+// Revision counts commits. An empty store is at a revision greater than 0, so that no list ever returns Latest as its
+// revision; each commit that changes something has a greater one. It is what Kubernetes calls a resource version.
 type Revision int64
 
 // Latest, as the revision of a read, means the newest committed state at the time of the call (linearizable).
@@ -55,6 +55,15 @@ const (
 	Absent Condition = -1
 	// Present holds if the key exists at whatever revision.
 	Present Condition = -2
+)
+
+// Limits of one commit, the same for every engine, so that what one accepts the others do too.
+const (
+	// MaxOps in one commit: etcd's default --max-txn-ops.
+	MaxOps = 128
+	// MaxCommitBytes is the most that the keys and values of a commit may add up to: etcd's default --max-request-bytes,
+	// 1.5 MiB, which is also the largest object that Kubernetes stores.
+	MaxCommitBytes = 3 << 19
 )
 
 // Op is one part of a commit.
@@ -101,8 +110,9 @@ type Event struct {
 	Entry Entry
 }
 
-// Batch is what a Watcher delivers: all events of one or more whole revisions, in order. A revision is never split
-// between two batches. A batch may be without events; its Revision then says that nothing happened up to there.
+// Batch is what a Watcher delivers: all events of one or more whole revisions, in the order of revisions and, within one,
+// in that of the commit's ops. A revision is never split between two batches. A batch may be without events; its Revision
+// then says that nothing happened up to there. Revisions of batches never fall.
 type Batch struct {
 	Events []Event
 	// Revision up to and including which the watcher has now seen every event of its prefix.
@@ -110,6 +120,10 @@ type Batch struct {
 }
 
 // Watcher delivers the events of a key prefix. Only one goroutine may call Next.
+//
+// A watcher makes progress without events of its prefix: a revision that Commit or Current returned reaches every watcher
+// of the same engine soon, with a batch that may be empty. (The etcd engine cannot promise it on servers before 3.4.25 and
+// 3.5.8, whose progress notifications overtake events; there it comes with the next event or after ten minutes.)
 type Watcher interface {
 	// Next blocks until there is a batch, ctx ends (ctx's error), the revision has been compacted away
 	// (ErrCompacted) or the engine is closed (ErrClosed). After an error other than ctx's it returns that error for ever.
@@ -129,17 +143,23 @@ type Engine interface {
 	Count(ctx context.Context, prefix string) (int64, error)
 	// Commit applies all ops at one new revision, durably, or none: if a condition does not hold it returns a *ConflictError.
 	// No two ops may name the same key. A nil error means that the commit survives a crash of the process and of the
-	// host. If ctx ends before the outcome is known the error wraps ErrUnknownOutcome.
+	// host. If ctx ends before the outcome is known the error wraps ErrUnknownOutcome. Ops that are only Checks change
+	// nothing and make no revision; Commit then returns a revision at which they all held. What the limits or the rules
+	// above forbid fails with ErrInvalid, or with ErrTooLarge, and nothing happens.
 	Commit(ctx context.Context, ops ...Op) (Revision, error)
 	// Watch delivers every event of the prefix after revision from, which a caller takes from List; from Latest it delivers
-	// every event after the revision that is newest at the time of the call.
+	// every event after the revision that is newest at the time of the call. ErrCompacted if events after from have been
+	// forgotten, ErrFuture if from has not happened yet. Instead of from Watch, either may come from the first Next. The
+	// watcher outlives ctx, which bounds the call only.
 	Watch(ctx context.Context, prefix string, from Revision) (Watcher, error)
 	// Current returns the newest committed revision (linearizable).
 	Current(ctx context.Context) (Revision, error)
 	// Compact forgets the history before revision: reads and watches from before it fail with ErrCompacted from then on.
-	// The state at the revision itself stays readable. Compacting to a revision already compacted is no error.
+	// The state at the revision itself stays readable. Compacting to a revision already compacted is no error; to one in
+	// the future is ErrFuture.
 	Compact(ctx context.Context, before Revision) error
-	// Close ends all watchers and releases the store. The engine may not be used afterwards.
+	// Close ends all watchers and releases the store. Every call after it, and every call that it interrupts before there
+	// is an outcome, fails with ErrClosed.
 	Close() error
 }
 
@@ -156,6 +176,10 @@ var (
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 	// ErrUnavailable means the engine cannot answer now; the operation did not happen and may be tried again.
 	ErrUnavailable = errors.New("store is unavailable")
+	// ErrInvalid means that a commit breaks the rules of the interface, such as naming a key twice.
+	ErrInvalid = errors.New("invalid commit")
+	// ErrTooLarge means that a commit is larger than MaxCommitBytes or has more than MaxOps operations.
+	ErrTooLarge = errors.New("request is too large")
 	// ErrClosed means the engine or watcher was closed.
 	ErrClosed = errors.New("closed")
 )
