@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/term"
+
+	"bareboat.dev/kctl/api"
+	"bareboat.dev/kctl/manifest"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+func isTerminal(fd int) bool { return term.IsTerminal(fd) }
+
+// target is one object, or with an empty name a collection, that a command's arguments name.
+type target struct {
+	info            *apiv1.ResourceInfo
+	namespace, name string
+}
+
+func (t target) String() string { return api.FullName(t.info, t.name) }
+
+// targets understands kubectl's ways to name objects: "pods", "pods,svc", "pod a b", "pod/a svc/b".
+func (s *session) targets(ctx context.Context, args []string) ([]target, error) {
+	server, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	if len(args) == 0 {
+		return nil, errors.New("you must name a type of resource, e.g. `pods`, or pass a file with -f; see `kctl api-resources`")
+	}
+	if strings.Contains(args[0], "/") {
+		return s.slashTargets(ctx, server, args)
+	}
+	var infos []*apiv1.ResourceInfo
+	for word := range strings.SplitSeq(args[0], ",") {
+		found, err := server.Resolve(ctx, word)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, found...)
+	}
+	var out []target
+	for _, info := range infos {
+		if len(args) == 1 {
+			out = append(out, target{info: info, namespace: s.namespace})
+		}
+		for _, name := range args[1:] {
+			if strings.Contains(name, "/") {
+				return nil, fmt.Errorf("there is no need to name the type of resource in %q: it comes first, or before each name's slash, not both", name)
+			}
+			out = append(out, target{info: info, namespace: s.namespace, name: name})
+		}
+	}
+	return out, nil
+}
+
+func (s *session) slashTargets(ctx context.Context, server *api.Server, args []string) ([]target, error) {
+	var out []target
+	for _, arg := range args {
+		word, name, ok := strings.Cut(arg, "/")
+		if !ok || word == "" || name == "" || strings.Contains(name, "/") {
+			return nil, fmt.Errorf("arguments in resource/name form must have a single resource and name, not %q", arg)
+		}
+		infos, err := server.Resolve(ctx, word)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, target{info: infos[0], namespace: s.namespace, name: name})
+	}
+	return out, nil
+}
+
+// named is targets, but every target must be one object.
+func (s *session) named(ctx context.Context, args []string) ([]target, error) {
+	ts, err := s.targets(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range ts {
+		if t.name == "" {
+			return nil, fmt.Errorf("name the %s, e.g. `%s/NAME`", t.info.Singular, t.info.Singular)
+		}
+	}
+	return ts, nil
+}
+
+// fileFlags are -f and -R.
+type fileFlags struct {
+	files     []string
+	recursive bool
+}
+
+// documents reads the files' objects and finds each one's resource and namespace.
+func (s *session) documents(ctx context.Context, f fileFlags) ([]document, error) {
+	docs, err := manifest.Read(s.in, f.recursive, f.files...)
+	if err != nil {
+		return nil, err
+	}
+	server, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]document, len(docs))
+	for i, d := range docs {
+		info, err := server.ForKind(ctx, d.Kind)
+		if err != nil {
+			return nil, fmt.Errorf("resource mapping not found for name: %q namespace: %q from %q: %w", d.Name, d.Namespace, d.Source, err)
+		}
+		ns := d.Namespace
+		if ns == "" {
+			ns = s.namespace
+		}
+		out[i] = document{Document: d, target: target{info: info, namespace: ns, name: d.Name}}
+	}
+	return out, nil
+}
+
+// document is an object of a file with where it belongs.
+type document struct {
+	manifest.Document
+	target
+}

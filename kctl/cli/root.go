@@ -1,0 +1,146 @@
+// Package cli is kctl's commands, one file each. Commands parse flags and print; what they do is in the packages beside it.
+// Verbs, flags, output formats and exit codes are kubectl's where kubectl has them.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"bareboat.dev/client"
+	"bareboat.dev/kctl/api"
+)
+
+// Version is the build's version; the linker sets it.
+var Version = "v0.1.0-dev"
+
+// session is what commands share: streams, the global flags, and the connection once it is needed.
+type session struct {
+	in       io.Reader
+	out, err io.Writer
+
+	kubeconfig, context, namespace string
+	server                         *api.Server
+	config                         *client.Config
+}
+
+// exitError ends kctl with a code of its own; the message may be empty.
+type exitError struct {
+	code int
+	msg  string
+}
+
+// Error implements error.
+func (e *exitError) Error() string { return e.msg }
+
+// Run runs kctl and returns its exit code: 0, 1 for a failure, or the code of a command run in a container.
+func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	s := &session{in: in, out: out, err: errOut}
+	root := s.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if s.server != nil {
+		s.server.Close()
+	}
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.msg != "" {
+			fmt.Fprintln(errOut, exit.msg)
+		}
+		return exit.code
+	}
+	fmt.Fprintln(errOut, describeError(s, err))
+	return 1
+}
+
+// describeError is the one line that a user sees.
+func describeError(s *session, err error) string {
+	if client.IsUnavailable(err) && s.config != nil {
+		return fmt.Sprintf("Unable to connect to the server: %v; is the cluster up? (servers: %v)", err, s.config.Endpoints)
+	}
+	var status *apierrors.StatusError
+	if errors.As(err, &status) && status.ErrStatus.Reason != "" {
+		return fmt.Sprintf("Error from server (%s): %v", status.ErrStatus.Reason, err)
+	}
+	return "error: " + err.Error()
+}
+
+func (s *session) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "kctl",
+		Short:         "kctl operates Bareboat clusters",
+		Long:          "kctl operates Bareboat clusters over gRPC. Its verbs, flags and output are kubectl's, and it starts and stops clusters.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default $KUBECONFIG, ~/.kube/config, /etc/bareboat/admin.conf")
+	f.StringVar(&s.context, "context", "", "`name` of the kubeconfig context to use")
+	f.StringVarP(&s.namespace, "namespace", "n", "", "`namespace` of the request; default the context's, or \"default\"")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &exitError{code: 1, msg: fmt.Sprintf("error: %v\nSee `kctl --help` for usage.", err)}
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "cluster", Title: "Cluster:"},
+		&cobra.Group{ID: "objects", Title: "Objects:"},
+		&cobra.Group{ID: "pods", Title: "Pods:"},
+		&cobra.Group{ID: "other", Title: "Other:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("cluster", s.upCommand(), s.downCommand(), s.pkiCommand(), s.imageCommand())
+	add("objects", s.applyCommand(), s.createCommand(), s.getCommand(), s.describeCommand(), s.deleteCommand(), s.patchCommand(),
+		s.scaleCommand(), s.rolloutCommand(), s.labelCommand("label"), s.labelCommand("annotate"), s.waitCommand(), s.treeCommand())
+	add("pods", s.logsCommand(), s.execCommand(), s.portForwardCommand(), s.eventsCommand(), s.whyCommand())
+	add("other", s.apiResourcesCommand(), s.versionCommand())
+	root.AddCommand(s.superviseCommand())
+	root.SetHelpCommandGroupID("other")
+	root.SetCompletionCommandGroupID("other")
+	return root
+}
+
+// connect returns the connection, making it on first use.
+func (s *session) connect() (*api.Server, error) {
+	if s.server != nil {
+		return s.server, nil
+	}
+	cfg, err := client.LoadConfig(s.kubeconfig, s.context)
+	if err != nil {
+		return nil, err
+	}
+	cfg.UserAgent = "kctl/" + Version
+	c, err := client.Dial(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.config = cfg
+	if s.namespace == "" {
+		s.namespace = cfg.Namespace
+	}
+	if s.namespace == "" {
+		s.namespace = "default"
+	}
+	s.server = api.New(c)
+	return s.server, nil
+}
+
+// terminal reports whether a stream is a terminal that may get colour and progress.
+func terminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && isTerminal(int(f.Fd()))
+}

@@ -1,0 +1,70 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Down stops every daemon and pod, and removes what they made on the host: processes, mounts, namespaces, interfaces, rules
+// and cgroups. The cluster's state, certificates and images stay, and Up goes on with them; with purge they go too. A
+// second Down does nothing.
+func Down(ctx context.Context, l Layout, purge bool, out io.Writer) error {
+	if os.Geteuid() != 0 {
+		return errors.New("stopping a cluster needs root; run it with sudo")
+	}
+	mgr := newManager(l)
+	was := mgr.running()
+	if err := mgr.stop(ctx); err != nil {
+		return err
+	}
+	if was {
+		fmt.Fprintln(out, "Daemons stopped.")
+	}
+	// Each daemon knows what it made; all are asked even if one fails, so that as little as possible is left.
+	var errs []error
+	for _, d := range []string{"kubelet", "proxy", "dns"} {
+		if _, err := os.Stat(l.Config(d)); err != nil {
+			continue
+		}
+		cmd := exec.CommandContext(ctx, l.Bin(d), "--config", l.Config(d), "--cleanup")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("%s --cleanup: %w: %s", d, err, strings.TrimSpace(string(text))))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(l.Run); err != nil {
+		return err
+	}
+	if purge {
+		for _, dir := range []string{l.State, l.Etc, l.Log, l.Kubelet} {
+			if err := removeTree(dir); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintln(out, "State, certificates and images removed.")
+	}
+	fmt.Fprintln(out, "The host is as it was.")
+	return nil
+}
+
+// removeTree deletes a folder unless something is mounted in it: whatever is behind a mount is not ours to delete.
+func removeTree(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1]+"/", filepath.Clean(dir)+"/") {
+			return fmt.Errorf("%s is still mounted; unmount it and run this again", fields[1])
+		}
+	}
+	return os.RemoveAll(dir)
+}
