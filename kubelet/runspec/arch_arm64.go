@@ -1,0 +1,4 @@
+package runspec
+
+// nativeArm says which names system calls are filtered under.
+const nativeArm = true

@@ -1,0 +1,223 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Sources looks up what volumes are filled with. Errors that apierrors.IsNotFound recognizes mean that there is no such
+// object.
+type Sources interface {
+	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
+	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+	// Token asks for a ServiceAccount token bound to the pod (TokenRequest).
+	Token(ctx context.Context, p *corev1.Pod, source *corev1.ServiceAccountTokenProjection) (Token, error)
+	// Claim returns the PersistentVolume that a claim is bound to.
+	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolume, error)
+}
+
+// Token is a ServiceAccount token and when to replace it.
+type Token struct {
+	Value   string
+	Renew   time.Time
+	Expires time.Time
+}
+
+// Config says where volumes are made and with what.
+type Config struct {
+	// Root is the kubelet's directory, /var/lib/kubelet.
+	Root    string
+	Sources Sources
+	// Allocatable are the node's, for resource fields of the downward API.
+	Allocatable func() corev1.ResourceList
+	Now         func() time.Time
+}
+
+// Manager makes volumes. Its methods may be called from any number of goroutines; those about one pod run one at a time.
+type Manager struct {
+	c Config
+
+	mu   sync.Mutex
+	pods map[types.UID]*podState
+}
+
+// podState is what is known of a pod's volumes. Its lock serializes work on them.
+type podState struct {
+	mu     sync.Mutex
+	tokens map[string]Token
+}
+
+// New makes a manager. It keeps nothing on disk but the volumes.
+func New(c Config) *Manager {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Manager{c: c, pods: map[types.UID]*podState{}}
+}
+
+func (m *Manager) state(uid types.UID) *podState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.pods[uid]
+	if s == nil {
+		s = &podState{tokens: map[string]Token{}}
+		m.pods[uid] = s
+	}
+	return s
+}
+
+// PodDir is the pod's directory.
+func (m *Manager) PodDir(uid types.UID) string {
+	return filepath.Join(m.c.Root, "pods", string(uid))
+}
+
+// plugin names, as Kubernetes escapes them in paths.
+const (
+	pluginEmptyDir  = "kubernetes.io~empty-dir"
+	pluginConfigMap = "kubernetes.io~configmap"
+	pluginSecret    = "kubernetes.io~secret"
+	pluginDownward  = "kubernetes.io~downward-api"
+	pluginProjected = "kubernetes.io~projected"
+)
+
+// ErrUnsupported: the volume is of a kind that this node has no driver for.
+var ErrUnsupported = errors.New("no volume plugin matched")
+
+// Mount makes all of the pod's volumes, or brings them up to date. A failure names the volume.
+func (m *Manager) Mount(ctx context.Context, p *corev1.Pod) error {
+	s := m.state(p.UID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if err := m.mountOne(ctx, s, p, v); err != nil {
+			return &Error{Volume: v.Name, Err: err}
+		}
+	}
+	return nil
+}
+
+// Error is a failure to make a volume.
+type Error struct {
+	Volume string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+func (m *Manager) mountOne(ctx context.Context, s *podState, p *corev1.Pod, v *corev1.Volume) error {
+	switch {
+	case v.EmptyDir != nil:
+		return m.mountEmptyDir(p, v)
+	case v.HostPath != nil:
+		return prepareHostPath(v.HostPath)
+	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
+		return m.mountFiles(ctx, s, p, v)
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		_, err := m.claimPath(ctx, p, v)
+		return err
+	}
+	return fmt.Errorf("%w for volume %q", ErrUnsupported, v.Name)
+}
+
+// Refresh brings the files of the pod's volumes up to date with what they are made from. It returns when it must be called
+// again because a token will have to be replaced; zero if never.
+func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, err error) {
+	s := m.state(p.UID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil {
+			if e := m.mountFiles(ctx, s, p, v); e != nil {
+				err = errors.Join(err, &Error{Volume: v.Name, Err: e})
+			}
+		}
+	}
+	for _, t := range s.tokens {
+		if again.IsZero() || t.Renew.Before(again) {
+			again = t.Renew
+		}
+	}
+	return again, err
+}
+
+// Path is where a volume of the pod is on this node.
+func (m *Manager) Path(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (string, error) {
+	switch {
+	case v.HostPath != nil:
+		return v.HostPath.Path, nil
+	case v.EmptyDir != nil:
+		return m.dir(p.UID, pluginEmptyDir, v.Name), nil
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		return m.claimPath(ctx, p, v)
+	}
+	if plugin := filePlugin(v); plugin != "" {
+		return m.dir(p.UID, plugin, v.Name), nil
+	}
+	return "", fmt.Errorf("%w for volume %q", ErrUnsupported, v.Name)
+}
+
+func (m *Manager) dir(uid types.UID, plugin, volume string) string {
+	return filepath.Join(m.PodDir(uid), "volumes", plugin, volume)
+}
+
+// claimPath is where the volume that a claim is bound to is: a path of this host, for the local kinds.
+func (m *Manager) claimPath(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (string, error) {
+	claim := p.Name + "-" + v.Name
+	if v.PersistentVolumeClaim != nil {
+		claim = v.PersistentVolumeClaim.ClaimName
+	}
+	pv, err := m.c.Sources.Claim(ctx, p.Namespace, claim)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case pv.Spec.HostPath != nil:
+		return pv.Spec.HostPath.Path, prepareHostPath(pv.Spec.HostPath)
+	case pv.Spec.Local != nil:
+		if _, err := os.Stat(pv.Spec.Local.Path); err != nil {
+			return "", fmt.Errorf("path %q does not exist", pv.Spec.Local.Path)
+		}
+		return pv.Spec.Local.Path, nil
+	}
+	return "", fmt.Errorf("%w for PersistentVolume %q", ErrUnsupported, pv.Name)
+}
+
+// Unmount takes all of the pod's volumes away.
+func (m *Manager) Unmount(uid types.UID) error {
+	s := m.state(uid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := m.PodDir(uid)
+	for _, sub := range []string{"volume-subpaths", "volumes"} {
+		if err := removeTree(filepath.Join(dir, sub)); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.pods, uid)
+	return nil
+}
+
+// RemovePodDir removes a pod's directory, with whatever volumes are left in it.
+func (m *Manager) RemovePodDir(uid types.UID) error {
+	if err := m.Unmount(uid); err != nil {
+		return err
+	}
+	return removeTree(m.PodDir(uid))
+}

@@ -1,0 +1,133 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// isMountPoint says whether something is mounted at exactly this path.
+func isMountPoint(path string) (bool, error) {
+	mounted, err := mountinfo.Mounted(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return mounted, err
+}
+
+// removeTree removes a directory of ours: first everything mounted in it is unmounted, then the files are deleted, device
+// by device identity checked, so that a mount that appeared meanwhile is refused rather than emptied.
+func removeTree(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	parent, name := filepath.Split(filepath.Clean(dir))
+	fd, err := unix.Open(parent, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: parent, Err: err}
+	}
+	defer unix.Close(fd)
+	return removeAt(fd, name, dir)
+}
+
+// unmountBelow unmounts dir and everything below it, the deepest and newest first.
+func unmountBelow(dir string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return err
+	}
+	sort.SliceStable(mounts, func(i, j int) bool {
+		return len(mounts[i].Mountpoint) > len(mounts[j].Mountpoint) ||
+			len(mounts[i].Mountpoint) == len(mounts[j].Mountpoint) && mounts[i].ID > mounts[j].ID
+	})
+	for _, m := range mounts {
+		if m.Mountpoint != dir && !strings.HasPrefix(m.Mountpoint, dir+"/") {
+			continue
+		}
+		if err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			return &os.PathError{Op: "unmount", Path: m.Mountpoint, Err: err}
+		}
+	}
+	return nil
+}
+
+// removeAt removes name in the directory parent, with all below it, following no link and crossing no mount. path is for
+// messages.
+func removeAt(parent int, name, path string) error {
+	err := unix.Unlinkat(parent, name, 0)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
+		return &os.PathError{Op: "remove", Path: path, Err: err}
+	}
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
+	}
+	fd, err := unix.Openat2(parent, name, &how)
+	if errors.Is(err, unix.EXDEV) {
+		return fmt.Errorf("%s is mounted: refusing to delete through it", path)
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := removeAt(fd, n, filepath.Join(path, n)); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "rmdir", Path: path, Err: err}
+	}
+	return nil
+}
+
+// diskUsage adds up the blocks of everything below dir, without leaving its file system.
+func diskUsage(dir string) (int64, error) {
+	var root unix.Stat_t
+	if err := unix.Lstat(dir, &root); err != nil {
+		return 0, err
+	}
+	var total int64
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return nil
+		}
+		if st.Dev != root.Dev {
+			if e.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		const block = 512 // stat(2): st_blocks is in these units whatever the file system's own
+		total += st.Blocks * block
+		return nil
+	})
+	return total, err
+}
