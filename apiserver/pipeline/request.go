@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
 )
 
@@ -104,3 +105,11 @@ type Request struct {
 // MaxBatch is the most operations in one batch. With 3 MiB an operation a batch is bounded by the door's message size, so
 // this only bounds how much one request can keep the store busy: 1,000 operations take some 100 ms.
 const MaxBatch = 1000
+
+// Verbs returns what may be done with a resource.
+func Verbs(r *registry.Resource) []string {
+	if len(r.Verbs) > 0 {
+		return r.Verbs
+	}
+	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+}

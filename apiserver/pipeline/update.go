@@ -274,7 +274,7 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	if sub.Apply == nil {
 		return decision{}, methodNotAllowed(h, r)
 	}
-	obj, err := sub.Apply(cur.obj, body)
+	obj, err := sub.Apply(cur.obj, body, p.now())
 	if err != nil {
 		return decision{}, subresourceError(h, r.Name, err)
 	}

@@ -1,0 +1,266 @@
+package grpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	rpc "google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/reflection"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/server/inflight"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+	nodev1 "bareboat.dev/proto/bareboat/node/v1"
+)
+
+const (
+	// maxMessage bounds a request: a batch of a thousand 4 KiB objects is 4 MiB, and one object is at most 3 MiB.
+	maxMessage = 16 << 20
+	// maxStreams bounds one connection's concurrent streams. A kubelet holds about a dozen watches.
+	maxStreams = 1000
+	// Clients may ping this often, also without streams; the server pings idle connections so that dead peers' watches end.
+	minPing    = 5 * time.Second
+	serverPing = 30 * time.Second
+	pingWait   = 20 * time.Second
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Pipeline      *pipeline.Pipeline
+	Authenticator *authn.Authenticator
+	Limiter       *inflight.Limiter
+	// Nodes serves NodeService by proxying to kubelets; nil serves none.
+	Nodes nodev1.NodeServiceServer
+	// Version answers GetVersion.
+	Version *apiv1.GetVersionResponse
+	// LongRunning is told +1 when a watch begins and -1 when it ends, with the resource; nil if nobody counts.
+	LongRunning func(r *pipeline.Request, delta int)
+	Now         func() time.Time
+	Log         *slog.Logger
+}
+
+// Server is the gRPC door.
+type Server struct {
+	apiv1.UnimplementedResourceServiceServer
+	apiv1.UnimplementedDiscoveryServiceServer
+
+	cfg    Config
+	kinds  map[string]schema.GroupVersionKind
+	rpc    *rpc.Server
+	health *health.Server
+	// stopping is closed when watches must end because the server does.
+	stopping chan struct{}
+	once     sync.Once
+}
+
+// NewServer returns a door that serves nothing yet.
+func NewServer(cfg Config) *Server {
+	s := &Server{cfg: cfg, kinds: bodyKinds(cfg.Pipeline.Set()), health: health.NewServer(), stopping: make(chan struct{})}
+	s.rpc = rpc.NewServer(
+		rpc.Creds(handshaken{}),
+		rpc.ForceServerCodecV2(newCodec()),
+		rpc.MaxRecvMsgSize(maxMessage),
+		rpc.MaxConcurrentStreams(maxStreams),
+		rpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		rpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPing, Timeout: pingWait}),
+		rpc.UnaryInterceptor(s.unary),
+		rpc.StreamInterceptor(s.stream),
+	)
+	apiv1.RegisterResourceServiceServer(s.rpc, s)
+	apiv1.RegisterDiscoveryServiceServer(s.rpc, s)
+	if cfg.Nodes != nil {
+		nodev1.RegisterNodeServiceServer(s.rpc, cfg.Nodes)
+	}
+	healthpb.RegisterHealthServer(s.rpc, s.health)
+	reflection.Register(s.rpc)
+	return s
+}
+
+// Serve accepts connections whose TLS handshake is done until the listener closes.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.rpc.Serve(l)
+	if errors.Is(err, rpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}
+
+// Handler serves gRPC requests that came over an HTTP server's connection.
+func (s *Server) Handler() *rpc.Server { return s.rpc }
+
+// Stop ends watches, so that their clients go on elsewhere, lets running calls end, and then closes the connections. When ctx
+// ends first it closes them at once.
+func (s *Server) Stop(ctx context.Context) {
+	s.once.Do(func() { close(s.stopping) })
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		s.rpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.rpc.Stop()
+		<-done
+	}
+}
+
+// handshaken are the transport credentials of connections that the port's router has already shaken hands on.
+type handshaken struct{}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (handshaken) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	t, ok := c.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return nil, nil, errors.New("connection is not TLS")
+	}
+	return c, credentials.TLSInfo{
+		State: t.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+	}, nil
+}
+
+// ClientHandshake implements credentials.TransportCredentials; the server is no client.
+func (handshaken) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("these credentials are a server's")
+}
+
+// Info implements credentials.TransportCredentials.
+func (handshaken) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+
+// Clone implements credentials.TransportCredentials.
+func (h handshaken) Clone() credentials.TransportCredentials { return h }
+
+// OverrideServerName implements credentials.TransportCredentials.
+func (handshaken) OverrideServerName(string) error { return nil }
+
+type callerKey struct{}
+
+// CallerOf returns the caller that the interceptors put into a call's context.
+func CallerOf(ctx context.Context) pipeline.Caller {
+	c, _ := ctx.Value(callerKey{}).(pipeline.Caller)
+	return c
+}
+
+// identify authenticates a call and returns a context that carries the caller.
+func (s *Server) identify(ctx context.Context, method string) (context.Context, error) {
+	var cred authn.Credentials
+	caller := pipeline.Caller{Door: "grpc"}
+	if pr, ok := peer.FromContext(ctx); ok {
+		caller.Address = pr.Addr.String()
+		if info, ok := pr.AuthInfo.(credentials.TLSInfo); ok {
+			cred.Chains = info.State.VerifiedChains
+		}
+	}
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		if v := md.Get("authorization"); len(v) > 0 {
+			cred.Token = bearer(v[0])
+		}
+		if v := md.Get("user-agent"); len(v) > 0 {
+			caller.UserAgent = v[0]
+		}
+	}
+	id, err := s.cfg.Authenticator.Authenticate(ctx, cred)
+	if err != nil {
+		s.cfg.Log.Info("refused credentials", "address", caller.Address, "error", err)
+		return nil, pipeline.Unauthorized()
+	}
+	caller.User = id
+	if err := s.authorizeMethod(ctx, id, method); err != nil {
+		return nil, err
+	}
+	return context.WithValue(ctx, callerKey{}, caller), nil
+}
+
+// bearer takes the token out of an Authorization header.
+func bearer(header string) string {
+	scheme, token, ok := strings.Cut(strings.TrimSpace(header), " ")
+	if !ok || !strings.EqualFold(scheme, "bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// authorizeMethod decides on the services that are not about objects, as the REST paths that serve the same.
+func (s *Server) authorizeMethod(ctx context.Context, id *authn.Identity, method string) error {
+	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	path := ""
+	switch {
+	case service == healthpb.Health_ServiceDesc.ServiceName:
+		path = "/healthz"
+	case strings.HasPrefix(service, "grpc.reflection."):
+		path = "/openapi/v3"
+	case method == apiv1.DiscoveryService_GetVersion_FullMethodName:
+		path = "/version"
+	case service == apiv1.DiscoveryService_ServiceDesc.ServiceName:
+		path = "/apis"
+	default:
+		return nil
+	}
+	return s.cfg.Pipeline.AuthorizeAttributes(ctx, &authz.Attributes{User: id, Verb: "get", Path: path})
+}
+
+// writes reports whether a method changes objects.
+func writes(method string) bool {
+	switch method {
+	case apiv1.ResourceService_Create_FullMethodName, apiv1.ResourceService_Update_FullMethodName, apiv1.ResourceService_Patch_FullMethodName,
+		apiv1.ResourceService_Delete_FullMethodName, apiv1.ResourceService_DeleteCollection_FullMethodName, apiv1.ResourceService_Batch_FullMethodName:
+		return true
+	}
+	return false
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *rpc.UnaryServerInfo, handler rpc.UnaryHandler) (any, error) {
+	ctx, err := s.identify(ctx, info.FullMethod)
+	if err != nil {
+		return nil, toError(err)
+	}
+	leave, err := s.cfg.Limiter.Enter(writes(info.FullMethod))
+	if err != nil {
+		return nil, toError(err)
+	}
+	defer leave()
+	resp, err := handler(ctx, req)
+	return resp, toError(err)
+}
+
+func (s *Server) stream(srv any, ss rpc.ServerStream, info *rpc.StreamServerInfo, handler rpc.StreamHandler) error {
+	ctx, err := s.identify(ss.Context(), info.FullMethod)
+	if err != nil {
+		return toError(err)
+	}
+	if info.FullMethod == apiv1.ResourceService_List_FullMethodName {
+		leave, err := s.cfg.Limiter.Enter(false)
+		if err != nil {
+			return toError(err)
+		}
+		defer leave()
+	}
+	return toError(handler(srv, &callStream{ServerStream: ss, ctx: ctx}))
+}
+
+// callStream is a stream whose context carries the caller.
+type callStream struct {
+	rpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements rpc.ServerStream.
+func (s *callStream) Context() context.Context { return s.ctx }
