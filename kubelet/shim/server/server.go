@@ -1,0 +1,265 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/cgroup"
+	"bareboat.dev/kubelet/shim"
+)
+
+const (
+	// gcPercent makes the collector run early: with a live heap of some 300 KiB the default would let 4 MiB pile up.
+	gcPercent = 40
+	// idleAfter is how long after the last work unused memory is returned to the kernel.
+	idleAfter = 300 * time.Millisecond
+	// initLogLevel is logrus' warning level: what a container's init reports of itself before it is the user's program.
+	initLogLevel = "3"
+)
+
+// Server is one pod's podshim.
+type Server struct {
+	config  shim.PodConfig
+	dir     string
+	log     *slog.Logger
+	cgroups *cgroup.Hierarchy
+	forker  forker
+	reaper  *reaper
+	buffers bufferPool
+	idle    *time.Timer
+	// pidNS is the pod's PID namespace, if its containers share one.
+	pidNS string
+	// end is closed by shutdown.
+	end     chan struct{}
+	endOnce sync.Once
+
+	mu         sync.Mutex
+	containers map[string]*container // nil while being created
+	sequence   uint64
+	changed    chan struct{} // closed and replaced at each exit
+	ending     bool
+}
+
+// Run serves the pod whose configuration is in dir until it is shut down. Once it listens, it writes its [shim.Process] to ready.
+func Run(dir string, ready *os.File, log *slog.Logger) error {
+	debug.SetGCPercent(gcPercent)
+	config, _, err := shim.ReadState(dir)
+	if err != nil {
+		return err
+	}
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	s := &Server{
+		config: config, dir: dir, log: log, cgroups: h,
+		reaper: newReaper(), containers: map[string]*container{},
+		changed: make(chan struct{}), end: make(chan struct{}),
+	}
+	s.idle = time.AfterFunc(idleAfter, debug.FreeOSMemory)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become a subreaper: %w", err)
+	}
+	s.forker = newForker()
+	go s.reaper.run(s.end)
+	if err := s.preparePod(); err != nil {
+		return err
+	}
+	return s.listen(ready)
+}
+
+// listen accepts connections until shutdown.
+func (s *Server) listen(ready *os.File) error {
+	l, err := listenIn(s.dir)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := s.announceReady(ready); err != nil {
+		return err
+	}
+	go func() {
+		<-s.end
+		_ = l.Close()
+	}()
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		go s.serve(shim.NewConn(conn))
+	}
+}
+
+// listenIn makes the socket through a descriptor of the directory, since socket addresses are limited to 107 bytes.
+func listenIn(dir string) (*net.UnixListener, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	name := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), shim.SocketFile)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // the name is only good while d is open; Reap removes the file
+	return l, os.Chmod(filepath.Join(dir, shim.SocketFile), 0o600)
+}
+
+func (s *Server) announceReady(ready *os.File) error {
+	start, err := shim.StartTime(os.Getpid())
+	if err != nil {
+		return err
+	}
+	process := shim.Process{PID: os.Getpid(), StartTime: start}
+	if err := writeRecord(filepath.Join(s.dir, shim.ProcessFile), process); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(ready, `{"pid":%d,"startTime":%d}`, process.PID, process.StartTime)
+	return errors.Join(err, ready.Close())
+}
+
+// reserve takes an ID for a container that is about to be created.
+func (s *Server) reserve(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return fmt.Errorf("%w: the pod is being shut down", shim.ErrNotRunning)
+	}
+	if _, taken := s.containers[id]; taken {
+		return fmt.Errorf("container %s: %w", id, shim.ErrExists)
+	}
+	s.containers[id] = nil
+	return nil
+}
+
+// release ends a reservation: with the container, or with nothing.
+func (s *Server) release(id string, ctr *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctr == nil {
+		delete(s.containers, id)
+		return
+	}
+	s.containers[id] = ctr
+	if ctr.sequence > 0 { // it has ended already, unseen
+		s.wakeLocked()
+	}
+}
+
+func (s *Server) find(id string) (*container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctr := s.containers[id]; ctr != nil {
+		return ctr, nil
+	}
+	return nil, fmt.Errorf("container %s: %w", id, shim.ErrNotFound)
+}
+
+func (s *Server) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, id)
+}
+
+// all returns the containers, oldest first.
+func (s *Server) all() []*container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*container, 0, len(s.containers))
+	for _, c := range s.containers {
+		if c != nil {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b *container) int { return a.snapshot().CreatedAt.Compare(b.snapshot().CreatedAt) })
+	return list
+}
+
+// announce gives an exit its place in the sequence and wakes those who wait for events.
+func (s *Server) announce(ctr *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sequence++
+	ctr.sequence = s.sequence
+	s.wakeLocked()
+}
+
+func (s *Server) wakeLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// exitsAfter returns the exits after a sequence number, in order, and what is closed when there are more.
+func (s *Server) exitsAfter(sequence uint64) ([]*container, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*container
+	for _, c := range s.containers {
+		if c != nil && c.sequence > sequence {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b *container) int { return int(a.sequence) - int(b.sequence) })
+	return list, s.changed
+}
+
+// events sends exits until the client goes away.
+func (s *Server) events(ctx context.Context, conn *shim.Conn) {
+	var last uint64
+	for {
+		exits, more := s.exitsAfter(last)
+		for _, ctr := range exits {
+			if conn.Send(shim.Reply{Event: &shim.Event{ContainerStatus: ctr.snapshot()}}) != nil {
+				return
+			}
+			last = ctr.sequence
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// worked arranges for memory to be given back when nothing more happens for a while.
+func (s *Server) worked() { s.idle.Reset(idleAfter) }
+
+// shutdown kills and deletes all containers. The process ends when the answer is out.
+func (s *Server) shutdown() error {
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
+	if err := s.cgroups.Kill(context.Background(), s.config.CgroupParent); err != nil {
+		return err
+	}
+	for _, ctr := range s.all() {
+		<-ctr.exited
+		if err := s.delete(ctr.config.ID); err != nil && !errors.Is(err, shim.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// stop makes Run return.
+func (s *Server) stop() { s.endOnce.Do(func() { close(s.end) }) }

@@ -1,0 +1,232 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// readSize is how much output is read, formatted and written at once. The kernel's pipes hold 64 KiB.
+	readSize = 32 << 10
+	// attachPatience is how long an attached client may leave its pipe full before it is cut off, so that it cannot stop the container.
+	attachPatience = 10 * time.Second
+	// drainLimit is how long output is awaited after the container has ended. Everything in it is dead then; only a process
+	// outside that was handed the pipe could keep it open.
+	drainLimit = 2 * time.Second
+)
+
+// stdio is a container's standard streams, as podshim holds them.
+type stdio struct {
+	log      *logFile
+	terminal *os.File // the controlling side, if the container has a terminal
+	stdout   fanout
+	stderr   fanout
+
+	inMu    sync.Mutex
+	in      *os.File // where attached input goes; nil if there is none, or no longer
+	inOnce  bool
+	readers sync.WaitGroup
+	sources []*os.File // what the readers read
+}
+
+// fanout is the set of attached clients that get one stream.
+type fanout struct {
+	mu      sync.Mutex
+	clients []*os.File
+}
+
+func (f *fanout) add(client *os.File) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clients = append(f.clients, client)
+}
+
+// remove takes a client out and closes it.
+func (f *fanout) remove(client *os.File) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, c := range f.clients {
+		if c == client {
+			f.clients = append(f.clients[:i:i], f.clients[i+1:]...)
+			break
+		}
+	}
+	_ = client.Close()
+}
+
+// write gives data to all clients; one that fails or does not keep up gets nothing more.
+func (f *fanout) write(data []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kept := f.clients[:0]
+	for _, c := range f.clients {
+		_ = c.SetWriteDeadline(time.Now().Add(attachPatience))
+		if _, err := c.Write(data); err != nil {
+			_ = c.Close()
+			continue
+		}
+		kept = append(kept, c)
+	}
+	clear(f.clients[len(kept):])
+	f.clients = kept
+}
+
+func (f *fanout) closeAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.clients {
+		_ = c.Close()
+	}
+	f.clients = nil
+}
+
+// buffers are for reading and for formatting; taken only while there is something to read.
+type buffers struct{ in, out []byte }
+
+// bufferPool is per server, so that nothing is shared at package level.
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) get() *buffers {
+	if b, ok := p.pool.Get().(*buffers); ok {
+		return b
+	}
+	return &buffers{in: make([]byte, readSize)}
+}
+
+func (p *bufferPool) put(b *buffers) {
+	b.out = b.out[:0]
+	p.pool.Put(b)
+}
+
+// follow starts reading one stream into the log and to attached clients.
+func (s *stdio) follow(pool *bufferPool, source *os.File, name string, clients *fanout) {
+	s.sources = append(s.sources, source)
+	format := lineFormatter{stream: name}
+	s.readers.Go(func() {
+		defer clients.closeAll()
+		for {
+			// The buffer is taken when the stream is readable and given back before waiting again: idle streams cost none.
+			var b *buffers
+			n, err := readWhenReady(source, func() []byte { b = pool.get(); return b.in }, func() { pool.put(b); b = nil })
+			if n > 0 {
+				b.out = format.format(b.out, time.Now(), b.in[:n])
+				s.log.append(b.out)
+				clients.write(b.in[:n])
+			}
+			if b != nil {
+				pool.put(b)
+			}
+			if err != nil {
+				s.log.append(format.flush(nil, time.Now()))
+				return
+			}
+		}
+	})
+}
+
+// readWhenReady reads once into the buffer that take gives; release is called for a buffer that was taken for nothing.
+func readWhenReady(f *os.File, take func() []byte, release func()) (n int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var readErr error
+	err = raw.Read(func(fd uintptr) bool {
+		buf := take()
+		for {
+			n, readErr = unix.Read(int(fd), buf)
+			if !errors.Is(readErr, unix.EINTR) {
+				break
+			}
+		}
+		if errors.Is(readErr, unix.EAGAIN) {
+			release()
+			return false
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case readErr != nil: // EIO is how a terminal says that its other side is closed
+		return 0, readErr
+	case n <= 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// drain waits until all output has been read, or the limit has passed, and closes everything.
+func (s *stdio) drain() {
+	limit := time.Now().Add(drainLimit)
+	for _, f := range s.sources {
+		_ = f.SetReadDeadline(limit)
+	}
+	s.readers.Wait()
+	s.close()
+}
+
+// close gives up all descriptors.
+func (s *stdio) close() {
+	for _, f := range s.sources {
+		_ = f.Close()
+	}
+	s.stdout.closeAll()
+	s.stderr.closeAll()
+	s.closeInput()
+	_ = s.log.close()
+}
+
+// attachInput copies a client's input to the container until either ends.
+func (s *stdio) attachInput(client *os.File) {
+	s.inMu.Lock()
+	in := s.in
+	s.inMu.Unlock()
+	if in == nil {
+		return
+	}
+	_, err := io.Copy(in, client)
+	if s.inOnce && err == nil {
+		s.closeInput()
+	}
+}
+
+func (s *stdio) closeInput() {
+	s.inMu.Lock()
+	defer s.inMu.Unlock()
+	if s.in != nil && s.in != s.terminal {
+		_ = s.in.Close()
+	}
+	s.in = nil
+}
+
+// pollable wraps a descriptor such that reads and writes wait in the poller and can have deadlines.
+func pollable(fd int, name string) (*os.File, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// pipe makes a pipe of which we keep one pollable end; the other is plain and for a container.
+func pipe(keepRead bool) (keep, give *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	if !keepRead {
+		fds[0], fds[1] = fds[1], fds[0]
+	}
+	keep, err = pollable(fds[0], "pipe")
+	if err != nil {
+		_ = unix.Close(fds[0])
+		_ = unix.Close(fds[1])
+		return nil, nil, err
+	}
+	return keep, os.NewFile(uintptr(fds[1]), "pipe"), nil
+}
