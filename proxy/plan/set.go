@@ -15,11 +15,12 @@ type Set struct {
 
 	services map[string]Service
 	claims   map[Address][]string // sorted keys of the services that want the address
+	health   map[string]bool      // keys of the services with a health check
 }
 
 // NewSet is an empty rule set.
 func NewSet(f Family) *Set {
-	return &Set{Family: f, services: map[string]Service{}, claims: map[Address][]string{}}
+	return &Set{Family: f, services: map[string]Service{}, claims: map[Address][]string{}, health: map[string]bool{}}
 }
 
 // Len is the number of services with rules.
@@ -27,6 +28,15 @@ func (s *Set) Len() int { return len(s.services) }
 
 // Keys lists the services with rules, sorted.
 func (s *Set) Keys() []string { return slices.Sorted(maps.Keys(s.services)) }
+
+// HealthChecks lists the health-check answers by service.
+func (s *Set) HealthChecks() map[string]HealthCheck {
+	out := map[string]HealthCheck{}
+	for key := range s.health {
+		out[key] = s.services[key].Health
+	}
+	return out
+}
 
 // Service is the rules of one service; ok is false if it has none. The value is shared: do not modify it.
 func (s *Set) Service(key string) (svc Service, ok bool) {
@@ -57,6 +67,10 @@ func (s *Set) Put(svc Service) []string {
 		}
 		i, _ := slices.BinarySearch(s.claims[a], svc.Key)
 		s.claims[a] = slices.Insert(s.claims[a], i, svc.Key)
+	}
+	delete(s.health, svc.Key)
+	if svc.Health.Port > 0 {
+		s.health[svc.Key] = true
 	}
 	if svc.Empty() {
 		delete(s.services, svc.Key)

@@ -1,0 +1,135 @@
+// Command proxy makes Services reachable on one node: it programs the kernel's packet filter from the API's services and
+// endpoint slices.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"bareboat.dev/client"
+	"bareboat.dev/daemon"
+	"bareboat.dev/proxy/agent"
+	"bareboat.dev/proxy/config"
+	"bareboat.dev/proxy/conntrack"
+	"bareboat.dev/proxy/iptables"
+	"bareboat.dev/proxy/plan"
+)
+
+func main() {
+	cfg := config.Default()
+	daemon.Main(daemon.Spec{
+		Name: "proxy", Description: "makes Services reachable on this node", Config: &cfg, Flags: cfg.Flags, Validate: cfg.Validate,
+		Run: func(ctx context.Context, env *daemon.Env) error {
+			if os.Geteuid() != 0 {
+				return errors.New("only root may change the packet filter: run the proxy as root")
+			}
+			if cfg.Cleanup {
+				return cleanup(ctx, env.Log)
+			}
+			return run(ctx, env, &cfg)
+		},
+	})
+}
+
+func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
+	families, err := families(cfg, env.Log)
+	if err != nil {
+		return err
+	}
+	conn, err := client.LoadConfig(cfg.Kubeconfig, "")
+	if err != nil {
+		return err
+	}
+	conn.UserAgent = "proxy"
+	c, err := client.Dial(conn)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	name, err := cfg.NodeName()
+	if err != nil {
+		return err
+	}
+	a := agent.New(c, agent.Config{
+		NodeName: name, Families: families, AllowExternalIPs: cfg.AllowExternalIPs, Sweep: conntrack.Sweep,
+		Listen: func(port uint16) (net.Listener, error) { return net.Listen("tcp", fmt.Sprintf(":%d", port)) },
+		Log:    env.Log, Registry: env.Registry,
+		Ready: func() { env.Ready("rules are in the kernel") },
+	})
+	env.Health.AddReady("rules", func(context.Context) error {
+		if !a.Health().Alive() {
+			return errors.New("changes do not reach the kernel")
+		}
+		return nil
+	})
+	runs := []func(context.Context) error{a.Run}
+	if addr := cfg.MetricsBindAddress; addr != "" {
+		runs = append(runs, func(ctx context.Context) error { return daemon.ServeAdmin(ctx, env, addr, nil) })
+	}
+	if addr := cfg.HealthzBindAddress; addr != "" {
+		runs = append(runs, func(ctx context.Context) error { return serve(ctx, addr, a.Health()) })
+	}
+	return client.RunAll(ctx, runs...)
+}
+
+// families makes an applier for each IP family that this host can serve; IPv4 must be one of them.
+func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
+	cidrs, err := cfg.ClusterCIDRs()
+	if err != nil {
+		return nil, err
+	}
+	nodePorts, err := cfg.NodePortPrefixes()
+	if err != nil {
+		return nil, err
+	}
+	var out []agent.Family
+	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+		a, err := iptables.New(iptables.Config{
+			Family: f, ClusterCIDRs: cidrs, NodePortAddresses: nodePorts, MasqueradeAll: cfg.MasqueradeAll,
+		})
+		switch {
+		case err == nil:
+			out = append(out, agent.Family{Family: f, Applier: a})
+		case f == plan.IPv4:
+			return nil, err
+		default:
+			log.Info("IPv6 services are not served on this host", "reason", err)
+		}
+	}
+	return out, nil
+}
+
+// cleanup removes what any mode left behind. A tool that is missing cannot have left anything.
+func cleanup(ctx context.Context, log *slog.Logger) error {
+	var errs []error
+	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+		a, err := iptables.New(iptables.Config{Family: f})
+		if err != nil {
+			log.Debug("nothing to remove", "family", f, "reason", err)
+			continue
+		}
+		errs = append(errs, a.Cleanup(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// serve answers on the healthz port until ctx ends.
+func serve(ctx context.Context, addr string, h http.Handler) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("--healthz-bind-address: %w", err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
