@@ -13,6 +13,11 @@ require (
 	bareboat.dev/proto v0.0.0
 	bareboat.dev/proxy v0.0.0
 	bareboat.dev/scheduler v0.0.0
+	github.com/bufbuild/protocompile v0.14.1
+	github.com/google/go-containerregistry v0.22.1
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2
+	google.golang.org/protobuf v1.36.12
+	sigs.k8s.io/yaml v1.6.0
 )
 
 replace bareboat.dev/proto => ../proto
@@ -34,3 +39,8 @@ replace bareboat.dev/proxy => ../proxy
 replace bareboat.dev/dns => ../dns
 
 replace bareboat.dev/kctl => ../kctl
+
+tool (
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	google.golang.org/protobuf/cmd/protoc-gen-go
+)

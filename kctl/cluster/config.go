@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -23,27 +24,23 @@ func writeConfigs(l Layout, o Options) error {
 	api := "https://" + net.JoinHostPort(o.NodeIP.String(), strconv.Itoa(port))
 	settings := map[string]map[string]any{
 		"apiserver": {
-			"kind":       "APIServerConfiguration",
 			"securePort": port, "advertiseAddress": o.NodeIP.String(), "sqliteFile": l.Database(),
 			"tlsCertFile": store.CertFile(pki.APIServer), "tlsPrivateKeyFile": store.KeyFile(pki.APIServer), "clientCAFile": ca,
 			"kubeletClientCertificate": store.CertFile(pki.APIServerKubelet), "kubeletClientKey": store.KeyFile(pki.APIServerKubelet), "kubeletCertificateAuthority": ca,
 			"serviceAccountIssuer": api, "serviceAccountSigningKeyFile": store.KeyFile(pki.ServiceAccount), "serviceAccountKeyFile": filepath.Join(store.Dir, pki.ServiceAccount+".pub"),
 			"serviceClusterIPRange": o.ServiceCIDR.String(),
 		},
-		"scheduler":         serving(l, store, pki.Scheduler, "SchedulerConfiguration"),
-		"controllermanager": serving(l, store, pki.ControllerManager, "ControllerManagerConfiguration"),
+		"scheduler":         serving(l, store, pki.Scheduler),
+		"controllermanager": serving(l, store, pki.ControllerManager),
 		"kubelet": {
-			"kind":       "KubeletConfiguration",
 			"kubeconfig": l.Kubeconfig(pki.Kubelet), "hostnameOverride": o.NodeName, "nodeIP": o.NodeIP.String(),
 			"clusterDNS": []string{o.DNSServiceIP().String()}, "clusterDomain": o.ClusterDomain, "rootDir": l.Kubelet,
 			"tlsCertFile": store.CertFile(pki.Kubelet), "tlsPrivateKeyFile": store.KeyFile(pki.Kubelet), "clientCAFile": ca,
 		},
 		"proxy": {
-			"kind":       "ProxyConfiguration",
 			"kubeconfig": l.Kubeconfig(pki.Proxy), "hostnameOverride": o.NodeName, "clusterCIDR": o.PodCIDR.String(), "proxyMode": o.ProxyMode,
 		},
 		"dns": {
-			"kind":       "DNSConfiguration",
 			"kubeconfig": l.Kubeconfig(pki.DNS), "clusterDNS": o.DNSServiceIP().String(), "clusterDomain": o.ClusterDomain,
 		},
 	}
@@ -51,7 +48,7 @@ func writeConfigs(l Layout, o Options) error {
 	settings["controllermanager"]["allocateNodeCIDRs"] = true
 	var errs []error
 	for daemon, values := range settings {
-		values["apiVersion"] = configVersion
+		values["apiVersion"], values["kind"] = configVersion, strings.ToUpper(daemon[:1])+daemon[1:]+"Configuration"
 		data, err := yaml.Marshal(values)
 		if err == nil {
 			err = writeFile(l.Config(daemon), append([]byte(fmt.Sprintf("# Written by kctl up; flags of %s --help win over it.\n", daemon)), data...), 0o600)
@@ -62,9 +59,9 @@ func writeConfigs(l Layout, o Options) error {
 }
 
 // serving are the settings of a daemon that speaks to the API and serves its own metrics.
-func serving(l Layout, store pki.Store, name, kind string) map[string]any {
+func serving(l Layout, store pki.Store, name string) map[string]any {
 	return map[string]any{
-		"kind": kind, "kubeconfig": l.Kubeconfig(name), "leaderElect": true,
+		"kubeconfig": l.Kubeconfig(name), "leaderElect": true,
 		"tlsCertFile": store.CertFile(name), "tlsPrivateKeyFile": store.KeyFile(name), "clientCAFile": store.CertFile("ca"),
 	}
 }

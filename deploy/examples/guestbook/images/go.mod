@@ -1,0 +1,3 @@
+module bareboat.dev/examples/guestbook
+
+go 1.26.0
