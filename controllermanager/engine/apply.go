@@ -137,10 +137,11 @@ func op(w plan.Write) client.Op {
 	case plan.VerbMergePatch:
 		return client.PatchOp(k, w.Object.GetNamespace(), w.Object.GetName(), client.MergePatch, w.Patch, client.PatchOptions{Subresource: w.Subresource})
 	default:
-		return client.DeleteOp(k, w.Object.GetNamespace(), w.Object.GetName(), client.DeleteOptions{
-			UID: string(w.Object.GetUID()), ResourceVersion: w.Object.GetResourceVersion(),
-			GracePeriodSeconds: w.Grace, Propagation: w.Propagation,
-		})
+		opts := client.DeleteOptions{UID: string(w.Object.GetUID()), GracePeriodSeconds: w.Grace, Propagation: w.Propagation}
+		if !w.AnyVersion {
+			opts.ResourceVersion = w.Object.GetResourceVersion()
+		}
+		return client.DeleteOp(k, w.Object.GetNamespace(), w.Object.GetName(), opts)
 	}
 }
 
@@ -156,18 +157,19 @@ func (e *Engine) await(ctx context.Context, writes []plan.Write, results []clien
 			continue
 		}
 		w := writes[i]
-		view, ok := e.views[w.Kind].(anyView)
-		if !ok {
-			continue
-		}
 		o := outcome{namespace: w.Object.GetNamespace(), name: w.Object.GetName()}
 		if w.Verb == plan.VerbDelete {
 			o.gone = w.Object.GetUID()
 		} else {
 			o.revision = revision(res.Object)
 		}
-		if err := view.await(ctx, o); err != nil {
-			return err
+		for id, view := range e.views {
+			if id.kind != w.Kind || !id.scope.holds(o.namespace, o.name) {
+				continue
+			}
+			if err := view.await(ctx, o); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

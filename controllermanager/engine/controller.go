@@ -38,6 +38,9 @@ type Setup struct {
 // Client is for what mirrors cannot answer: quorum reads, lists of kinds known only at run time.
 func (s *Setup) Client() *client.Client { return s.engine.opts.Client }
 
+// Discover asks what the server serves now.
+func (s *Setup) Discover(ctx context.Context) ([]Resource, error) { return s.engine.discover(ctx) }
+
 // Serves reports whether the server serves a kind.
 func (s *Setup) Serves(k plan.Kind) bool { return s.engine.served[k] }
 

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,4 +67,32 @@ func GetMeta(ctx context.Context, c *client.Client, k plan.Kind, namespace, name
 		return nil, client.FromGRPC(ctx, err)
 	}
 	return decodeMeta(resp.GetObject())
+}
+
+// ListMeta reads the metadata of up to limit objects of any kind in a namespace, quorum-fresh. more is set if there are
+// others.
+func ListMeta(ctx context.Context, c *client.Client, k plan.Kind, namespace string, limit int64) (objects []*Meta, more bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := apiv1.NewResourceServiceClient(c.Conn()).List(ctx, &apiv1.ListRequest{Ref: ref(k, namespace, ""), Limit: limit, View: apiv1.View_VIEW_METADATA})
+	if err != nil {
+		return nil, false, client.FromGRPC(ctx, err)
+	}
+	for {
+		msg, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return objects, more, nil
+		}
+		if err != nil {
+			return nil, false, client.FromGRPC(ctx, err)
+		}
+		for _, item := range msg.GetItems() {
+			m, err := decodeMeta(item)
+			if err != nil {
+				return nil, false, err
+			}
+			objects = append(objects, m)
+		}
+		more = msg.GetContinue() != ""
+	}
 }

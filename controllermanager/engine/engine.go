@@ -26,13 +26,15 @@ type Options struct {
 	Metrics *Metrics
 	// Enabled selects controllers by name; nil enables all.
 	Enabled func(name string) bool
+	// Discover replaces Discover, for tests against a server without discovery; nil asks Client.
+	Discover func(ctx context.Context) ([]Resource, error)
 }
 
 // Engine runs controllers for one term of leadership.
 type Engine struct {
 	opts        Options
 	controllers []Controller
-	views       map[plan.Kind]any
+	views       map[viewID]anyView
 	loops       []*Loop
 	background  []func(context.Context) error
 	served      map[plan.Kind]bool
@@ -44,7 +46,7 @@ func New(opts Options, controllers ...Controller) (*Engine, error) {
 	if err := checkClaims(controllers); err != nil {
 		return nil, err
 	}
-	return &Engine{opts: opts, controllers: controllers, views: map[plan.Kind]any{}}, nil
+	return &Engine{opts: opts, controllers: controllers, views: map[viewID]anyView{}}, nil
 }
 
 // discoverRetry is how long to wait before asking again what the server serves: short, since nothing runs until then, and
@@ -66,7 +68,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	var run []func(context.Context) error
 	for _, v := range e.views {
-		v := v.(anyView)
 		v.build(e)
 		run = append(run, v.run)
 	}
@@ -77,9 +78,16 @@ func (e *Engine) Run(ctx context.Context) error {
 // Running reports whether the mirrors are complete and the loops work.
 func (e *Engine) Running() bool { return e.running.Load() }
 
+func (e *Engine) discover(ctx context.Context) ([]Resource, error) {
+	if e.opts.Discover != nil {
+		return e.opts.Discover(ctx)
+	}
+	return Discover(ctx, e.opts.Client)
+}
+
 func (e *Engine) discoverUntil(ctx context.Context) ([]Resource, error) {
 	for {
-		resources, err := Discover(ctx, e.opts.Client)
+		resources, err := e.discover(ctx)
 		if err == nil {
 			return resources, nil
 		}
@@ -123,7 +131,7 @@ func (e *Engine) missing(c Controller) []string {
 func (e *Engine) work(ctx context.Context) error {
 	started := time.Now()
 	for _, v := range e.views {
-		if err := v.(anyView).waitSynced(ctx); err != nil {
+		if err := v.waitSynced(ctx); err != nil {
 			// Queues that were filled but never worked hold goroutines of their own.
 			for _, l := range e.loops {
 				l.queue.ShutDown()

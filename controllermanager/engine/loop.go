@@ -151,19 +151,19 @@ func (l *Loop) step(ctx context.Context, key string) (time.Duration, error) {
 
 // logFailure logs what went wrong. Losing a race, with another writer or with the mirror, is part of the design.
 func (l *Loop) logFailure(key string, err error) {
-	if expected(err) || client.IsUnavailable(err) {
+	if Expected(err) || client.IsUnavailable(err) {
 		l.log.Debug("step to be tried again", "key", key, "error", err)
 		return
 	}
 	l.log.Error("step failed", "key", key, "error", err)
 }
 
-// expected reports whether every error in err only says that the view was out of date.
-func expected(err error) bool {
+// Expected reports whether every error in err only says that the view was out of date.
+func Expected(err error) bool {
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) {
 		for _, e := range joined.Unwrap() {
-			if !expected(e) {
+			if !Expected(e) {
 				return false
 			}
 		}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/util/workqueue"
@@ -84,4 +86,16 @@ func (m *Metrics) countWrite(controller string, w plan.Write, err error) {
 		verb += "/" + w.Subresource
 	}
 	m.writes.WithLabelValues(controller, w.Kind.String(), verb, outcome).Inc()
+}
+
+// LeadingMetric tells whether this process leads, under upstream's name.
+func LeadingMetric(lease string, leading *atomic.Bool) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "leader_election_master_status", Help: "Whether this process is the leader: 1 if it is.", ConstLabels: prometheus.Labels{"name": lease},
+	}, func() float64 {
+		if leading.Load() {
+			return 1
+		}
+		return 0
+	})
 }

@@ -16,6 +16,7 @@ import (
 // started the controller's loops. Objects are shared: never modify one.
 type View[T client.Object] struct {
 	kind    client.Kind[T]
+	scope   Scope
 	indexes map[string]func(T) []string
 	changes []func(client.Change[T])
 	mirror  *client.Mirror[T]
@@ -27,13 +28,40 @@ type Index[T client.Object] struct {
 	Keys func(T) []string
 }
 
+// Scope restricts a mirror, where a controller needs few of many objects. Empty fields do not restrict.
+type Scope struct {
+	Namespace, Name string
+}
+
+func (s Scope) holds(namespace, name string) bool {
+	return (s.Namespace == "" || s.Namespace == namespace) && (s.Name == "" || s.Name == name)
+}
+
+func (s Scope) fieldSelector() string {
+	if s.Name == "" {
+		return ""
+	}
+	return "metadata.name=" + s.Name
+}
+
+// viewID identifies a shared mirror.
+type viewID struct {
+	kind  plan.Kind
+	scope Scope
+}
+
 // Mirror returns the view of a kind, with these indexes among others. It may be called from Setup only.
 func Mirror[T client.Object](s *Setup, k client.Kind[T], indexes ...Index[T]) *View[T] {
-	name := plan.Of(k)
-	v, ok := s.engine.views[name].(*View[T])
+	return MirrorScope(s, k, Scope{}, indexes...)
+}
+
+// MirrorScope is Mirror for some of a kind's objects.
+func MirrorScope[T client.Object](s *Setup, k client.Kind[T], scope Scope, indexes ...Index[T]) *View[T] {
+	id := viewID{plan.Of(k), scope}
+	v, ok := s.engine.views[id].(*View[T])
 	if !ok {
-		v = &View[T]{kind: k, indexes: map[string]func(T) []string{}}
-		s.engine.views[name] = v
+		v = &View[T]{kind: k, scope: scope, indexes: map[string]func(T) []string{}}
+		s.engine.views[id] = v
 	}
 	for _, ix := range indexes {
 		v.indexes[ix.Name] = ix.Keys
@@ -86,7 +114,9 @@ type outcome struct {
 }
 
 func (v *View[T]) build(e *Engine) {
-	v.mirror = client.NewMirror(e.opts.Client, v.kind, client.MirrorOptions[T]{Indexes: v.indexes, Log: e.opts.Log})
+	v.mirror = client.NewMirror(e.opts.Client, v.kind, client.MirrorOptions[T]{
+		Namespace: v.scope.Namespace, FieldSelector: v.scope.fieldSelector(), Indexes: v.indexes, Log: e.opts.Log,
+	})
 	for _, f := range v.changes {
 		v.mirror.OnChange(f)
 	}

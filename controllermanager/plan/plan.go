@@ -50,6 +50,9 @@ type Write struct {
 	Grace *int64
 	// Propagation of a deletion; the zero value is the kind's default.
 	Propagation client.Propagation
+	// AnyVersion drops the resource version from a deletion's precondition, for a decision that depends only on the object's
+	// being there.
+	AnyVersion bool
 	// Guard, if set, names an object that must still exist, with this uid and not being deleted, by a quorum read just
 	// before the write. Adoption needs it: a dependent given to an owner that is gone would be collected.
 	Guard *Guard

@@ -1,0 +1,120 @@
+// Package manager puts the controllers together and runs them while this process leads.
+package manager
+
+import (
+	"context"
+	"log/slog"
+
+	"bareboat.dev/client"
+	"bareboat.dev/client/events"
+	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/config"
+	"bareboat.dev/controllermanager/deployment"
+	"bareboat.dev/controllermanager/endpointslice"
+	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/garbagecollector"
+	"bareboat.dev/controllermanager/namespace"
+	"bareboat.dev/controllermanager/nodeipam"
+	"bareboat.dev/controllermanager/nodelifecycle"
+	"bareboat.dev/controllermanager/podgc"
+	"bareboat.dev/controllermanager/replicaset"
+	"bareboat.dev/controllermanager/rootca"
+	"bareboat.dev/controllermanager/serviceaccount"
+)
+
+// LeaseName is the Lease that controller managers elect their leader by, upstream's.
+const LeaseName = "kube-controller-manager"
+
+// Options are what a manager is made of.
+type Options struct {
+	Client *client.Client
+	Config *config.Config
+	// RootCA is published to every namespace; empty: not.
+	RootCA string
+	// Identity of this process in the election.
+	Identity string
+	Log      *slog.Logger
+	Metrics  *engine.Metrics
+	// Discover is engine.Options.Discover.
+	Discover func(ctx context.Context) ([]engine.Resource, error)
+	// Leading is told when this process begins and stops to act.
+	Leading func(bool)
+}
+
+// Controllers returns the set that the settings ask for.
+func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error) {
+	pools, err := cfg.Pools()
+	if err != nil {
+		return nil, err
+	}
+	set := []engine.Controller{
+		deployment.Controller(),
+		replicaset.Controller(),
+		endpointslice.Controller(),
+		namespace.Controller(),
+		garbagecollector.Controller(),
+		podgc.Controller(cfg.TerminatedPodGCThreshold),
+		serviceaccount.Controller(),
+	}
+	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
+	if len(pools) > 0 {
+		set = append(set, nodeipam.Controller(pools))
+	}
+	if rootCA != "" {
+		set = append(set, rootca.Controller(rootCA))
+	}
+	return set, nil
+}
+
+// Run acts as a controller manager until ctx ends: always, or with leader election while it leads. A term is one engine, made
+// anew for each, so that nothing known before a loss of leadership is ever acted on.
+func Run(ctx context.Context, o Options) error {
+	controllers, err := Controllers(o.Config, o.RootCA)
+	if err != nil {
+		return err
+	}
+	recorder := events.NewRecorder(o.Client, "controllermanager", "")
+	recorder.SetLog(o.Log)
+	// The declarations are checked once, before standing for election.
+	newEngine := func() (*engine.Engine, error) {
+		return engine.New(engine.Options{
+			Client: o.Client, Events: recorder, Log: o.Log, Metrics: o.Metrics, Enabled: o.Config.Enabled, Discover: o.Discover,
+		}, controllers...)
+	}
+	if _, err := newEngine(); err != nil {
+		return err
+	}
+	act := func(ctx context.Context) error {
+		e, err := newEngine()
+		if err != nil {
+			return err
+		}
+		o.Leading(true)
+		defer o.Leading(false)
+		return e.Run(ctx)
+	}
+	return client.RunAll(ctx, recorder.Run, func(ctx context.Context) error {
+		if !o.Config.LeaderElect {
+			return act(ctx)
+		}
+		return elect(ctx, o, act)
+	})
+}
+
+// elect acts while this process leads. A term that ends by an error ends the process: its supervisor starts a fresh one.
+func elect(ctx context.Context, o Options, act func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := leader.Run(ctx, o.Client, leader.Config{
+		Name: LeaseName, Identity: o.Identity, LeaseDuration: o.Config.LeaderElectLeaseDuration.Duration, Log: o.Log,
+		OnStarted: func(ctx context.Context) {
+			if err := act(ctx); err != nil {
+				cancel(err)
+			}
+		},
+	})
+	if cause := context.Cause(ctx); cause != nil && cause != ctx.Err() {
+		return cause
+	}
+	return err
+}
