@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/memory"
+	"bareboat.dev/apiserver/storage/sqlite"
 	"bareboat.dev/apiserver/watchcache"
 	"bareboat.dev/apiserver/watchcache/frame"
 )
@@ -26,6 +28,9 @@ import (
 // engines are what the watch contract is tested on.
 var engines = map[string]func(t testing.TB) storage.Engine{
 	"memory": func(t testing.TB) storage.Engine { return memory.New() },
+	"sqlite": func(t testing.TB) storage.Engine {
+		return must[storage.Engine](sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "state.db")}))
+	},
 }
 
 const (

@@ -111,7 +111,12 @@ func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revisio
 	if err != nil {
 		return 0, err
 	}
-	if conflict := e.index.FirstConflict(ops, at, entry); conflict != nil {
+	if op, v, exists := e.index.Failing(ops, at); op != nil {
+		conflict := &storage.ConflictError{Key: op.Key}
+		if exists {
+			current := entry(op.Key, v)
+			conflict.Current = &current
+		}
 		return 0, conflict
 	}
 	if !mvcc.Changes(ops) {

@@ -23,7 +23,7 @@ const degree = 32
 // Version is one state of a key. V is what the engine keeps with it: the value, or nothing if it can be found elsewhere.
 type Version[V any] struct {
 	Modified, Created storage.Revision
-	// Seq is the op's position in its commit.
+	// Seq is the position among the commit's changes.
 	Seq     uint8
 	Deleted bool
 	Value   V

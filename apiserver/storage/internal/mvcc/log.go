@@ -38,6 +38,9 @@ func NewLog(at, compacted storage.Revision, maxEvents, maxBytes int) *Log {
 func (l *Log) Append(head storage.Revision, events []storage.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	l.events = append(l.events, events...)
 	for _, e := range events {
 		l.bytes += len(e.Entry.Value)
@@ -81,6 +84,9 @@ func (l *Log) dropLocked(n int) {
 func (l *Log) Compact(before storage.Revision) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	l.compacted = max(l.compacted, before)
 	if l.maxEvents == 0 {
 		l.dropLocked(sort.Search(len(l.events), func(i int) bool { return l.events[i].Entry.Modified > before }))
