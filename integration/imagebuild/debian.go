@@ -1,7 +1,6 @@
 package imagebuild
 
 import (
-	"bufio"
 	"bytes"
 	"debug/elf"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
-	"sort"
 	"strings"
 )
 
@@ -45,48 +43,39 @@ func unpack(packages []string, cache string) (string, error) {
 	return root, nil
 }
 
-// closure asks apt what the packages depend on, transitively.
-func closure(packages []string) ([]string, error) {
-	args := append([]string{"depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"}, packages...)
-	out, err := exec.Command("apt-cache", args...).Output()
+// debianPackage is one package at the version that apt would install.
+type debianPackage struct{ name, version string }
+
+// closure asks apt what it would install on a machine that has nothing yet.
+func closure(packages []string) ([]debianPackage, error) {
+	args := append([]string{"install", "--simulate", "--no-install-recommends", "-o", "Dir::State::status=/dev/null"}, packages...)
+	out, err := exec.Command("apt-get", args...).CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("apt-cache depends %s: %w; run apt-get update first", strings.Join(packages, " "), err)
+		return nil, fmt.Errorf("apt-get install --simulate %s: %w: %s; run apt-get update first", strings.Join(packages, " "), err, bytes.TrimSpace(out))
 	}
-	seen := map[string]bool{}
-	for sc := bufio.NewScanner(bytes.NewReader(out)); sc.Scan(); {
-		line := sc.Text()
-		// Real packages stand at the margin; virtual ones in angle brackets.
-		if line != "" && line[0] != ' ' && line[0] != '<' && line[0] != '|' {
-			seen[line] = true
+	var found []debianPackage
+	for line := range strings.Lines(string(out)) {
+		// Inst redis-server (5:7.0.15-1 Debian:12/stable [amd64])
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "Inst" {
+			found = append(found, debianPackage{f[1], strings.TrimPrefix(f[2], "(")})
 		}
 	}
-	names := make([]string, 0, len(seen))
-	for n := range seen {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return names, nil
+	return found, nil
 }
 
-// download fetches a package's newest version unless the cache has it.
-func download(name, cache string) (string, error) {
-	out, err := exec.Command("apt-cache", "policy", name).Output()
-	if err != nil {
-		return "", fmt.Errorf("apt-cache policy %s: %w", name, err)
-	}
-	_, rest, _ := strings.Cut(string(out), "Candidate: ")
-	version, _, _ := strings.Cut(rest, "\n")
+// download fetches a package unless the cache has it.
+func download(p debianPackage, cache string) (string, error) {
 	// apt-get escapes the epoch's colon in file names.
-	pattern := filepath.Join(cache, fmt.Sprintf("%s_%s_*.deb", name, strings.ReplaceAll(version, ":", "%3a")))
+	pattern := filepath.Join(cache, fmt.Sprintf("%s_%s_*.deb", p.name, strings.ReplaceAll(p.version, ":", "%3a")))
 	if have, _ := filepath.Glob(pattern); len(have) > 0 {
 		return have[0], nil
 	}
-	if err := run(cache, "apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", name+"="+version); err != nil {
+	if err := run(cache, "apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", p.name+"="+p.version); err != nil {
 		return "", err
 	}
 	have, _ := filepath.Glob(pattern)
 	if len(have) == 0 {
-		return "", fmt.Errorf("apt-get download %s=%s left no %s", name, version, pattern)
+		return "", fmt.Errorf("apt-get download %s=%s left no %s", p.name, p.version, pattern)
 	}
 	return have[0], nil
 }

@@ -30,6 +30,8 @@ type Spec struct {
 	Packages []string `json:"packages,omitempty"`
 	// Files are paths in those packages; programs bring their shared libraries.
 	Files []string `json:"files,omitempty"`
+	// Links are symbolic links to make: path in the image to target.
+	Links map[string]string `json:"links,omitempty"`
 	// Dirs are folders to make, with their mode in octal, e.g. "/tmp": "1777".
 	Dirs map[string]string `json:"dirs,omitempty"`
 
@@ -63,6 +65,9 @@ func Build(s Spec, binDir, cache string) (v1.Image, error) {
 			return nil, fmt.Errorf("dirs: %s: %q is not an octal mode", dir, mode)
 		}
 		tree[dir] = entry{mode: m, dir: true}
+	}
+	for p, target := range s.Links {
+		tree[p] = entry{mode: 0o777, link: target}
 	}
 	for dst, src := range s.Binaries {
 		if !filepath.IsAbs(src) {
