@@ -87,7 +87,7 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	}
 	carryMeta(obj, cur.obj)
 	a := h.attributes(r, admission.Update, obj, cur.obj)
-	if err := p.mutate(ctx, r, a); err != nil {
+	if err := p.mutate(ctx, a); err != nil {
 		return decision{}, nil, err
 	}
 	if s.PrepareUpdate != nil {
@@ -117,7 +117,7 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	if err := h.invalid(r.Name, errs); err != nil {
 		return decision{}, nil, err
 	}
-	if err := p.checkAdmission(ctx, r, a); err != nil {
+	if err := p.checkAdmission(ctx, a); err != nil {
 		return decision{}, nil, err
 	}
 	warnings := a.Warnings()
@@ -290,7 +290,7 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	}
 	a := h.attributes(r, admission.Update, obj, cur.obj)
 	a.Body = body
-	if err := p.mutate(ctx, r, a); err != nil {
+	if err := p.mutate(ctx, a); err != nil {
 		return decision{}, err
 	}
 	if err := p.fields.updated(h, r, obj, cur.obj, p.now()); err != nil {
@@ -303,7 +303,7 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	if err := h.invalid(r.Name, errs); err != nil {
 		return decision{}, err
 	}
-	if err := p.checkAdmission(ctx, r, a); err != nil {
+	if err := p.checkAdmission(ctx, a); err != nil {
 		return decision{}, err
 	}
 	return h.settle(obj, cur.obj, p.askedClaims(h, obj), nil), nil

@@ -148,8 +148,9 @@ type Subresource struct {
 	// Get renders the subresource from the object; nil returns the object.
 	Get func(obj Object) (runtime.Object, error)
 	// Apply returns the object changed as an update of the subresource asks: old is the stored object, body the decoded
-	// request. It must not modify old. Errors are field errors; an *apierrors.StatusError passes through as it is.
-	Apply func(old Object, body runtime.Object) (Object, error)
+	// request. It must not modify old; now is for conditions. An *apierrors.StatusError passes through as it is. The
+	// preconditions in the body's metadata (uid, resource version) are the pipeline's to check.
+	Apply func(old Object, body runtime.Object, now time.Time) (Object, error)
 	// Validate checks what Apply made.
 	Validate func(obj, old Object) field.ErrorList
 	// Connect marks subresources that are streams or have code of their own in the pipeline (log, exec, token, eviction).

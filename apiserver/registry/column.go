@@ -1,0 +1,86 @@
+package registry
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+)
+
+// NameColumn is every kind's first column.
+func NameColumn() Column {
+	return Column{
+		TableColumnDefinition: metav1.TableColumnDefinition{
+			Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"],
+		},
+		Cell: func(obj Object, _ time.Time) string { return obj.GetName() },
+	}
+}
+
+// AgeColumn is the time since the object was created.
+func AgeColumn() Column {
+	return Column{
+		TableColumnDefinition: metav1.TableColumnDefinition{
+			Name: "Age", Type: "string", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+		},
+		Cell: func(obj Object, now time.Time) string { return Age(obj.GetCreationTimestamp(), now) },
+	}
+}
+
+// Text is a column of strings.
+func Text[T Object](name, description string, cell func(T) string) Column {
+	return TimedText(name, description, func(obj T, _ time.Time) string { return cell(obj) })
+}
+
+// TimedText is a column of strings that depend on the time.
+func TimedText[T Object](name, description string, cell func(T, time.Time) string) Column {
+	return Column{
+		TableColumnDefinition: metav1.TableColumnDefinition{Name: name, Type: "string", Description: description},
+		Cell:                  func(obj Object, now time.Time) string { return cell(obj.(T), now) },
+	}
+}
+
+// Number is a column of integers.
+func Number[T Object](name, description string, cell func(T) int64) Column {
+	c := Text(name, description, func(obj T) string { return fmt.Sprint(cell(obj)) })
+	c.Type = "integer"
+	return c
+}
+
+// Wide returns the column as one that is shown with -o wide only.
+func (c Column) Wide() Column {
+	c.Priority = 1
+	return c
+}
+
+// Age renders the time between then and now for people.
+func Age(then metav1.Time, now time.Time) string {
+	if then.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(now.Sub(then.Time))
+}
+
+// LabelsText renders a map of labels as a selector, "<none>" if it is empty.
+func LabelsText(labels map[string]string) string {
+	if len(labels) == 0 {
+		return "<none>"
+	}
+	pairs := make([]string, 0, len(labels))
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		pairs = append(pairs, key+"="+labels[key])
+	}
+	return strings.Join(pairs, ",")
+}
+
+// OrNone is the value or "<none>".
+func OrNone(value string) string {
+	if value == "" {
+		return "<none>"
+	}
+	return value
+}

@@ -1,0 +1,39 @@
+package core
+
+import (
+	"strconv"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/check"
+)
+
+func serviceAccounts() *registry.Resource {
+	token := registry.ConnectSubresource("create")
+	token.Kind = authenticationv1.SchemeGroupVersion.WithKind("TokenRequest")
+	token.New = func() runtime.Object { return &authenticationv1.TokenRequest{} }
+	return &registry.Resource{
+		Kind: kind("ServiceAccount"), Plural: "serviceaccounts", Singular: "serviceaccount", ShortNames: []string{"sa"},
+		Namespaced: true, KeyPrefix: "/registry/serviceaccounts/",
+		New:     func() registry.Object { return &corev1.ServiceAccount{} },
+		NewList: func() runtime.Object { return &corev1.ServiceAccountList{} },
+		Strategy: registry.Strategy{
+			Validate:       registry.Checks(func(e *check.Errors, s *corev1.ServiceAccount) { checkMetaFinalizers(e, s) }),
+			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, s, _ *corev1.ServiceAccount) { checkMetaFinalizers(e, s) }),
+			ValidateName:   apivalidation.ValidateServiceAccountName,
+
+			AllowUnconditionalUpdate: true,
+		},
+		Columns: []registry.Column{
+			registry.NameColumn(),
+			registry.Text("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"],
+				func(s *corev1.ServiceAccount) string { return strconv.Itoa(len(s.Secrets)) }),
+			registry.AgeColumn(),
+		},
+		Subresources: map[string]registry.Subresource{"token": token},
+	}
+}
