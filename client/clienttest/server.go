@@ -3,10 +3,13 @@ package clienttest
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/test/bufconn"
 
 	"bareboat.dev/client"
@@ -25,42 +28,39 @@ type FailFunc func(method string, ref *apiv1.ResourceRef) error
 type Server struct {
 	apiv1.UnimplementedResourceServiceServer
 
-	t      testing.TB
-	kinds  map[resourceName]kind
-	mu     sync.Mutex
-	state  state
-	fail   FailFunc
-	conns  map[net.Conn]struct{}
-	client *client.Client
-	dial   func(ctx context.Context, addr string) (net.Conn, error)
+	t        testing.TB
+	listener *bufconn.Listener
+	client   *client.Client
+
+	mu    sync.Mutex
+	kinds map[resourceName]kind
+	state state
+	fail  FailFunc
+	// conns are the clients' ends of the connections, with the client each belongs to.
+	conns map[net.Conn]*client.Client
 }
 
-// NewServer starts a server; it ends with the test.
-func NewServer(t testing.TB) *Server {
-	s := &Server{t: t, kinds: builtinKinds(), state: newState(), conns: map[net.Conn]struct{}{}}
-	listener := bufconn.Listen(pipeBytes)
-	s.dial = func(ctx context.Context, _ string) (net.Conn, error) {
-		conn, err := listener.DialContext(ctx)
-		if err == nil {
-			s.mu.Lock()
-			s.conns[conn] = struct{}{}
-			s.mu.Unlock()
-		}
-		return conn, err
+// NewServer starts a server; it ends with the test. register may add more services to it, such as a NodeService.
+func NewServer(t testing.TB, register ...func(grpc.ServiceRegistrar)) *Server {
+	s := &Server{
+		t: t, listener: bufconn.Listen(pipeBytes), kinds: builtinKinds(), state: newState(), conns: map[net.Conn]*client.Client{},
 	}
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequestBytes))
 	apiv1.RegisterResourceServiceServer(g, s)
+	healthpb.RegisterHealthServer(g, health.NewServer())
+	for _, f := range register {
+		f(g)
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = g.Serve(listener) // ends with Stop
+		_ = g.Serve(s.listener) // ends with Stop
 	}()
-	s.client = s.NewClient()
 	t.Cleanup(func() {
-		s.client.Close()
 		g.Stop()
 		<-served
 	})
+	s.client = s.NewClient()
 	return s
 }
 
@@ -68,11 +68,27 @@ func NewServer(t testing.TB) *Server {
 func (s *Server) Client() *client.Client { return s.client }
 
 // Dialer connects to the server whatever the address; for client.Config of a program under test.
-func (s *Server) Dialer() func(ctx context.Context, addr string) (net.Conn, error) { return s.dial }
+func (s *Server) Dialer() func(ctx context.Context, addr string) (net.Conn, error) {
+	return s.dialer(func() *client.Client { return nil })
+}
 
-// NewClient returns another client of the server; close it, or let the test end.
+func (s *Server) dialer(owner func() *client.Client) func(ctx context.Context, addr string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := s.listener.DialContext(ctx)
+		if err == nil {
+			s.mu.Lock()
+			s.conns[conn] = owner()
+			s.mu.Unlock()
+		}
+		return conn, err
+	}
+}
+
+// NewClient returns another client of the server, with a connection of its own; it ends with the test.
 func (s *Server) NewClient() *client.Client {
-	c, err := client.Dial(&client.Config{Endpoints: []string{"clienttest:1"}, Insecure: true, Dialer: s.dial, UserAgent: "clienttest"})
+	var c *client.Client
+	dial := s.dialer(func() *client.Client { return c })
+	c, err := client.Dial(&client.Config{Endpoints: []string{"clienttest:1"}, Insecure: true, Dialer: dial, UserAgent: "clienttest"})
 	if err != nil {
 		s.t.Fatalf("clienttest: %v", err)
 	}
@@ -87,14 +103,16 @@ func (s *Server) Fail(f FailFunc) {
 	s.fail = f
 }
 
-// Disconnect breaks every connection, as a crashed server would; clients reconnect.
-func (s *Server) Disconnect() {
+// Disconnect breaks every connection, as a crashed server would, or only those of the given clients; they reconnect.
+func (s *Server) Disconnect(of ...*client.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for conn := range s.conns {
-		conn.Close()
+	for conn, owner := range s.conns {
+		if len(of) == 0 || slices.Contains(of, owner) {
+			conn.Close()
+			delete(s.conns, conn)
+		}
 	}
-	clear(s.conns)
 }
 
 // Compact forgets all history: a watch from an earlier revision, or one that has not read everything yet, ends with OUT_OF_RANGE.

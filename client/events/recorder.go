@@ -41,6 +41,7 @@ type Recorder struct {
 	mu      sync.Mutex
 	known   *correlator
 	pending []occurrence
+	stamp   int64 // newest used
 	wake    chan struct{}
 
 	dropped atomic.Int64
@@ -51,6 +52,8 @@ type occurrence struct {
 	id  identity
 	obj corev1.ObjectReference
 	at  time.Time
+	// stamp makes the name of the event: at in nanoseconds, or more if that is taken.
+	stamp int64
 }
 
 // NewRecorder makes a recorder for the events of one component; host may be empty for the machine's own name. Events are
@@ -80,11 +83,13 @@ func (r *Recorder) EventRef(ref corev1.ObjectReference, eventtype, reason, messa
 	if len(args) > 0 {
 		message = fmt.Sprintf(messageFmt, args...)
 	}
-	o := occurrence{identityOf(ref, eventtype, reason, message), ref, time.Now()}
+	o := occurrence{id: identityOf(ref, eventtype, reason, message), obj: ref, at: time.Now()}
 	r.mu.Lock()
 	full := len(r.pending) >= queueSize
 	admitted := !full && r.known.admit(ref, r.source.Component, o.at)
 	if admitted {
+		r.stamp = max(r.stamp+1, o.at.UnixNano())
+		o.stamp = r.stamp
 		r.pending = append(r.pending, o)
 	}
 	r.mu.Unlock()

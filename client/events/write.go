@@ -85,7 +85,7 @@ func (r *Recorder) event(g *group) *corev1.Event {
 		namespace = metav1.NamespaceDefault
 	}
 	return &corev1.Event{
-		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: eventName(g.obj.Name, g.at)},
+		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: eventName(g.obj.Name, g.stamp)},
 		InvolvedObject: g.obj, Type: g.id.eventtype, Reason: g.id.reason, Message: g.id.message, Source: r.source,
 		FirstTimestamp: metav1.NewTime(g.at), LastTimestamp: metav1.NewTime(g.last), Count: g.count,
 		ReportingController: r.source.Component, ReportingInstance: r.source.Host,
@@ -96,11 +96,11 @@ func (r *Recorder) event(g *group) *corev1.Event {
 const maxNamePrefix = 253 - 17
 
 // eventName is the object's name and the time in hexadecimal nanoseconds, as Kubernetes names events.
-func eventName(object string, at time.Time) string {
+func eventName(object string, stamp int64) string {
 	if len(object) > maxNamePrefix {
 		object = object[:maxNamePrefix]
 	}
-	return fmt.Sprintf("%s.%x", object, at.UnixNano())
+	return fmt.Sprintf("%s.%x", object, stamp)
 }
 
 func countPatch(count int32, last time.Time) []byte {
