@@ -76,8 +76,10 @@ func (s *Set) Lookup(group, ver, plural string) (*Resource, bool) {
 		r, ok := s.byResource[schema.GroupVersionResource{Group: group, Version: ver, Resource: plural}]
 		return r, ok
 	}
-	if r, ok := s.Lookup(group, s.preferred[group], plural); ok && s.preferred[group] != "" {
-		return r, ok
+	if preferred := s.preferred[group]; preferred != "" {
+		if r, ok := s.Lookup(group, preferred, plural); ok {
+			return r, ok
+		}
 	}
 	var best *Resource
 	for _, r := range s.all {
