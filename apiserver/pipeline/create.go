@@ -106,7 +106,7 @@ func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj regi
 		r = withName(r, obj.GetName())
 	}
 	a := h.attributes(r, admission.Create, obj, nil)
-	if err := p.mutate(ctx, r, a); err != nil {
+	if err := p.mutate(ctx, a); err != nil {
 		return nil, err
 	}
 	if s.Default != nil && len(p.cfg.Plugins) > 0 {
@@ -169,7 +169,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	if err := h.invalid(obj.GetName(), errs); err != nil {
 		return nil, err
 	}
-	if err := p.checkAdmission(ctx, r, h.attributes(withName(r, obj.GetName()), admission.Create, obj, nil)); err != nil {
+	if err := p.checkAdmission(ctx, h.attributes(withName(r, obj.GetName()), admission.Create, obj, nil)); err != nil {
 		return nil, err
 	}
 	res, err := p.commitNew(ctx, h, r, obj)

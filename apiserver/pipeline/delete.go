@@ -29,10 +29,10 @@ func (p *Pipeline) delete(ctx context.Context, h *handle, r *Request) (*Result, 
 			return decision{}, err
 		}
 		a := h.attributes(r, admission.Delete, nil, cur.obj)
-		if err := p.mutate(ctx, r, a); err != nil {
+		if err := p.mutate(ctx, a); err != nil {
 			return decision{}, err
 		}
-		if err := p.checkAdmission(ctx, r, a); err != nil {
+		if err := p.checkAdmission(ctx, a); err != nil {
 			return decision{}, err
 		}
 		return h.decideDelete(cur.obj, &r.Delete, p.now()), nil

@@ -39,3 +39,6 @@ func (p *Pipeline) newUID() string {
 	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
 	return string(s[:])
 }
+
+// Suffix returns a random suffix as generated names have it.
+func (p *Pipeline) Suffix() string { return p.generateName("") }

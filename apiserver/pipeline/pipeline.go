@@ -137,7 +137,7 @@ func (p *Pipeline) lookup(r *Request) (*handle, error) {
 	if !ok {
 		return nil, notServed()
 	}
-	r.Version = res.Kind.Version
+	r.Version, r.Served = res.Kind.Version, true
 	if !res.Namespaced && r.Namespace != "" && !(res.Plural == "namespaces" && res.Kind.Group == "") {
 		return nil, apierrors.NewBadRequest("namespace is not allowed for a cluster-scoped resource")
 	}
@@ -172,9 +172,6 @@ func (p *Pipeline) Authorize(ctx context.Context, r *Request) error {
 }
 
 func (p *Pipeline) authorize(ctx context.Context, r *Request, verb string) error {
-	if r.internal {
-		return nil
-	}
 	name := r.Name
 	if verb == string(Create) && r.Subresource == "" {
 		name = ""
@@ -182,6 +179,9 @@ func (p *Pipeline) authorize(ctx context.Context, r *Request, verb string) error
 	a := &authz.Attributes{
 		User: r.User, Verb: verb, Group: r.Group, Version: r.Version, Resource: r.Resource, Subresource: r.Subresource,
 		Namespace: r.Namespace, Name: name, Fields: equalities(r.FieldSelector),
+	}
+	if r.Group == "" && r.Resource == "namespaces" && name != "" {
+		a.Namespace = name // as in Kubernetes, a namespace is in itself, so that a Role in it can cover it
 	}
 	return p.AuthorizeAttributes(ctx, a)
 }

@@ -98,8 +98,8 @@ type Request struct {
 	Force           bool
 	Delete          metav1.DeleteOptions
 
-	// internal lets the server itself write what users may not.
-	internal bool
+	// Served is set by the pipeline once it has found that the resource is served; metrics have no labels before.
+	Served bool
 }
 
 // MaxBatch is the most operations in one batch. With 3 MiB an operation a batch is bounded by the door's message size, so

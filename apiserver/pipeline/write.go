@@ -210,11 +210,8 @@ func (h *handle) attributes(r *Request, op admission.Operation, obj, old registr
 	}
 }
 
-// mutate runs the changing half of admission, checkAdmission the refusing half. The server's own writes pass neither.
-func (p *Pipeline) mutate(ctx context.Context, r *Request, a *admission.Attributes) error {
-	if r.internal {
-		return nil
-	}
+// mutate runs the changing half of admission, checkAdmission the refusing half.
+func (p *Pipeline) mutate(ctx context.Context, a *admission.Attributes) error {
 	for i := range p.cfg.Plugins {
 		if m := p.cfg.Plugins[i].Mutate; m != nil {
 			if err := m(ctx, a); err != nil {
@@ -225,10 +222,7 @@ func (p *Pipeline) mutate(ctx context.Context, r *Request, a *admission.Attribut
 	return nil
 }
 
-func (p *Pipeline) checkAdmission(ctx context.Context, r *Request, a *admission.Attributes) error {
-	if r.internal {
-		return nil
-	}
+func (p *Pipeline) checkAdmission(ctx context.Context, a *admission.Attributes) error {
 	for i := range p.cfg.Plugins {
 		if v := p.cfg.Plugins[i].Validate; v != nil {
 			if err := v(ctx, a); err != nil {

@@ -94,7 +94,7 @@ func NewServer(cfg Config) *Server {
 // Serve accepts connections whose TLS handshake is done until the listener closes.
 func (s *Server) Serve(l net.Listener) error {
 	err := s.rpc.Serve(l)
-	if errors.Is(err, rpc.ErrServerStopped) {
+	if errors.Is(err, rpc.ErrServerStopped) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err

@@ -1,0 +1,222 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"bareboat.dev/apiserver/authz"
+)
+
+// NodeRestriction confines what a kubelet writes: its own Node, without the labels and taints that steer workloads to it,
+// mirror pods of its own, and the status and deletion of pods that it runs.
+func NodeRestriction(reader Reader) Plugin {
+	return Plugin{Name: "NodeRestriction", Mutate: func(ctx context.Context, a *Attributes) error {
+		node, ok := authz.NodeName(a.User)
+		if !ok {
+			return nil
+		}
+		r := nodeRestriction{reader, node}
+		switch a.Resource.Kind.Group + "/" + a.Resource.Plural {
+		case "/pods":
+			return r.pod(ctx, a)
+		case "/nodes":
+			return r.node(a)
+		case "/serviceaccounts":
+			return r.token(ctx, a)
+		case "coordination.k8s.io/leases":
+			return r.lease(a)
+		}
+		return nil
+	}}
+}
+
+type nodeRestriction struct {
+	reader Reader
+	name   string
+}
+
+func (r nodeRestriction) forbid(a *Attributes, format string, args ...any) error {
+	return apierrors.NewForbidden(resource(a), a.Name, fmt.Errorf(format, args...))
+}
+
+func (r nodeRestriction) pod(ctx context.Context, a *Attributes) error {
+	switch {
+	case a.Subresource == "status":
+		return r.podStatus(a)
+	case a.Subresource == "eviction":
+		if old, ok := a.Old.(*corev1.Pod); ok && old.Spec.NodeName != r.name {
+			return r.forbid(a, "node %q can only evict pods with spec.nodeName set to itself", r.name)
+		}
+		return nil
+	case a.Subresource != "":
+		return r.forbid(a, "unexpected pod subresource %q, only 'status' and 'eviction' are allowed", a.Subresource)
+	case a.Operation == Create:
+		return r.mirrorPod(a, a.Object.(*corev1.Pod))
+	case a.Operation == Delete:
+		if a.Old.(*corev1.Pod).Spec.NodeName != r.name {
+			return r.forbid(a, "node %q can only delete pods with spec.nodeName set to itself", r.name)
+		}
+		return nil
+	}
+	return r.forbid(a, "unexpected operation %q, node %q can only create and delete mirror pods", a.Operation, r.name)
+}
+
+func (r nodeRestriction) podStatus(a *Attributes) error {
+	pod, old := a.Object.(*corev1.Pod), a.Old.(*corev1.Pod)
+	if old.Spec.NodeName != r.name {
+		return r.forbid(a, "node %q can only update pod status for pods with spec.nodeName set to itself", r.name)
+	}
+	if !maps.Equal(pod.Labels, old.Labels) {
+		return r.forbid(a, "node %q cannot update labels through pod status", r.name)
+	}
+	return nil
+}
+
+// mirrorPod: a node creates pods only to show its static pods, and these may reach for nothing in the API.
+func (r nodeRestriction) mirrorPod(a *Attributes, pod *corev1.Pod) error {
+	switch {
+	case !isMirror(pod):
+		return r.forbid(a, "pod does not have %q annotation, node %q can only create mirror pods", corev1.MirrorPodAnnotationKey, r.name)
+	case pod.Spec.NodeName != r.name:
+		return r.forbid(a, "node %q can only create pods with spec.nodeName set to itself", r.name)
+	case pod.Spec.ServiceAccountName != "":
+		return r.forbid(a, "node %q can not create pods that reference a service account", r.name)
+	case len(pod.OwnerReferences) > 1:
+		return r.forbid(a, "node %q can only create pods with a single owner reference set to itself", r.name)
+	}
+	for _, o := range pod.OwnerReferences {
+		if o.APIVersion != "v1" || o.Kind != "Node" || o.Name != r.name {
+			return r.forbid(a, "node %q can only create pods with an owner reference set to itself", r.name)
+		}
+	}
+	for _, ref := range PodReferences(pod) {
+		return r.forbid(a, "node %q can not create pods that reference %s", r.name, ref.Resource)
+	}
+	return nil
+}
+
+func (r nodeRestriction) node(a *Attributes) error {
+	name := a.Name
+	if a.Operation == Create {
+		name = a.Object.GetName()
+	}
+	if name != r.name {
+		return r.forbid(a, "node %q is not allowed to modify node %q", r.name, name)
+	}
+	if a.Operation == Delete {
+		return nil
+	}
+	n := a.Object.(*corev1.Node)
+	old, _ := a.Old.(*corev1.Node)
+	if bad := restrictedLabels(n, old); len(bad) > 0 {
+		return r.forbid(a, "is not allowed to modify labels: %s", strings.Join(bad, ", "))
+	}
+	if old == nil {
+		return nil
+	}
+	if !equality.Semantic.DeepEqual(n.Spec.Taints, old.Spec.Taints) {
+		return r.forbid(a, "node %q is not allowed to modify taints", r.name)
+	}
+	if !equality.Semantic.DeepEqual(n.OwnerReferences, old.OwnerReferences) {
+		return r.forbid(a, "node %q is not allowed to modify owner references", r.name)
+	}
+	return nil
+}
+
+// allowedLabels are those of the kubernetes.io domains that a kubelet sets on its own Node.
+func allowedLabel(key string) bool {
+	switch key {
+	case corev1.LabelHostname, corev1.LabelArchStable, corev1.LabelOSStable, corev1.LabelInstanceTypeStable, corev1.LabelTopologyRegion,
+		corev1.LabelTopologyZone, corev1.LabelWindowsBuild, "beta.kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/instance-type",
+		"failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region", "kubernetes.io/instance-type":
+		return true
+	}
+	domain, _, ok := strings.Cut(key, "/")
+	if !ok {
+		return true
+	}
+	for _, d := range []string{"kubelet.kubernetes.io", "node.kubernetes.io"} {
+		if domain == d || strings.HasSuffix(domain, "."+d) {
+			return true
+		}
+	}
+	if domain == "node-restriction.kubernetes.io" || strings.HasSuffix(domain, ".node-restriction.kubernetes.io") {
+		return false
+	}
+	for _, d := range []string{"kubernetes.io", "k8s.io"} {
+		if domain == d || strings.HasSuffix(domain, "."+d) {
+			return false
+		}
+	}
+	return true
+}
+
+// restrictedLabels returns the labels that changed and that a node may not change.
+func restrictedLabels(n, old *corev1.Node) []string {
+	var before map[string]string
+	if old != nil {
+		before = old.Labels
+	}
+	var bad []string
+	for k, v := range n.Labels {
+		if was, ok := before[k]; (!ok || was != v) && !allowedLabel(k) {
+			bad = append(bad, k)
+		}
+	}
+	for k := range before {
+		if _, ok := n.Labels[k]; !ok && !allowedLabel(k) {
+			bad = append(bad, k)
+		}
+	}
+	slices.Sort(bad)
+	return bad
+}
+
+func (r nodeRestriction) token(ctx context.Context, a *Attributes) error {
+	if a.Subresource != "token" {
+		return nil
+	}
+	req, ok := a.Body.(*authenticationv1.TokenRequest)
+	if !ok {
+		return nil
+	}
+	ref := req.Spec.BoundObjectRef
+	if ref == nil || ref.APIVersion != "v1" || ref.Kind != "Pod" || ref.Name == "" {
+		return r.forbid(a, "node requested token not bound to a pod")
+	}
+	obj, ok, err := r.reader.Object(ctx, "", "pods", a.Namespace, ref.Name, true)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return apierrors.NewNotFound(resource(a), ref.Name)
+	case ref.UID != obj.GetUID():
+		return r.forbid(a, "the UID in the bound object reference (%s) does not match the UID in record (%s)", ref.UID, obj.GetUID())
+	case obj.(*corev1.Pod).Spec.NodeName != r.name:
+		return r.forbid(a, "node requested token bound to a pod scheduled on a different node")
+	}
+	return nil
+}
+
+func (r nodeRestriction) lease(a *Attributes) error {
+	if a.Namespace != corev1.NamespaceNodeLease {
+		return r.forbid(a, "can only access leases in the %q system namespace", corev1.NamespaceNodeLease)
+	}
+	name := a.Name
+	if l, ok := a.Object.(*coordinationv1.Lease); ok && a.Operation == Create {
+		name = l.Name
+	}
+	if name != r.name {
+		return r.forbid(a, "can only access node lease with the same name as the requesting node")
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+// Package audit writes a line for each request that has ended: an Event of audit.k8s.io/v1 at level Metadata, in JSON, as
+// kube-apiserver's log backend does (https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/).
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/apiserver/pipeline"
+)
+
+// event has the fields of audit.k8s.io/v1 Event that level Metadata fills.
+type event struct {
+	Kind       string         `json:"kind"`
+	APIVersion string         `json:"apiVersion"`
+	Level      string         `json:"level"`
+	Stage      string         `json:"stage"`
+	Verb       string         `json:"verb"`
+	User       user           `json:"user"`
+	SourceIPs  []string       `json:"sourceIPs,omitempty"`
+	UserAgent  string         `json:"userAgent,omitempty"`
+	Object     *objectRef     `json:"objectRef,omitempty"`
+	Response   *metav1.Status `json:"responseStatus"`
+	Received   string         `json:"requestReceivedTimestamp"`
+	Completed  string         `json:"stageTimestamp"`
+	Notes      map[string]any `json:"annotations,omitempty"`
+}
+
+type user struct {
+	Username string              `json:"username"`
+	UID      string              `json:"uid,omitempty"`
+	Groups   []string            `json:"groups,omitempty"`
+	Extra    map[string][]string `json:"extra,omitempty"`
+}
+
+type objectRef struct {
+	Resource    string `json:"resource,omitempty"`
+	Namespace   string `json:"namespace,omitempty"`
+	Name        string `json:"name,omitempty"`
+	APIGroup    string `json:"apiGroup,omitempty"`
+	APIVersion  string `json:"apiVersion,omitempty"`
+	Subresource string `json:"subresource,omitempty"`
+}
+
+// Log writes events; it is a pipeline.Observer.
+type Log struct {
+	mu  sync.Mutex
+	out *json.Encoder
+	log *slog.Logger
+}
+
+// New returns a log that writes to w, one line an event.
+func New(w io.Writer, log *slog.Logger) *Log { return &Log{out: json.NewEncoder(w), log: log} }
+
+const microTime = "2006-01-02T15:04:05.000000Z07:00"
+
+// Observe implements pipeline.Observer.
+func (l *Log) Observe(_ context.Context, o *pipeline.Observation) {
+	r := o.Request
+	e := event{
+		Kind: "Event", APIVersion: "audit.k8s.io/v1", Level: "Metadata", Stage: "ResponseComplete", Verb: string(r.Verb), UserAgent: r.UserAgent,
+		Object:   &objectRef{r.Resource, r.Namespace, r.Name, r.Group, r.Version, r.Subresource},
+		Response: response(o), Received: stamp(o.Start), Completed: stamp(o.End), Notes: map[string]any{"bareboat.dev/door": r.Door},
+	}
+	if r.User != nil {
+		e.User = user{r.User.Name, r.User.UID, r.User.Groups, r.User.Extra}
+	}
+	if host, _, err := net.SplitHostPort(r.Address); err == nil {
+		e.SourceIPs = []string{host}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.out.Encode(e); err != nil {
+		l.log.Error("writing the audit log failed", "error", err)
+	}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(microTime) }
+
+func response(o *pipeline.Observation) *metav1.Status {
+	var api apierrors.APIStatus
+	if errors.As(o.Err, &api) {
+		s := api.Status()
+		return &metav1.Status{Status: s.Status, Code: s.Code, Reason: s.Reason, Message: s.Message}
+	}
+	return &metav1.Status{Code: int32(pipeline.Code(o.Err))}
+}

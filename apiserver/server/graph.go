@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/watchcache"
+)
+
+// objects answers authn's and authz's questions about stored objects from the pipeline's caches.
+type objects struct{ p *pipeline.Pipeline }
+
+// UID implements authn.Lookup. It looks again, freshly, before it says that an object is gone.
+func (o objects) UID(ctx context.Context, resource, namespace, name string) (string, time.Time, bool, error) {
+	obj, ok, err := o.p.Object(ctx, "", resource, namespace, name, false)
+	if err == nil && !ok {
+		obj, ok, err = o.p.Object(ctx, "", resource, namespace, name, true)
+	}
+	if err != nil || !ok {
+		return "", time.Time{}, false, err
+	}
+	deleted := time.Time{}
+	if t := obj.GetDeletionTimestamp(); t != nil {
+		deleted = t.Time
+	}
+	return string(obj.GetUID()), deleted, true, nil
+}
+
+// NodeUses implements authz.Graph.
+func (o objects) NodeUses(ctx context.Context, node, resource, namespace, name string) (bool, error) {
+	for _, fresh := range []bool{false, true} {
+		pods, err := o.p.Select(ctx, "", "pods", watchcache.Query{Namespace: namespace, Fields: fields.OneTermEqualSelector("spec.nodeName", node)}, fresh)
+		if err != nil {
+			return false, err
+		}
+		for _, obj := range pods {
+			if uses(obj.(*corev1.Pod), resource, name) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func uses(pod *corev1.Pod, resource, name string) bool {
+	if resource == "pods" {
+		return pod.Name == name
+	}
+	return slices.Contains(admission.PodReferences(pod), admission.Reference{Resource: resource, Name: name})
+}

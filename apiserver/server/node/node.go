@@ -1,0 +1,182 @@
+// Package node serves bareboat.node.v1.NodeService on behalf of the kubelets: it authorizes a request as the Kubernetes
+// subresource that it is (pods/log, pods/exec, pods/attach, pods/portforward, nodes/proxy), finds the node that runs the pod,
+// and passes the stream on over the kubelet's own TLS port.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	rpc "google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/pipeline"
+	nodev1 "bareboat.dev/proto/bareboat/node/v1"
+)
+
+const (
+	// defaultKubeletPort is used when a Node does not say where its kubelet listens.
+	defaultKubeletPort = 10250
+	// idle is how long a connection to a kubelet is kept without a stream.
+	idle = 5 * time.Minute
+)
+
+// Config is what a Proxy is made of.
+type Config struct {
+	Pipeline *pipeline.Pipeline
+	// Credentials are the API server's towards kubelets.
+	Credentials credentials.TransportCredentials
+	// Caller returns who sent a call.
+	Caller func(ctx context.Context) pipeline.Caller
+}
+
+// Proxy implements nodev1.NodeServiceServer.
+type Proxy struct {
+	nodev1.UnimplementedNodeServiceServer
+	cfg Config
+
+	mu    sync.Mutex
+	conns map[string]*rpc.ClientConn
+}
+
+// New returns a proxy without connections.
+func New(cfg Config) *Proxy { return &Proxy{cfg: cfg, conns: map[string]*rpc.ClientConn{}} }
+
+// Close ends all connections to kubelets.
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for address, c := range p.conns {
+		errs = append(errs, c.Close())
+		delete(p.conns, address)
+	}
+	return errors.Join(errs...)
+}
+
+// Pod authorizes a request to a part of a pod and returns the kubelet that runs it.
+func (p *Proxy) Pod(ctx context.Context, caller pipeline.Caller, verb, sub, namespace, name string) (nodev1.NodeServiceClient, *corev1.Pod, error) {
+	if namespace == "" || name == "" {
+		return nil, nil, apierrors.NewBadRequest("namespace and pod are required")
+	}
+	a := &authz.Attributes{User: caller.User, Verb: verb, Version: "v1", Resource: "pods", Subresource: sub, Namespace: namespace, Name: name}
+	if err := p.cfg.Pipeline.AuthorizeAttributes(ctx, a); err != nil {
+		return nil, nil, err
+	}
+	obj, ok, err := p.cfg.Pipeline.Object(ctx, "", "pods", namespace, name, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok {
+		return nil, nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name)
+	}
+	pod := obj.(*corev1.Pod)
+	if pod.Spec.NodeName == "" {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", name))
+	}
+	client, err := p.kubelet(ctx, pod.Spec.NodeName)
+	return client, pod, err
+}
+
+// Node authorizes a request about a node itself and returns its kubelet.
+func (p *Proxy) Node(ctx context.Context, caller pipeline.Caller, verb, name string) (nodev1.NodeServiceClient, error) {
+	if name == "" {
+		return nil, apierrors.NewBadRequest("node is required")
+	}
+	a := &authz.Attributes{User: caller.User, Verb: verb, Version: "v1", Resource: "nodes", Subresource: "proxy", Name: name}
+	if err := p.cfg.Pipeline.AuthorizeAttributes(ctx, a); err != nil {
+		return nil, err
+	}
+	return p.kubelet(ctx, name)
+}
+
+func (p *Proxy) kubelet(ctx context.Context, name string) (nodev1.NodeServiceClient, error) {
+	obj, ok, err := p.cfg.Pipeline.Object(ctx, "", "nodes", "", name, true)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, name)
+	}
+	address, err := kubeletAddress(obj.(*corev1.Node))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := p.dial(address)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return nodev1.NewNodeServiceClient(conn), nil
+}
+
+// kubeletAddress is where a node's kubelet listens, preferring the node's internal address.
+func kubeletAddress(n *corev1.Node) (string, error) {
+	port := int(n.Status.DaemonEndpoints.KubeletEndpoint.Port)
+	if port == 0 {
+		port = defaultKubeletPort
+	}
+	for _, want := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP, corev1.NodeInternalDNS, corev1.NodeExternalDNS, corev1.NodeHostName} {
+		for _, a := range n.Status.Addresses {
+			if a.Type == want && a.Address != "" {
+				return net.JoinHostPort(a.Address, strconv.Itoa(port)), nil
+			}
+		}
+	}
+	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %q has no address yet", n.Name))
+}
+
+func (p *Proxy) dial(address string) (*rpc.ClientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c, ok := p.conns[address]; ok {
+		return c, nil
+	}
+	c, err := rpc.NewClient("passthrough:///"+address, rpc.WithTransportCredentials(p.cfg.Credentials), rpc.WithIdleTimeout(idle))
+	if err != nil {
+		return nil, err
+	}
+	p.conns[address] = c
+	return c, nil
+}
+
+// pump passes messages both ways until the kubelet ends the stream; first is the request that has been read already.
+func pump[Req, Resp any](server rpc.BidiStreamingServer[Req, Resp], client rpc.BidiStreamingClient[Req, Resp], first *Req) error {
+	if err := client.Send(first); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	go func() {
+		// Ends with the call: Recv fails when the server's handler has returned.
+		for {
+			m, err := server.Recv()
+			if err != nil {
+				client.CloseSend()
+				return
+			}
+			if client.Send(m) != nil {
+				return
+			}
+		}
+	}()
+	for {
+		m, err := client.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := server.Send(m); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	rpc "google.golang.org/grpc"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	nodev1 "bareboat.dev/proto/bareboat/node/v1"
+)
+
+var errNoStart = apierrors.NewBadRequest("the first request must carry start")
+
+// Exec implements nodev1.NodeServiceServer.
+func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.ExecResponse]) error {
+	first, err := server.Recv()
+	if err != nil {
+		return err
+	}
+	ref := first.GetStart().GetRef()
+	if ref == nil {
+		return errNoStart
+	}
+	ctx, cancel := context.WithCancel(server.Context())
+	defer cancel()
+	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "exec", ref.GetNamespace(), ref.GetPod())
+	if err != nil {
+		return err
+	}
+	client, err := kubelet.Exec(ctx)
+	if err != nil {
+		return err
+	}
+	return pump(server, client, first)
+}
+
+// Attach implements nodev1.NodeServiceServer.
+func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, nodev1.AttachResponse]) error {
+	first, err := server.Recv()
+	if err != nil {
+		return err
+	}
+	ref := first.GetStart().GetRef()
+	if ref == nil {
+		return errNoStart
+	}
+	ctx, cancel := context.WithCancel(server.Context())
+	defer cancel()
+	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "attach", ref.GetNamespace(), ref.GetPod())
+	if err != nil {
+		return err
+	}
+	client, err := kubelet.Attach(ctx)
+	if err != nil {
+		return err
+	}
+	return pump(server, client, first)
+}
+
+// PortForward implements nodev1.NodeServiceServer.
+func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardRequest, nodev1.PortForwardResponse]) error {
+	first, err := server.Recv()
+	if err != nil {
+		return err
+	}
+	start := first.GetStart()
+	if start == nil {
+		return errNoStart
+	}
+	ctx, cancel := context.WithCancel(server.Context())
+	defer cancel()
+	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "portforward", start.GetNamespace(), start.GetPod())
+	if err != nil {
+		return err
+	}
+	client, err := kubelet.PortForward(ctx)
+	if err != nil {
+		return err
+	}
+	return pump(server, client, first)
+}
+
+// Logs implements nodev1.NodeServiceServer.
+func (p *Proxy) Logs(q *nodev1.LogsRequest, server rpc.ServerStreamingServer[nodev1.LogsResponse]) error {
+	ctx := server.Context()
+	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "get", "log", q.GetRef().GetNamespace(), q.GetRef().GetPod())
+	if err != nil {
+		return err
+	}
+	client, err := kubelet.Logs(ctx, q)
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := client.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := server.Send(m); err != nil {
+			return err
+		}
+	}
+}
+
+// Stats implements nodev1.NodeServiceServer. It asks about one pod.
+func (p *Proxy) Stats(ctx context.Context, q *nodev1.StatsRequest) (*nodev1.StatsResponse, error) {
+	kubelet, pod, err := p.Pod(ctx, p.cfg.Caller(ctx), "get", "", q.GetNamespace(), q.GetPod())
+	if err != nil {
+		return nil, err
+	}
+	return kubelet.Stats(ctx, &nodev1.StatsRequest{Namespace: pod.Namespace, Pod: pod.Name})
+}
+
+// ListImages implements nodev1.NodeServiceServer.
+func (p *Proxy) ListImages(ctx context.Context, q *nodev1.ListImagesRequest) (*nodev1.ListImagesResponse, error) {
+	kubelet, err := p.Node(ctx, p.cfg.Caller(ctx), "get", q.GetNode())
+	if err != nil {
+		return nil, err
+	}
+	return kubelet.ListImages(ctx, q)
+}
+
+// RemoveImage implements nodev1.NodeServiceServer.
+func (p *Proxy) RemoveImage(ctx context.Context, q *nodev1.RemoveImageRequest) (*nodev1.RemoveImageResponse, error) {
+	kubelet, err := p.Node(ctx, p.cfg.Caller(ctx), "create", q.GetNode())
+	if err != nil {
+		return nil, err
+	}
+	return kubelet.RemoveImage(ctx, q)
+}
+
+// LoadImage implements nodev1.NodeServiceServer.
+func (p *Proxy) LoadImage(server rpc.ClientStreamingServer[nodev1.LoadImageRequest, nodev1.LoadImageResponse]) error {
+	first, err := server.Recv()
+	if err != nil {
+		return err
+	}
+	if first.GetStart() == nil {
+		return errNoStart
+	}
+	ctx, cancel := context.WithCancel(server.Context())
+	defer cancel()
+	kubelet, err := p.Node(ctx, p.cfg.Caller(ctx), "create", first.GetStart().GetNode())
+	if err != nil {
+		return err
+	}
+	client, err := kubelet.LoadImage(ctx)
+	if err != nil {
+		return err
+	}
+	for m := first; err == nil; m, err = server.Recv() {
+		if client.Send(m) != nil {
+			break // the kubelet has ended the call; CloseAndRecv says why
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	resp, err := client.CloseAndRecv()
+	if err != nil {
+		return err
+	}
+	return server.SendAndClose(resp)
+}

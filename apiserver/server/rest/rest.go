@@ -1,0 +1,152 @@
+// Package rest is the Kubernetes door: the REST contract that kubectl, client-go and curl rely on, over net/http. Like the gRPC
+// door it translates between requests and the pipeline and decides nothing.
+//
+//	handler := rest.New(rest.Config{Pipeline: p, Authenticator: auth, …})
+//	server := &http.Server{Handler: handler}
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/version"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/server/inflight"
+)
+
+// Config is what a Handler is made of.
+type Config struct {
+	Pipeline      *pipeline.Pipeline
+	Authenticator *authn.Authenticator
+	Limiter       *inflight.Limiter
+	// Admin serves the process's own endpoints, by path prefix: health, metrics, profiles. They are authorized like all.
+	Admin map[string]http.Handler
+	// Issuer publishes its keys; nil publishes none.
+	Issuer  *authn.Issuer
+	Version version.Info
+	// GRPC serves gRPC requests that came over an HTTP connection.
+	GRPC http.Handler
+	// LongRunning is told +1 when a watch begins and -1 when it ends.
+	LongRunning func(r *pipeline.Request, delta int)
+	Now         func() time.Time
+	Log         *slog.Logger
+}
+
+// Handler is the REST door.
+type Handler struct {
+	cfg   Config
+	paths *http.ServeMux
+}
+
+// New returns the door.
+func New(cfg Config) *Handler {
+	h := &Handler{cfg: cfg, paths: http.NewServeMux()}
+	for prefix, handler := range cfg.Admin {
+		h.paths.Handle(prefix, handler)
+	}
+	h.paths.HandleFunc("GET /version", h.version)
+	h.paths.HandleFunc("GET /version/{$}", h.version)
+	if cfg.Issuer != nil {
+		h.paths.HandleFunc("GET /openid/v1/jwks", h.jwks)
+		h.paths.HandleFunc("GET /.well-known/openid-configuration", h.openid)
+	}
+	h.paths.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { h.fail(w, r, notFound()) })
+	return h
+}
+
+type callerKey struct{}
+
+func callerOf(ctx context.Context) pipeline.Caller {
+	c, _ := ctx.Value(callerKey{}).(pipeline.Caller)
+	return c
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") && h.cfg.GRPC != nil {
+		h.cfg.GRPC.ServeHTTP(w, r)
+		return
+	}
+	caller, err := h.identify(r)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+	if h.serveResource(w, r, caller) {
+		return
+	}
+	a := &authz.Attributes{User: caller.User, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
+	if err := h.cfg.Pipeline.AuthorizeAttributes(r.Context(), a); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	h.paths.ServeHTTP(w, r)
+}
+
+// identify authenticates a request.
+func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
+	caller := pipeline.Caller{Door: "rest", UserAgent: r.UserAgent(), Address: r.RemoteAddr}
+	var cred authn.Credentials
+	if r.TLS != nil {
+		cred.Chains = r.TLS.VerifiedChains
+	}
+	if scheme, token, ok := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); ok && strings.EqualFold(scheme, "bearer") {
+		cred.Token = strings.TrimSpace(token)
+	}
+	id, err := h.cfg.Authenticator.Authenticate(r.Context(), cred)
+	if err != nil {
+		h.cfg.Log.Info("refused credentials", "address", r.RemoteAddr, "error", err)
+		return caller, pipeline.Unauthorized()
+	}
+	caller.User = id
+	return caller, nil
+}
+
+func (h *Handler) version(w http.ResponseWriter, _ *http.Request) {
+	b, err := json.MarshalIndent(h.cfg.Version, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(b)
+}
+
+func (h *Handler) jwks(w http.ResponseWriter, r *http.Request) {
+	b, err := h.cfg.Issuer.KeySet()
+	h.document(w, r, "application/jwk-set+json", b, err)
+}
+
+func (h *Handler) openid(w http.ResponseWriter, r *http.Request) {
+	b, err := h.cfg.Issuer.Discovery("https://" + r.Host + "/openid/v1/jwks")
+	h.document(w, r, "application/json", b, err)
+}
+
+// document sends a public document that clients may keep for an hour.
+func (h *Handler) document(w http.ResponseWriter, r *http.Request, contentType string, b []byte, err error) {
+	if err != nil {
+		h.fail(w, r, apierrors.NewInternalError(err))
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	w.Write(b)
+}
+
+// fail answers with the error's metav1.Status.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		return // nobody is there to read it
+	}
+	writeStatus(w, r, statusOf(err))
+}
