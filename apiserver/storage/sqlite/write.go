@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
@@ -132,9 +133,10 @@ func (e *Engine) write() {
 	}
 }
 
-// gather takes what else waits.
+// gather takes what else waits. When nothing does it lets other goroutines run and looks again, as long as that brings
+// something: those that the last group has just answered are about to commit again, and a sync costs more than the look.
 func (e *Engine) gather(first *request) []*request {
-	group, bytes := []*request{first}, 0
+	group, bytes, looked := []*request{first}, 0, 0
 	for len(group) < groupRequests && bytes < groupBytes {
 		select {
 		case r := <-e.requests:
@@ -142,9 +144,14 @@ func (e *Engine) gather(first *request) []*request {
 			for _, op := range r.ops {
 				bytes += len(op.Value)
 			}
+			continue
 		default:
-			return group
 		}
+		if looked == len(group) {
+			break
+		}
+		looked = len(group)
+		runtime.Gosched()
 	}
 	return group
 }
