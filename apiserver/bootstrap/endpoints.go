@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -80,9 +81,6 @@ func (k *Keeper) publish(ctx context.Context, without string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := k.cfg.Pipeline.Set().Lookup(discoveryv1.GroupName, "", "endpointslices"); !ok {
-		return nil
-	}
 	slice := endpointSlice(live(leases, k.cfg.Now(), without))
 	old, ok, err := k.cfg.Pipeline.Object(ctx, discoveryv1.GroupName, "endpointslices", slice.Namespace, slice.Name, false)
 	if err != nil {
@@ -120,7 +118,8 @@ func live(leases []registry.Object, now time.Time, without string) []server {
 		if now.After(l.Spec.RenewTime.Add(time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second)) {
 			continue
 		}
-		if s, ok := parseServer(l.Annotations[addressNote]); ok && !slices.Contains(out, s) {
+		// A server that is only reachable on its own host is no endpoint for others.
+		if s, ok := parseServer(l.Annotations[addressNote]); ok && !net.ParseIP(s.address).IsLoopback() && !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}

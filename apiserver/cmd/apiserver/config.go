@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -24,11 +25,11 @@ type config struct {
 	TLSPrivateKeyFile string `json:"tlsPrivateKeyFile"`
 	ClientCAFile      string `json:"clientCAFile"`
 
-	SQLiteFile   string   `json:"sqliteFile"`
-	EtcdServers  []string `json:"etcdServers"`
-	EtcdCAFile   string   `json:"etcdCAFile"`
-	EtcdCertFile string   `json:"etcdCertFile"`
-	EtcdKeyFile  string   `json:"etcdKeyFile"`
+	SQLiteFile   string `json:"sqliteFile"`
+	EtcdServers  list   `json:"etcdServers"`
+	EtcdCAFile   string `json:"etcdCAFile"`
+	EtcdCertFile string `json:"etcdCertFile"`
+	EtcdKeyFile  string `json:"etcdKeyFile"`
 
 	ServiceClusterIPRange string `json:"serviceClusterIPRange"`
 	ServiceNodePortRange  string `json:"serviceNodePortRange"`
@@ -37,15 +38,28 @@ type config struct {
 	KubeletClientKey            string `json:"kubeletClientKey"`
 	KubeletCertificateAuthority string `json:"kubeletCertificateAuthority"`
 
-	ServiceAccountIssuer         string   `json:"serviceAccountIssuer"`
-	ServiceAccountSigningKeyFile string   `json:"serviceAccountSigningKeyFile"`
-	ServiceAccountKeyFiles       []string `json:"serviceAccountKeyFiles"`
-	APIAudiences                 []string `json:"apiAudiences"`
+	ServiceAccountIssuer         string `json:"serviceAccountIssuer"`
+	ServiceAccountSigningKeyFile string `json:"serviceAccountSigningKeyFile"`
+	ServiceAccountKeyFiles       list   `json:"serviceAccountKeyFile"`
+	APIAudiences                 list   `json:"apiAudiences"`
 
-	MaxRequestsInflight         int      `json:"maxRequestsInflight"`
-	MaxMutatingRequestsInflight int      `json:"maxMutatingRequestsInflight"`
-	DisableAdmissionPlugins     []string `json:"disableAdmissionPlugins"`
-	AuditLogPath                string   `json:"auditLogPath"`
+	MaxRequestsInflight         int    `json:"maxRequestsInflight"`
+	MaxMutatingRequestsInflight int    `json:"maxMutatingRequestsInflight"`
+	DisableAdmissionPlugins     list   `json:"disableAdmissionPlugins"`
+	AuditLogPath                string `json:"auditLogPath"`
+}
+
+// list is a list of strings; in the file one string is a list of one, as on the command line.
+type list []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *list) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*l = list{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(l))
 }
 
 func defaults() *config {
@@ -65,7 +79,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.TLSPrivateKeyFile, "tls-private-key-file", c.TLSPrivateKeyFile, "key of the certificate")
 	f.StringVar(&c.ClientCAFile, "client-ca-file", c.ClientCAFile, "authorities of client certificates")
 	f.StringVar(&c.SQLiteFile, "sqlite-file", c.SQLiteFile, "database file, used unless --etcd-servers is given")
-	f.StringSliceVar(&c.EtcdServers, "etcd-servers", c.EtcdServers, "etcd members, as URLs")
+	f.StringSliceVar((*[]string)(&c.EtcdServers), "etcd-servers", c.EtcdServers, "etcd members, as URLs")
 	f.StringVar(&c.EtcdCAFile, "etcd-cafile", c.EtcdCAFile, "authorities of etcd's certificates")
 	f.StringVar(&c.EtcdCertFile, "etcd-certfile", c.EtcdCertFile, "client certificate for etcd")
 	f.StringVar(&c.EtcdKeyFile, "etcd-keyfile", c.EtcdKeyFile, "key of the client certificate for etcd")
@@ -76,11 +90,11 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.KubeletCertificateAuthority, "kubelet-certificate-authority", c.KubeletCertificateAuthority, "authorities of kubelets' certificates")
 	f.StringVar(&c.ServiceAccountIssuer, "service-account-issuer", c.ServiceAccountIssuer, "issuer of ServiceAccount tokens")
 	f.StringVar(&c.ServiceAccountSigningKeyFile, "service-account-signing-key-file", c.ServiceAccountSigningKeyFile, "private key that signs ServiceAccount tokens; none: no tokens")
-	f.StringSliceVar(&c.ServiceAccountKeyFiles, "service-account-key-file", c.ServiceAccountKeyFiles, "keys that verify ServiceAccount tokens, beside the signing key")
-	f.StringSliceVar(&c.APIAudiences, "api-audiences", c.APIAudiences, "audiences that this server's tokens are for; default: the issuer")
+	f.StringSliceVar((*[]string)(&c.ServiceAccountKeyFiles), "service-account-key-file", c.ServiceAccountKeyFiles, "keys that verify ServiceAccount tokens, beside the signing key")
+	f.StringSliceVar((*[]string)(&c.APIAudiences), "api-audiences", c.APIAudiences, "audiences that this server's tokens are for; default: the issuer")
 	f.IntVar(&c.MaxRequestsInflight, "max-requests-inflight", c.MaxRequestsInflight, "reads under way at once; 0: no bound")
 	f.IntVar(&c.MaxMutatingRequestsInflight, "max-mutating-requests-inflight", c.MaxMutatingRequestsInflight, "writes under way at once; 0: no bound")
-	f.StringSliceVar(&c.DisableAdmissionPlugins, "disable-admission-plugins", c.DisableAdmissionPlugins, "admission plugins that do not run")
+	f.StringSliceVar((*[]string)(&c.DisableAdmissionPlugins), "disable-admission-plugins", c.DisableAdmissionPlugins, "admission plugins that do not run")
 	f.StringVar(&c.AuditLogPath, "audit-log-path", c.AuditLogPath, "file that gets a line for each request; - is standard output")
 }
 

@@ -16,8 +16,10 @@ import (
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/apps"
 	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
+	"bareboat.dev/apiserver/registry/discovery"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/sqlite"
@@ -31,7 +33,7 @@ func run(ctx context.Context, env *daemon.Env, c *config) error {
 	if err != nil {
 		return err
 	}
-	set, err := registry.NewSet(registry.All(core.Resources(services), coordination.Resources())...)
+	set, err := registry.NewSet(registry.All(core.Resources(services), apps.Resources(), discovery.Resources(), coordination.Resources())...)
 	if err != nil {
 		return err
 	}
@@ -156,7 +158,7 @@ func (c *config) advertise() string {
 	if c.AdvertiseAddress != "" {
 		return c.AdvertiseAddress
 	}
-	if ip := net.ParseIP(c.BindAddress); !ip.IsUnspecified() {
+	if ip := net.ParseIP(c.BindAddress); !ip.IsUnspecified() && !ip.IsLoopback() {
 		return c.BindAddress
 	}
 	// The source address towards the world; connecting a UDP socket sends nothing.
