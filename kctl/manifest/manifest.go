@@ -102,10 +102,13 @@ func readFile(path string) ([]Document, error) {
 	return split(path, f)
 }
 
+// guess is how far into a stream the first character that is not white space is looked for.
+const guess = 1024
+
 // split cuts a stream of YAML documents or JSON values.
 func split(source string, r io.Reader) ([]Document, error) {
-	buffered := bufio.NewReaderSize(r, 4096)
-	_, _, isJSON := utilyaml.GuessJSONStream(buffered, 1024)
+	whole, _, isJSON := utilyaml.GuessJSONStream(r, guess)
+	buffered := bufio.NewReader(whole)
 	next := yamlDocuments(buffered)
 	contentType := runtime.ContentTypeYAML
 	if isJSON {
