@@ -87,9 +87,11 @@ func sizes(sets []*appsv1.ReplicaSet) (sum int32) {
 	return sum
 }
 
+// availableIn counts available pods that are to stay: right after a ReplicaSet was shrunk its status still counts pods that
+// are about to go, and another may not be missed in their place.
 func availableIn(sets []*appsv1.ReplicaSet) (sum int32) {
 	for _, rs := range sets {
-		sum += rs.Status.AvailableReplicas
+		sum += min(rs.Status.AvailableReplicas, *rs.Spec.Replicas)
 	}
 	return sum
 }

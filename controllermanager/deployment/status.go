@@ -92,14 +92,14 @@ func find(conditions []appsv1.DeploymentCondition, t appsv1.DeploymentConditionT
 	return nil
 }
 
-// set replaces the condition of c's type. Nothing changes if status and reason are the same, unless refresh is set, which
-// moves the time of the last update, from which the deadline counts.
+// set replaces the condition of c's type. Nothing changes if it says the same already, unless refresh is set, which moves
+// the time of the last update, from which the deadline counts.
 func set(conditions []appsv1.DeploymentCondition, c *appsv1.DeploymentCondition, refresh bool) []appsv1.DeploymentCondition {
 	have := find(conditions, c.Type)
 	if have == nil {
 		return append(conditions, *c)
 	}
-	if have.Status == c.Status && have.Reason == c.Reason && !refresh {
+	if have.Status == c.Status && have.Reason == c.Reason && have.Message == c.Message && !refresh {
 		return conditions
 	}
 	if have.Status == c.Status {
@@ -157,12 +157,13 @@ func (r *rollout) progress(out []appsv1.DeploymentCondition, s appsv1.Deployment
 		out = set(out, r.condition(appsv1.DeploymentProgressing, corev1.ConditionTrue, "NewReplicaSetCreated", fmt.Sprintf("Created new replica set %q", r.current.Name)), true)
 	}
 	have := find(out, appsv1.DeploymentProgressing)
-	if s.Replicas == s.UpdatedReplicas && have != nil && have.Reason == "NewReplicaSetAvailable" {
+	done := r.subject() + " has successfully progressed."
+	if s.Replicas == s.UpdatedReplicas && have != nil && have.Reason == "NewReplicaSetAvailable" && have.Message == done {
 		return out // The rollout has been completed; losing a pod later is not a rollout that is stuck.
 	}
 	switch {
 	case complete(d, s):
-		out = set(out, r.condition(appsv1.DeploymentProgressing, corev1.ConditionTrue, "NewReplicaSetAvailable", r.subject()+" has successfully progressed."), false)
+		out = set(out, r.condition(appsv1.DeploymentProgressing, corev1.ConditionTrue, "NewReplicaSetAvailable", done), false)
 	case progressed(d.Status, s):
 		out = set(out, r.condition(appsv1.DeploymentProgressing, corev1.ConditionTrue, "ReplicaSetUpdated", r.subject()+" is progressing."), true)
 	default:
