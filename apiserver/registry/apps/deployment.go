@@ -83,7 +83,7 @@ func defaultDeployment(d *appsv1.Deployment) {
 
 func checkDeployment(e *check.Errors, d *appsv1.Deployment) {
 	e.NonNegative(spec.Child("replicas"), int64(*d.Spec.Replicas))
-	checkSelected(e, d.Spec.Selector, &d.Spec.Template, "Deployment", "invalid label selector")
+	checkSelected(e, d.Spec.Selector, &d.Spec.Template, "ReplicaSet", "invalid label selector")
 	checkDeploymentStrategy(e, &d.Spec.Strategy, spec.Child("strategy"))
 	e.NonNegative(spec.Child("minReadySeconds"), int64(d.Spec.MinReadySeconds))
 	if d.Spec.RevisionHistoryLimit != nil {

@@ -2,6 +2,7 @@ package apps
 
 import (
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -74,8 +75,8 @@ func checkReplicaSet(e *check.Errors, r *appsv1.ReplicaSet) {
 	checkSelected(e, r.Spec.Selector, &r.Spec.Template, "ReplicaSet", "invalid label selector for replica set")
 }
 
-// checkSelected checks a workload's selector and its template, and the one against the other. empty is what is said of a
-// selector that selects everything.
+// checkSelected checks a workload's selector and its template, and the one against the other. kind is what the messages
+// about the template call the workload, and wrong what is said of a selector that cannot be read.
 func checkSelected(e *check.Errors, s *metav1.LabelSelector, t *corev1.PodTemplateSpec, kind, wrong string) {
 	at := spec.Child("selector")
 	if s == nil {
@@ -98,17 +99,13 @@ func checkSelected(e *check.Errors, s *metav1.LabelSelector, t *corev1.PodTempla
 	podspec.ValidateSelected(e, t, kind, template)
 }
 
-// emptyFor is how the messages call a kind.
+// emptyFor is how the messages about selectors call a kind: those of replica sets speak of deployments, and those about
+// deployments' templates of replica sets.
 func emptyFor(kind string) string {
-	switch kind {
-	case "Deployment":
+	if kind == "ReplicaSet" {
 		return "deployment"
-	case "StatefulSet":
-		return "statefulset"
-	case "DaemonSet":
-		return "daemonset"
 	}
-	return "deployment" // kube-apiserver says so of replica sets, too
+	return strings.ToLower(kind)
 }
 
 func checkReplicaSetUpdate(e *check.Errors, r, old *appsv1.ReplicaSet) {

@@ -181,6 +181,9 @@ func (c *Codec) DecodeBody(contentType string, body []byte, want schema.GroupVer
 		return nil, err
 	}
 	decoder, err := c.decoder(contentType, body, fv, into)
+	if errors.Is(err, errAliasing) {
+		return nil, describe(c.scheme, err, nil, want, body)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +218,9 @@ func (c *Codec) decoder(contentType string, body []byte, fv FieldValidation, int
 		}
 		return pick(fv, c.jsonLax, c.jsonStrict), nil
 	case YAML:
-		if err := checkYAML(body); err != nil {
+		if err := checkYAML(body); errors.Is(err, errAliasing) {
+			return nil, err
+		} else if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		return pick(fv, c.yamlLax, c.yamlStrict), nil

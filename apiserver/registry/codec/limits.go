@@ -26,7 +26,7 @@ const (
 var (
 	errTooDeep     = fmt.Errorf("exceeded max depth of %d", MaxDepth)
 	errTooMany     = fmt.Errorf("exceeded max number of list elements, %d", MaxElements)
-	errAliasing    = errors.New("error converting YAML to JSON: yaml: document contains excessive aliasing")
+	errAliasing    = errors.New("yaml: document contains excessive aliasing")
 	errUnsupported = errors.New("unsupported wire type")
 	errTruncated   = errors.New("unexpected EOF")
 )

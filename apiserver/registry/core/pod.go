@@ -109,14 +109,13 @@ func preparePodUpdate(p, old *corev1.Pod) {
 	}
 }
 
-// takePodStatus takes the status but for the quality of service, and no owner that would make the pod another controller's.
+// takePodStatus takes the status; a body without a quality of service keeps the one that the pod has.
 func takePodStatus(p, body *corev1.Pod) {
 	qos := p.Status.QOSClass
 	p.Status = body.Status
 	if p.Status.QOSClass == "" {
 		p.Status.QOSClass = qos
 	}
-	p.DeletionTimestamp = nil
 }
 
 // podGracePeriod: a pod that no node runs, or that has ended, is removed at once.
