@@ -85,7 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	lock, err := lockFile(cfg.Path)
 	if err != nil {
-		return nil, err
+		return nil, explain(cfg.Path, err)
 	}
 	e := &Engine{cfg: cfg, lock: lock, index: mvcc.NewIndex[struct{}](), requests: make(chan *request, queueLength),
 		closing: make(chan struct{}), written: make(chan struct{}), compacting: make(chan struct{}, 1)}

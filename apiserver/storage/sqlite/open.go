@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"strings"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
 	"golang.org/x/sys/unix"
@@ -49,14 +51,14 @@ INSERT INTO meta VALUES ('compacted', 0);
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock database %s: %w", path, err)
+		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = fmt.Errorf("%w: stop that one first, or give this one another file", ErrLocked)
+			err = ErrLocked
 		}
-		return nil, fmt.Errorf("database %s: %w", path, err)
+		return nil, err
 	}
 	return f, nil
 }
@@ -151,7 +153,8 @@ func quickCheck(c *sqlite3.SQLiteConn) error {
 		return err
 	}
 	if text := fmt.Sprint(result[0]); text != "ok" {
-		return fmt.Errorf("%w: %s", ErrCorrupt, text)
+		_, detail, _ := strings.Cut(text, "\n")
+		return fmt.Errorf("%w: %s", ErrCorrupt, cmp.Or(detail, text))
 	}
 	return nil
 }
@@ -220,6 +223,8 @@ func explain(path string, err error) error {
 		fallthrough
 	case errors.Is(err, ErrCorrupt):
 		return fmt.Errorf("database %s: %w; nothing was changed: move the file and its -wal and -shm neighbours away and restore a backup in its place", path, err)
+	case errors.Is(err, ErrLocked):
+		return fmt.Errorf("database %s: %w: stop that one first, or give this one another file", path, err)
 	case errors.Is(err, ErrForeign):
 		return fmt.Errorf("database %s: %w; nothing was changed: give the server another file, or a release that knows this one", path, err)
 	case diskFull(err):
