@@ -1,0 +1,240 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/kubelet/pod"
+)
+
+// Errors of access to pods, to be matched with errors.Is.
+var (
+	// ErrNotFound: this node runs no such pod, or the pod has no such container.
+	ErrNotFound = errors.New("not found")
+	// ErrInvalid: the request is ambiguous, or makes no sense in the container's state.
+	ErrInvalid = errors.New("invalid")
+)
+
+// Instance is one instance of a container, for those who reach into it.
+type Instance struct {
+	ID, Name string
+	LogPath  string
+	Running  bool
+	// TTY and Stdin are as the container's specification has them.
+	TTY, Stdin bool
+	// Exited is closed when it has ended.
+	Exited  <-chan struct{}
+	Sandbox Sandbox
+}
+
+// defaultContainer is the annotation that names the container meant where none is named.
+const defaultContainer = "kubectl.kubernetes.io/default-container"
+
+// Instance finds the newest instance of a container, or with previous the one before it. An empty container name means
+// the pod's only container, or the one that an annotation names.
+func (a *Agent) Instance(namespace, name, container string, previous bool) (Instance, error) {
+	w, err := a.find(namespace, name)
+	if err != nil {
+		return Instance{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, err := chooseContainer(w.pod, container)
+	if err != nil {
+		return Instance{}, err
+	}
+	found := newest(w.seen.Containers, c.Name)
+	if previous && found != nil {
+		found = before(w.seen.Containers, found)
+		if found == nil {
+			return Instance{}, fmt.Errorf("%w: previous terminated container %q in pod %q not found", ErrInvalid, c.Name, name)
+		}
+	}
+	if found == nil {
+		return w.withoutInstanceLocked(c, previous)
+	}
+	i := Instance{ID: found.ID, Name: c.Name, Running: found.State == pod.Running, TTY: c.TTY, Stdin: c.Stdin, Sandbox: w.sandbox,
+		Exited: w.exitedLocked(found.ID)}
+	if r := w.records[found.ID]; r != nil {
+		i.LogPath = r.LogPath
+	}
+	return i, nil
+}
+
+// withoutInstanceLocked finds the log of a pod that has ended before this kubelet started, or says what a container waits for.
+func (w *worker) withoutInstanceLocked(c *corev1.Container, previous bool) (Instance, error) {
+	attempt, ok := reportedAttempt(w.pod, c.Name)
+	if previous {
+		attempt--
+	}
+	if ok && attempt >= 0 {
+		closed := make(chan struct{})
+		close(closed)
+		return Instance{Name: c.Name, LogPath: fmt.Sprintf("%s/%s/%d.log", w.a.logDir(w.pod), c.Name, attempt), Exited: closed}, nil
+	}
+	reason := "ContainerCreating"
+	if w.status != nil {
+		for _, list := range [][]corev1.ContainerStatus{w.status.InitContainerStatuses, w.status.ContainerStatuses} {
+			if r := waitingReason(list, c.Name); r != "" {
+				reason = r
+			}
+		}
+	}
+	return Instance{}, fmt.Errorf("%w: container %q in pod %q is waiting to start: %s", ErrInvalid, c.Name, w.pod.Name, reason)
+}
+
+// reportedAttempt is the number of the instance that the API was last told of.
+func reportedAttempt(p *corev1.Pod, name string) (int, bool) {
+	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name && list[i].ContainerID != "" {
+				return int(list[i].RestartCount), true
+			}
+		}
+	}
+	return 0, false
+}
+
+func newest(all []pod.Container, name string) *pod.Container {
+	var found *pod.Container
+	for i := range all {
+		if all[i].Name == name && (found == nil || all[i].Attempt > found.Attempt) {
+			found = &all[i]
+		}
+	}
+	return found
+}
+
+func before(all []pod.Container, than *pod.Container) *pod.Container {
+	var found *pod.Container
+	for i := range all {
+		if c := &all[i]; c.Name == than.Name && c.Attempt < than.Attempt && (found == nil || c.Attempt > found.Attempt) {
+			found = c
+		}
+	}
+	return found
+}
+
+func chooseContainer(p *corev1.Pod, name string) (*corev1.Container, error) {
+	if name == "" {
+		name = p.Annotations[defaultContainer]
+	}
+	if name == "" {
+		if len(p.Spec.Containers) != 1 {
+			var names []string
+			for i := range p.Spec.Containers {
+				names = append(names, p.Spec.Containers[i].Name)
+			}
+			return nil, fmt.Errorf("%w: a container name must be specified for pod %s, choose one of: [%s]", ErrInvalid, p.Name, strings.Join(names, " "))
+		}
+		return &p.Spec.Containers[0], nil
+	}
+	if c := findContainer(p, name); c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("%w: container %s is not valid for pod %s", ErrInvalid, name, p.Name)
+}
+
+// SandboxOf returns a pod's sandbox.
+func (a *Agent) SandboxOf(namespace, name string) (Sandbox, error) {
+	w, err := a.find(namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sandbox == nil {
+		return nil, fmt.Errorf("%w: pod %q is not running", ErrInvalid, name)
+	}
+	return w.sandbox, nil
+}
+
+func (a *Agent) find(namespace, name string) (*worker, error) {
+	for _, w := range a.all() {
+		w.mu.Lock()
+		match := w.pod.Namespace == namespace && w.pod.Name == name && !w.gone
+		w.mu.Unlock()
+		if match {
+			return w, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: pod %q is not on this node", ErrNotFound, namespace+"/"+name)
+}
+
+// exitedLocked returns a channel that is closed when the instance has ended.
+func (w *worker) exitedLocked(id string) <-chan struct{} {
+	for i := range w.seen.Containers {
+		if w.seen.Containers[i].ID == id && w.seen.Containers[i].State != pod.Exited {
+			if w.waiters[id] == nil {
+				w.waiters[id] = make(chan struct{})
+			}
+			return w.waiters[id]
+		}
+	}
+	closed := make(chan struct{})
+	close(closed)
+	return closed
+}
+
+// tellExitsLocked closes the channels of the instances that have ended or are no more.
+func (w *worker) tellExitsLocked() {
+	if len(w.waiters) == 0 {
+		return
+	}
+	live := map[string]bool{}
+	for _, c := range w.seen.Containers {
+		live[c.ID] = c.State != pod.Exited
+	}
+	for id, ch := range w.waiters {
+		if !live[id] {
+			close(ch)
+			delete(w.waiters, id)
+		}
+	}
+}
+
+// Running is a container that runs, for who measures it.
+type Running struct {
+	Namespace, Pod, UID string
+	Container, ID       string
+	Sandbox             Sandbox
+}
+
+// RunningContainers lists the containers that run, of one pod if one is named.
+func (a *Agent) RunningContainers(namespace, name string) []Running {
+	var list []Running
+	for _, w := range a.all() {
+		w.mu.Lock()
+		if name == "" && namespace == "" || w.pod.Namespace == namespace && (name == "" || w.pod.Name == name) {
+			for _, c := range w.seen.Containers {
+				if c.State == pod.Running && w.sandbox != nil {
+					list = append(list, Running{Namespace: w.pod.Namespace, Pod: w.pod.Name, UID: string(w.uid), Container: c.Name, ID: c.ID, Sandbox: w.sandbox})
+				}
+			}
+		}
+		w.mu.Unlock()
+	}
+	return list
+}
+
+// UsesImage says whether a pod of this node uses the image of that id.
+func (a *Agent) UsesImage(id string) bool {
+	for _, w := range a.all() {
+		w.mu.Lock()
+		used := false
+		for _, img := range w.seen.Images {
+			used = used || img.ID == id
+		}
+		for _, r := range w.records {
+			used = used || r.ImageID == id
+		}
+		w.mu.Unlock()
+		if used {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/kubelet/pod"
+	"bareboat.dev/kubelet/shim"
+)
+
+// adopt takes over the pods that an earlier kubelet ran on this node: those that have a directory. Their workers run at
+// once, on what is on disk; the mirror will say later what has changed.
+func (a *Agent) adopt(ctx context.Context) error {
+	entries, err := os.ReadDir(filepath.Join(a.Root, "pods"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read the pods of an earlier run: %w", err)
+	}
+	for _, e := range entries {
+		uid := types.UID(e.Name())
+		p, err := a.readPod(uid)
+		if err != nil {
+			if !errors.Is(err, os.ErrNotExist) {
+				a.Log.Warn("record of a pod cannot be read; it waits for the API", "uid", uid, "error", err)
+			}
+			continue // whatever it is, the sweep after the first snapshot decides
+		}
+		a.mu.Lock()
+		w := newWorker(a, p)
+		w.status = p.Status.DeepCopy()
+		a.workers[uid] = w
+		a.mu.Unlock()
+		if err := w.adopt(ctx); err != nil {
+			a.Log.Error("pod was not adopted whole", "pod", podKey(p), "error", err)
+		}
+		a.wg.Go(w.run)
+	}
+	return nil
+}
+
+// adopt restores what is observed of a pod from its records and its podshim.
+func (w *worker) adopt(ctx context.Context) error {
+	records, err := w.a.readRecords(w.uid)
+	if err != nil {
+		return err
+	}
+	id, err := os.ReadFile(w.a.recordPath(w.uid, sandboxFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	w.records = records
+	w.seen.Volumes.Mounted = w.a.hasVolumes(w.uid)
+	if terminal(w.pod) {
+		// Its last word is told; whatever is left is taken down, with nothing to observe.
+		w.seen.Volumes.Mounted = true
+	}
+	s, err := w.a.Shims.Attach(ctx, w.a.stateDir(w.uid))
+	switch {
+	case err == nil:
+		return w.adoptLive(ctx, s, strings.TrimSpace(string(id)))
+	case errors.Is(err, shim.ErrShimDead):
+		return w.adoptDead(strings.TrimSpace(string(id)))
+	case errors.Is(err, shim.ErrNotFound):
+		return w.adoptNone(strings.TrimSpace(string(id)))
+	}
+	return err
+}
+
+// adoptLive restores a pod whose podshim lives.
+func (w *worker) adoptLive(ctx context.Context, s Sandbox, id string) error {
+	state, err := s.State(ctx)
+	if err != nil {
+		return err
+	}
+	w.sandbox = s
+	w.seen.Sandbox = pod.Sandbox{State: pod.SandboxReady, ID: id, IPs: w.a.addressesOf(w.pod, s)}
+	if len(w.seen.Sandbox.IPs) == 0 {
+		// Its maker was killed before the network stood: not a sandbox to go on with.
+		w.seen.Sandbox.State = pod.SandboxDead
+	}
+	for _, c := range state.Containers {
+		r := w.records[c.ID]
+		if r == nil || c.Phase == shim.Created {
+			// Half made when the last kubelet was killed: nobody has been told of it.
+			if err := ignoreGone(s.Delete(ctx, c.ID)); err != nil {
+				return err
+			}
+			delete(w.records, c.ID)
+			_ = errors.Join(w.a.Images.Unmount(ctx, c.ID), w.a.dropRecord(w.uid, c.ID))
+			continue
+		}
+		w.adoptInstance(r, c)
+	}
+	w.dropUnknown(ctx)
+	w.follow(s)
+	return nil
+}
+
+// adoptDead restores a pod whose podshim has died: its exits are on disk, the rest is lost.
+func (w *worker) adoptDead(id string) error {
+	_, state, err := w.a.Shims.ReadState(w.a.stateDir(w.uid))
+	w.seen.Sandbox = pod.Sandbox{State: pod.SandboxDead, ID: id}
+	for _, c := range state.Containers {
+		if r := w.records[c.ID]; r != nil {
+			if c.Phase != shim.Exited {
+				c = lost(c)
+				c.FinishedAt = time.Now()
+			}
+			w.adoptInstance(r, c)
+		}
+	}
+	return err
+}
+
+// adoptNone restores a pod without a sandbox: after a restart of the host, or before it had one. What else there may be of
+// one (network, root file systems) is taken down before there is a new one.
+func (w *worker) adoptNone(id string) error {
+	if id != "" || len(w.records) > 0 {
+		w.seen.Sandbox = pod.Sandbox{State: pod.SandboxDead, ID: id}
+	}
+	return nil
+}
+
+func (w *worker) adoptInstance(r *record, c shim.ContainerStatus) {
+	i := w.a.instance(r, c)
+	i.State = pod.Running
+	if spec := findContainer(w.pod, r.Name); spec != nil && spec.Lifecycle != nil && spec.Lifecycle.PostStart != nil && reportedRunning(w, r) {
+		i.PostStart = pod.HookDone
+	}
+	if c.Phase == shim.Exited {
+		w.exits[r.ID] = c
+		noteExit(&i, c, w.a.terminationMessage(findContainer(w.pod, r.Name), r, c))
+	}
+	w.seen.Containers = append(w.seen.Containers, i)
+}
+
+// reportedRunning says whether the last status showed the instance as running, which it does not before its postStart hook
+// has succeeded.
+func reportedRunning(w *worker, r *record) bool {
+	for _, s := range w.pod.Status.ContainerStatuses {
+		if s.Name == r.Name && s.State.Running != nil && s.ContainerID == pod.IDScheme+r.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// dropUnknown forgets records of instances that podshim has never heard of: it was not asked before the kubelet died.
+func (w *worker) dropUnknown(ctx context.Context) {
+	known := map[string]bool{}
+	for _, c := range w.seen.Containers {
+		known[c.ID] = true
+	}
+	for id := range w.records {
+		if !known[id] {
+			delete(w.records, id)
+			if err := errors.Join(w.a.Images.Unmount(ctx, id), w.a.dropRecord(w.uid, id)); err != nil {
+				w.a.Log.Error("half-made container was not removed", "uid", w.uid, "error", err)
+			}
+		}
+	}
+}
+
+// hasVolumes says whether there is anything of a pod's volumes. A pod without any counts as mounted once it has a directory.
+func (a *Agent) hasVolumes(uid types.UID) bool {
+	_, err := os.Stat(filepath.Join(a.volumes.PodDir(uid), "volumes"))
+	return err == nil
+}

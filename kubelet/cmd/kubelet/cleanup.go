@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/daemon"
+	"bareboat.dev/kubelet/agent"
+	"bareboat.dev/kubelet/cgroup"
+	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/image"
+	"bareboat.dev/kubelet/network"
+	"bareboat.dev/kubelet/shim"
+	"bareboat.dev/kubelet/volume"
+)
+
+const (
+	// cleanupGrace is how long containers have to end by themselves; databases write out what they hold in less.
+	cleanupGrace = 10 * time.Second
+	// cleanupLimit bounds the rest.
+	cleanupLimit = 2 * time.Minute
+)
+
+// cleanup ends all pods and leaves the host as it was before there was a kubelet, but for the image store.
+func cleanup(ctx context.Context, env *daemon.Env, c *config.Config) error {
+	if os.Geteuid() != 0 {
+		return errors.New("--cleanup must run as root: it unmounts and removes what the kubelet made")
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupLimit)
+	defer cancel()
+	images, err := openImages(c)
+	if err != nil {
+		return fmt.Errorf("%w; stop it first", err)
+	}
+	defer images.Close()
+	err = errors.Join(endPods(ctx, env, c), removeMounts(ctx, c, images), removeHostTraces(ctx, c))
+	if err == nil {
+		env.Log.Info("the host is as it was before the kubelet")
+	}
+	return err
+}
+
+// endPods ends every pod, all at the same time.
+func endPods(ctx context.Context, env *daemon.Env, c *config.Config) error {
+	dirs, err := shim.List(c.StateDir)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(dirs))
+	var wg sync.WaitGroup
+	shims := agent.PodShims{Binary: c.Podshim}
+	for i, dir := range dirs {
+		wg.Go(func() {
+			s, err := shims.Attach(ctx, dir)
+			if err != nil {
+				errs[i] = shim.Reap(ctx, dir)
+				return
+			}
+			endGently(ctx, s)
+			errs[i] = s.Shutdown(ctx)
+		})
+	}
+	wg.Wait()
+	env.Log.Info("pods ended", "pods", len(dirs))
+	return errors.Join(errs...)
+}
+
+// endGently asks a pod's containers to end and waits for them, up to the grace.
+func endGently(ctx context.Context, s agent.Sandbox) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupGrace)
+	defer cancel()
+	state, err := s.State(ctx)
+	if err != nil {
+		return
+	}
+	live := map[string]bool{}
+	for _, c := range state.Containers {
+		if c.Phase == shim.Running && s.Signal(ctx, c.ID, syscall.SIGTERM) == nil {
+			live[c.ID] = true
+		}
+	}
+	if len(live) == 0 {
+		return
+	}
+	for e, err := range s.Events(ctx) {
+		if err != nil {
+			return
+		}
+		if delete(live, e.ID); len(live) == 0 {
+			return
+		}
+	}
+}
+
+// removeMounts removes root file systems, volumes and pod directories.
+func removeMounts(ctx context.Context, c *config.Config, images *image.Store) error {
+	ids, err := images.Mounts()
+	for _, id := range ids {
+		err = errors.Join(err, images.Unmount(ctx, id))
+	}
+	volumes := volume.New(volume.Config{Root: c.RootDir})
+	entries, e := os.ReadDir(filepath.Join(c.RootDir, "pods"))
+	if e != nil && !errors.Is(e, os.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	for _, pod := range entries {
+		err = errors.Join(err, volumes.RemovePodDir(types.UID(pod.Name())))
+	}
+	return err
+}
+
+// removeHostTraces removes network, control groups, logs and state.
+func removeHostTraces(ctx context.Context, c *config.Config) error {
+	own, err := config.Prefixes(c.PodCIDR)
+	if err != nil {
+		return err
+	}
+	cluster, err := config.Prefixes(c.ClusterCIDR)
+	if err != nil {
+		return err
+	}
+	err = network.Cleanup(ctx, network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: c.NetworkState})
+	if h, e := cgroup.Detect(); e == nil {
+		err = errors.Join(err, h.Tree(qosRoot).Remove(ctx), h.Remove(shim.DefaultShimCgroup), h.Remove(filepath.Dir(shim.DefaultShimCgroup)))
+	}
+	return errors.Join(err, removeLogs(c), os.RemoveAll(c.StateDir))
+}
+
+// removeLogs removes the logs of pods and the links to them; both directories may hold others' files.
+func removeLogs(c *config.Config) error {
+	var err error
+	if c.LinkDir != "" {
+		links, _ := filepath.Glob(filepath.Join(c.LinkDir, "*.log"))
+		for _, l := range links {
+			if target, e := os.Readlink(l); e == nil && filepath.Dir(filepath.Dir(filepath.Dir(target))) == c.LogDir {
+				err = errors.Join(err, os.Remove(l))
+			}
+		}
+	}
+	dirs, _ := filepath.Glob(filepath.Join(c.LogDir, "*_*_*"))
+	for _, d := range dirs {
+		err = errors.Join(err, os.RemoveAll(d))
+	}
+	return err
+}

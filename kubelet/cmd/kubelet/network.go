@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/network"
+)
+
+// networkConfig is the pod network's configuration for the node's own ranges.
+func (k *kubelet) networkConfig(own []netip.Prefix) (network.Config, error) {
+	cluster, err := config.Prefixes(k.c.ClusterCIDR)
+	return network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: k.c.NetworkState}, err
+}
+
+// startNetwork opens the pod network at once if its range is configured; otherwise the Node object will tell it.
+func (k *kubelet) startNetwork(context.Context) error {
+	own, err := config.Prefixes(k.c.PodCIDR)
+	if err != nil || len(own) == 0 {
+		return err
+	}
+	return k.openNetwork(own)
+}
+
+func (k *kubelet) openNetwork(own []netip.Prefix) error {
+	c, err := k.networkConfig(own)
+	if err != nil {
+		return err
+	}
+	n, err := network.Open(c)
+	if err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	k.network.Set(n)
+	k.node.Nudge()
+	return nil
+}
+
+// router keeps the routes to other nodes' pods, and opens the network once the Node object has a pod range.
+type router struct {
+	k    *kubelet
+	kick chan struct{}
+}
+
+func newRouter(k *kubelet) *router { return &router{k: k, kick: make(chan struct{}, 1)} }
+
+func (r *router) nudge() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// routeRetry is how long after a failure routes are set again; the cause (an interface that is down) is not announced.
+const routeRetry = 10 * time.Second
+
+// run follows the nodes until ctx ends.
+func (r *router) run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.kick:
+		case <-timer.C:
+		}
+		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
+			r.k.env.Log.Warn("pod network was not brought up to date", "error", err)
+			timer.Reset(routeRetry)
+		}
+	}
+}
+
+func (r *router) sync(ctx context.Context) error {
+	if r.k.network.Get() == nil {
+		own, ok := r.k.nodes.Get("", r.k.nodeName)
+		if !ok || len(podCIDRs(own)) == 0 {
+			return nil
+		}
+		if err := r.k.openNetwork(podCIDRs(own)); err != nil {
+			return err
+		}
+	}
+	if n, ok := r.k.network.Get().(*network.Network); ok && r.k.nodes.Synced() {
+		return n.SyncRoutes(ctx, routes(r.k.nodes.List(), r.k.nodeName))
+	}
+	return nil
+}
+
+// podCIDRs are a node's pod ranges.
+func podCIDRs(n *corev1.Node) []netip.Prefix {
+	list := n.Spec.PodCIDRs
+	if len(list) == 0 && n.Spec.PodCIDR != "" {
+		list = []string{n.Spec.PodCIDR}
+	}
+	prefixes, err := config.Prefixes(list)
+	if err != nil {
+		return nil // the API validates them
+	}
+	return prefixes
+}
+
+// routes lead to the pods of all nodes but our own, by the nodes' internal addresses of the same family.
+func routes(nodes []*corev1.Node, self string) []network.Route {
+	var all []network.Route
+	for _, n := range nodes {
+		if n.Name == self {
+			continue
+		}
+		for _, p := range podCIDRs(n) {
+			if gateway, ok := internalIP(n, p.Addr().Is4()); ok {
+				all = append(all, network.Route{Destination: p, Gateway: gateway})
+			}
+		}
+	}
+	return all
+}
+
+func internalIP(n *corev1.Node, v4 bool) (netip.Addr, bool) {
+	for _, a := range n.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP {
+			continue
+		}
+		if ip, err := netip.ParseAddr(a.Address); err == nil && ip.Is4() == v4 {
+			return ip, true
+		}
+	}
+	return netip.Addr{}, false
+}

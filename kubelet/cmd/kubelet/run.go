@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/client"
+	"bareboat.dev/client/events"
+	"bareboat.dev/daemon"
+	"bareboat.dev/daemon/tlsconf"
+	"bareboat.dev/kubelet/agent"
+	"bareboat.dev/kubelet/cgroup"
+	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/image"
+	"bareboat.dev/kubelet/node"
+	"bareboat.dev/kubelet/server"
+)
+
+// version is the API that this kubelet speaks.
+const version = "v1.37.2"
+
+// qosRoot is the control group of all pods.
+const qosRoot = "kubepods"
+
+// run puts the kubelet together and runs it until ctx ends.
+func run(ctx context.Context, env *daemon.Env, c *config.Config) error {
+	if err := preflight(c); err != nil {
+		return err
+	}
+	listener, err := listen(c)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	api, err := dial(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	images, err := openImages(c)
+	if err != nil {
+		return err
+	}
+	defer images.Close()
+	k, err := assemble(env, c, api, images)
+	if err != nil {
+		return err
+	}
+	return k.run(ctx, listener)
+}
+
+func listen(c *config.Config) (net.Listener, error) {
+	address := net.JoinHostPort(c.Address, strconv.Itoa(int(c.Port)))
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w; another kubelet may be running here, or choose another --port", address, err)
+	}
+	return l, nil
+}
+
+func dial(c *config.Config) (*client.Client, error) {
+	cfg, err := client.LoadConfig(c.Kubeconfig, "")
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	cfg.UserAgent = "kubelet"
+	return client.Dial(cfg)
+}
+
+func openImages(c *config.Config) (*image.Store, error) {
+	s, err := image.Open(c.ImageStore, image.Options{})
+	if errors.Is(err, image.ErrInUse) {
+		return nil, fmt.Errorf("the image store %s is in use: another kubelet is running on this host", c.ImageStore)
+	}
+	return s, err
+}
+
+// kubelet is the parts, put together.
+type kubelet struct {
+	c        *config.Config
+	env      *daemon.Env
+	api      *client.Client
+	images   *image.Store
+	node     *node.Manager
+	agent    *agent.Agent
+	events   *events.Recorder
+	server   *server.Server
+	network  *agent.LateNetwork
+	nodes    *client.Mirror[*corev1.Node]
+	nodeName string
+}
+
+func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *image.Store) (*kubelet, error) {
+	name, err := c.NodeName()
+	if err != nil {
+		return nil, err
+	}
+	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork()}
+	if k.node, err = k.makeNode(); err != nil {
+		return nil, err
+	}
+	groups, err := makeGroups(k.node)
+	if err != nil {
+		return nil, err
+	}
+	k.events = events.NewRecorder(api, "kubelet", name)
+	k.events.SetLog(env.Log)
+	k.agent = agent.New(agent.Config{
+		NodeName: name, Root: c.RootDir, StateRoot: c.StateDir, LogRoot: c.LogDir, LinkRoot: c.LinkDir, ClusterDNS: c.ClusterDNS,
+		ClusterDomain: c.ClusterDomain, ResolvConf: c.ResolvConf, SeccompRoot: c.RootDir + "/seccomp", PidsLimit: c.PodPidsLimit,
+		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
+	}, agent.Deps{
+		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Node: k.node, Network: k.network,
+		Events: k.events, Log: env.Log,
+	})
+	k.agent.Register(env.Registry)
+	k.server = server.New(k.agent, images, k.node.Nudge)
+	k.nodes = client.NewMirror(api, client.Nodes(), client.MirrorOptions[*corev1.Node]{Log: env.Log})
+	return k, nil
+}
+
+func (k *kubelet) makeNode() (*node.Manager, error) {
+	facts, err := node.ReadFacts("/", version)
+	if err != nil {
+		return nil, fmt.Errorf("read what this host has: %w", err)
+	}
+	ips := k.c.NodeIP
+	if len(ips) == 0 {
+		ip, err := node.DefaultIP()
+		if err != nil {
+			return nil, err
+		}
+		ips = []string{ip.String()}
+	}
+	reserved, err := k.c.Reserved()
+	if err != nil {
+		return nil, err
+	}
+	taints, err := k.c.Taints()
+	if err != nil {
+		return nil, err
+	}
+	return node.New(node.Config{
+		Name: k.nodeName, IPs: ips, Port: k.c.Port, MaxPods: k.c.MaxPods, Reserved: reserved, Labels: k.c.NodeLabels, Taints: taints,
+		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks,
+	}, k.api, k.env.Log), nil
+}
+
+func makeGroups(n *node.Manager) (*cgroup.Tree, error) {
+	h, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	tree := h.Tree(qosRoot)
+	allocatable := n.Allocatable()
+	limits := cgroup.Resources{CPUShares: uint64(max(allocatable.Cpu().MilliValue()*1024/1000, 2)), MemoryLimit: allocatable.Memory().Value()}
+	if err := tree.Ensure(limits); err != nil {
+		return nil, fmt.Errorf("make the control groups of pods: %w", err)
+	}
+	return tree, nil
+}
+
+func mirrors(flags map[string]string) map[string][]string {
+	all := map[string][]string{}
+	for registry, addresses := range flags {
+		all[registry] = strings.Fields(strings.ReplaceAll(addresses, ";", " "))
+	}
+	return all
+}
+
+// imageList is the node's images as its status shows them.
+func (k *kubelet) imageList() []corev1.ContainerImage {
+	var list []corev1.ContainerImage
+	for _, i := range k.images.List() {
+		names := append(append([]string{}, i.RepoDigests...), i.RepoTags...)
+		if len(names) > 0 {
+			list = append(list, corev1.ContainerImage{Names: names, SizeBytes: i.Size})
+		}
+	}
+	return list
+}
+
+// checks are the node's findings about itself.
+func (k *kubelet) checks() node.Checks {
+	var c node.Checks
+	if k.network.Get() == nil {
+		c.NotReady = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod range yet"
+	}
+	return c
+}
+
+// run runs all parts until ctx ends.
+func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
+	tlsConfig, err := tlsconf.Server(k.c.TLSCertFile, k.c.TLSPrivateKeyFile, k.c.ClientCAFile, "h2")
+	if err != nil {
+		return err
+	}
+	if err := k.startNetwork(ctx); err != nil {
+		return err
+	}
+	own := func(n *corev1.Node) bool { return n != nil && n.Name == k.nodeName }
+	k.nodes.OnChange(func(ch client.Change[*corev1.Node]) {
+		if own(ch.New) {
+			k.node.Observe(ch.New)
+		}
+	})
+	routes := newRouter(k)
+	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
+	runs := []func(context.Context) error{
+		k.nodes.Run, k.node.Run, k.agent.Run, k.events.Run, routes.run,
+		func(ctx context.Context) error { return k.server.Serve(ctx, listener, tlsConfig) },
+		func(ctx context.Context) error { return k.announce(ctx) },
+		func(ctx context.Context) error { return k.collectImages(ctx) },
+		func(ctx context.Context) error {
+			return k.agent.RotateLogs(ctx, k.c.LogMaxBytes(), k.c.ContainerLogMaxFiles)
+		},
+	}
+	if k.c.HealthzPort > 0 {
+		address := net.JoinHostPort(k.c.HealthzBindAddress, strconv.Itoa(int(k.c.HealthzPort)))
+		runs = append(runs, func(ctx context.Context) error { return daemon.ServeAdmin(ctx, k.env, address, nil) })
+	}
+	return client.RunAll(ctx, runs...)
+}
+
+// announce tells systemd that the kubelet works once it knows its pods, or, if the API server cannot be reached, that it
+// keeps those running that it has.
+func (k *kubelet) announce(ctx context.Context) error {
+	k.env.Ready("running pods; waiting for the API server")
+	if err := k.nodes.WaitSynced(ctx); err != nil {
+		return nil // only the end of ctx ends the wait
+	}
+	k.env.Ready("running pods as node " + k.nodeName)
+	return nil
+}
+
+// collectEvery is how often the disk's fill level is looked at, as upstream's image garbage collection does.
+const collectEvery = 5 * time.Minute
+
+// collectImages removes unused images when the disk fills up.
+func (k *kubelet) collectImages(ctx context.Context) error {
+	policy := image.GCPolicy{
+		HighPercent: k.c.ImageGCHighThresholdPercent, LowPercent: k.c.ImageGCLowThresholdPercent, MinAge: k.c.ImageMinimumGCAge.Duration,
+		InUse: k.agent.UsesImage,
+	}
+	timer := time.NewTimer(collectEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-timer.C:
+			result, err := k.images.GC(ctx, now, policy)
+			switch {
+			case err != nil && ctx.Err() == nil:
+				k.env.Log.Warn("images were not collected", "error", err)
+			case len(result.Removed) > 0:
+				k.env.Log.Info("images collected", "removed", len(result.Removed), "freedBytes", result.FreedBytes, "usedPercent", result.UsedPercent)
+				k.node.Nudge()
+			}
+		}
+		timer.Reset(collectEvery)
+	}
+}

@@ -1,0 +1,261 @@
+// Package config is the kubelet's configuration: flags in the spelling of the Kubernetes kubelet, and the same settings in a
+// file of kind KubeletConfiguration in bareboat.dev/v1.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Config is the kubelet's settings.
+type Config struct {
+	Kubeconfig       string   `json:"kubeconfig"`
+	HostnameOverride string   `json:"hostnameOverride"`
+	NodeIP           []string `json:"nodeIP"`
+	ProviderID       string   `json:"providerID"`
+	// NodeLabels and Taints are given to the Node when it registers.
+	NodeLabels         map[string]string `json:"nodeLabels"`
+	RegisterWithTaints []string          `json:"registerWithTaints"`
+
+	ClusterDNS    []string `json:"clusterDNS"`
+	ClusterDomain string   `json:"clusterDomain"`
+	ResolvConf    string   `json:"resolvConf"`
+	// PodCIDR overrides the range that the Node object gives; ClusterCIDR is the range of all pods.
+	PodCIDR     []string `json:"podCIDR"`
+	ClusterCIDR []string `json:"clusterCIDR"`
+
+	RootDir      string `json:"rootDir"`
+	StateDir     string `json:"stateDir"`
+	ImageStore   string `json:"imageStore"`
+	NetworkState string `json:"networkState"`
+	LogDir       string `json:"podLogsDir"`
+	LinkDir      string `json:"containerLogsDir"`
+	Podshim      string `json:"podshim"`
+
+	Address            string `json:"address"`
+	Port               int32  `json:"port"`
+	HealthzBindAddress string `json:"healthzBindAddress"`
+	HealthzPort        int32  `json:"healthzPort"`
+	TLSCertFile        string `json:"tlsCertFile"`
+	TLSPrivateKeyFile  string `json:"tlsPrivateKeyFile"`
+	ClientCAFile       string `json:"clientCAFile"`
+
+	MaxPods        int               `json:"maxPods"`
+	PodPidsLimit   int64             `json:"podPidsLimit"`
+	SystemReserved map[string]string `json:"systemReserved"`
+	KubeReserved   map[string]string `json:"kubeReserved"`
+
+	ImageGCHighThresholdPercent int             `json:"imageGCHighThresholdPercent"`
+	ImageGCLowThresholdPercent  int             `json:"imageGCLowThresholdPercent"`
+	ImageMinimumGCAge           metav1.Duration `json:"imageMinimumGCAge"`
+	ContainerLogMaxSize         string          `json:"containerLogMaxSize"`
+	ContainerLogMaxFiles        int             `json:"containerLogMaxFiles"`
+
+	RegistryMirrors    map[string]string `json:"registryMirrors"`
+	InsecureRegistries []string          `json:"insecureRegistries"`
+
+	// Cleanup ends all pods and removes everything that the kubelet made on the host, then exits.
+	Cleanup bool `json:"-"`
+}
+
+// Default is the configuration without flags or file.
+func Default() Config {
+	return Config{
+		ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local", ResolvConf: "/etc/resolv.conf",
+		ClusterCIDR: []string{"10.244.0.0/16"},
+		RootDir:     "/var/lib/kubelet", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
+		NetworkState: "/var/lib/bareboat/network", LogDir: "/var/log/pods", LinkDir: "/var/log/containers", Podshim: besideMe("podshim"),
+		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
+		MaxPods: 110, PodPidsLimit: -1,
+		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
+		ContainerLogMaxSize: "10Mi", ContainerLogMaxFiles: 5,
+	}
+}
+
+// besideMe is the path of a program that is installed beside this one.
+func besideMe(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
+}
+
+// Flags registers the flags.
+func (c *Config) Flags(f *pflag.FlagSet) {
+	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "file that says how to reach the API server; empty means $KUBECONFIG or /etc/bareboat/admin.conf")
+	f.StringVar(&c.HostnameOverride, "hostname-override", c.HostnameOverride, "the node's name; empty means the host's")
+	f.StringSliceVar(&c.NodeIP, "node-ip", c.NodeIP, "the node's IP address, or one of each family; empty means that of the default route")
+	f.StringVar(&c.ProviderID, "provider-id", c.ProviderID, "the machine's name with its provider")
+	f.StringToStringVar(&c.NodeLabels, "node-labels", c.NodeLabels, "labels for the node, key=value,…")
+	f.StringSliceVar(&c.RegisterWithTaints, "register-with-taints", c.RegisterWithTaints, "taints for the node when it registers, key=value:effect,…")
+	f.StringSliceVar(&c.ClusterDNS, "cluster-dns", c.ClusterDNS, "addresses of the cluster's DNS servers")
+	f.StringVar(&c.ClusterDomain, "cluster-domain", c.ClusterDomain, "the cluster's DNS domain")
+	f.StringVar(&c.ResolvConf, "resolv-conf", c.ResolvConf, "resolver configuration that pods' own is based on")
+	f.StringSliceVar(&c.PodCIDR, "pod-cidr", c.PodCIDR, "range of this node's pods, or one of each family; empty means what the Node object says")
+	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "range of all nodes' pods: traffic to it keeps its source address")
+	f.StringVar(&c.RootDir, "root-dir", c.RootDir, "directory of pods and their volumes")
+	f.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory of the podshims' state; must not survive a reboot")
+	f.StringVar(&c.ImageStore, "image-store", c.ImageStore, "directory of images and containers' root file systems")
+	f.StringVar(&c.NetworkState, "network-state-dir", c.NetworkState, "directory of the pod network's allocations")
+	f.StringVar(&c.LogDir, "pod-logs-dir", c.LogDir, "directory of container logs")
+	f.StringVar(&c.LinkDir, "container-logs-dir", c.LinkDir, "directory of links to container logs; empty for none")
+	f.StringVar(&c.Podshim, "podshim", c.Podshim, "the podshim program")
+	f.StringVar(&c.Address, "address", c.Address, "address to serve the node's API on")
+	f.Int32Var(&c.Port, "port", c.Port, "port to serve the node's API on")
+	f.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "address to serve health and metrics on")
+	f.Int32Var(&c.HealthzPort, "healthz-port", c.HealthzPort, "port to serve health and metrics on; 0 for none")
+	f.StringVar(&c.TLSCertFile, "tls-cert-file", c.TLSCertFile, "the node's server certificate")
+	f.StringVar(&c.TLSPrivateKeyFile, "tls-private-key-file", c.TLSPrivateKeyFile, "its key")
+	f.StringVar(&c.ClientCAFile, "client-ca-file", c.ClientCAFile, "authority of the certificates that clients must show")
+	f.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods that may run here")
+	f.Int64Var(&c.PodPidsLimit, "pod-max-pids", c.PodPidsLimit, "most processes of one pod; -1 for no limit")
+	f.StringToStringVar(&c.SystemReserved, "system-reserved", c.SystemReserved, "resources that pods do not get, for the system: cpu=200m,memory=500Mi,…")
+	f.StringToStringVar(&c.KubeReserved, "kube-reserved", c.KubeReserved, "resources that pods do not get, for the cluster's daemons")
+	f.IntVar(&c.ImageGCHighThresholdPercent, "image-gc-high-threshold", c.ImageGCHighThresholdPercent, "disk usage in percent from which images are collected")
+	f.IntVar(&c.ImageGCLowThresholdPercent, "image-gc-low-threshold", c.ImageGCLowThresholdPercent, "disk usage in percent down to which images are collected")
+	f.DurationVar(&c.ImageMinimumGCAge.Duration, "minimum-image-ttl-duration", c.ImageMinimumGCAge.Duration, "how long an unused image is kept at least")
+	f.StringVar(&c.ContainerLogMaxSize, "container-log-max-size", c.ContainerLogMaxSize, "size from which a container's log is rotated")
+	f.IntVar(&c.ContainerLogMaxFiles, "container-log-max-files", c.ContainerLogMaxFiles, "most files of one container's log")
+	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
+	f.StringSliceVar(&c.InsecureRegistries, "insecure-registries", c.InsecureRegistries, "registries spoken to without verified TLS")
+	f.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "end all pods, remove everything that the kubelet made on this host, and exit")
+}
+
+// Validate checks the settings; its errors say what to do.
+func (c *Config) Validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if name := c.HostnameOverride; name != "" {
+		if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
+			fail("--hostname-override %q: %s", name, strings.Join(problems, "; "))
+		}
+	}
+	for flag, list := range map[string][]string{"--node-ip": c.NodeIP, "--cluster-dns": c.ClusterDNS} {
+		for _, s := range list {
+			if _, err := netip.ParseAddr(s); err != nil {
+				fail("%s %q: want an IP address", flag, s)
+			}
+		}
+	}
+	for flag, list := range map[string][]string{"--pod-cidr": c.PodCIDR, "--cluster-cidr": c.ClusterCIDR} {
+		if _, err := Prefixes(list); err != nil {
+			fail("%s: %w", flag, err)
+		}
+	}
+	for flag, dir := range map[string]string{"--root-dir": c.RootDir, "--state-dir": c.StateDir, "--image-store": c.ImageStore, "--pod-logs-dir": c.LogDir} {
+		if !filepath.IsAbs(dir) {
+			fail("%s %q: want an absolute path", flag, dir)
+		}
+	}
+	if !c.Cleanup {
+		for flag, file := range map[string]string{"--tls-cert-file": c.TLSCertFile, "--tls-private-key-file": c.TLSPrivateKeyFile, "--client-ca-file": c.ClientCAFile} {
+			if file == "" {
+				fail("%s is required: it names a file in PEM", flag)
+			}
+		}
+	}
+	if c.ImageGCLowThresholdPercent >= c.ImageGCHighThresholdPercent {
+		fail("--image-gc-low-threshold must be below --image-gc-high-threshold")
+	}
+	if c.ContainerLogMaxFiles < 2 {
+		fail("--container-log-max-files must be at least 2")
+	}
+	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
+		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
+	}
+	if _, err := c.Reserved(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.Taints(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Prefixes parses address ranges.
+func Prefixes(list []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q: want a range such as 10.244.1.0/24", s)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Reserved is what pods do not get.
+func (c *Config) Reserved() (corev1.ResourceList, error) {
+	sum := corev1.ResourceList{}
+	for flag, m := range map[string]map[string]string{"--system-reserved": c.SystemReserved, "--kube-reserved": c.KubeReserved} {
+		for name, text := range m {
+			q, err := resource.ParseQuantity(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s=%q: %w", flag, name, text, err)
+			}
+			have := sum[corev1.ResourceName(name)]
+			have.Add(q)
+			sum[corev1.ResourceName(name)] = have
+		}
+	}
+	return sum, nil
+}
+
+// Taints are those that the node registers with.
+func (c *Config) Taints() ([]corev1.Taint, error) {
+	var all []corev1.Taint
+	for _, s := range c.RegisterWithTaints {
+		rest, effect, ok := cutLast(s, ":")
+		key, value, _ := strings.Cut(rest, "=")
+		t := corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}
+		known := t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectPreferNoSchedule || t.Effect == corev1.TaintEffectNoExecute
+		if !ok || key == "" || !known {
+			return nil, fmt.Errorf("--register-with-taints %q: want key=value:effect, with effect NoSchedule, PreferNoSchedule or NoExecute", s)
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// LogMaxBytes is the size from which a log is rotated.
+func (c *Config) LogMaxBytes() int64 {
+	q := resource.MustParse(c.ContainerLogMaxSize) // validated
+	return q.Value()
+}
+
+// NodeName is the node's name.
+func (c *Config) NodeName() (string, error) {
+	if c.HostnameOverride != "" {
+		return c.HostnameOverride, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("read the host's name: %w; set --hostname-override", err)
+	}
+	name = strings.ToLower(strings.TrimSpace(name))
+	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
+		return "", fmt.Errorf("the host's name %q cannot be a node's name: %s; set --hostname-override", name, strings.Join(problems, "; "))
+	}
+	return name, nil
+}

@@ -1,0 +1,231 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/client"
+)
+
+// Config is what the node is told of itself.
+type Config struct {
+	Name    string
+	IPs     []string
+	Port    int32
+	MaxPods int
+	// Reserved is what pods do not get: the system's and the daemons' own.
+	Reserved corev1.ResourceList
+	Labels   map[string]string
+	Taints   []corev1.Taint
+	// ProviderID is the machine's name with its provider, if any.
+	ProviderID string
+	Facts      Facts
+	// Images lists what the node's store has; Checks says what is wrong with the node, by condition.
+	Images func() []corev1.ContainerImage
+	Checks func() Checks
+}
+
+// Checks are the node's own findings about itself.
+type Checks struct {
+	// NotReady says why the node can not run pods; empty if it can.
+	NotReady                           string
+	MemoryPressure, DiskPressure, PIDs bool
+}
+
+const (
+	// reportEvery is how often an unchanged status is written (upstream's nodeStatusReportFrequency).
+	reportEvery = 5 * time.Minute
+	// retryEvery is how often a write that failed is tried again.
+	retryEvery = time.Second
+	// imagesMax bounds the images in the status, the largest first, as upstream's nodeStatusMaxImages.
+	imagesMax = 50
+)
+
+// Manager keeps the node's objects.
+type Manager struct {
+	c      Config
+	client *client.Client
+	log    *slog.Logger
+	kick   chan struct{}
+
+	mu   sync.Mutex
+	node *corev1.Node
+}
+
+// New makes a manager; nothing is written before Run.
+func New(c Config, cl *client.Client, log *slog.Logger) *Manager {
+	return &Manager{c: c, client: cl, log: log, kick: make(chan struct{}, 1)}
+}
+
+// Addresses are the node's IP addresses, the primary one first.
+func (m *Manager) Addresses() []string { return m.c.IPs }
+
+// Capacity is what the node has.
+func (m *Manager) Capacity() corev1.ResourceList { return m.c.Facts.Capacity(m.c.MaxPods) }
+
+// Allocatable is what pods may ask for.
+func (m *Manager) Allocatable() corev1.ResourceList { return Allocatable(m.Capacity(), m.c.Reserved) }
+
+// Observe takes in the node's object as the API has it.
+func (m *Manager) Observe(n *corev1.Node) {
+	m.mu.Lock()
+	m.node = n
+	m.mu.Unlock()
+	m.Nudge()
+}
+
+// Nudge asks for the status to be looked at again, since something may have changed.
+func (m *Manager) Nudge() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run registers the node and keeps its objects until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	return client.RunAll(ctx, m.runStatus, m.runLease)
+}
+
+// runStatus writes the status when it has changed.
+func (m *Manager) runStatus(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-m.kick:
+		}
+		next := reportEvery
+		if err := m.sync(ctx); err != nil && ctx.Err() == nil {
+			m.log.Warn("node was not reported", "node", m.c.Name, "error", err)
+			next = retryEvery
+		}
+		timer.Reset(next)
+	}
+}
+
+// sync registers the node if it is not, and writes its status if it has changed or is old.
+func (m *Manager) sync(ctx context.Context) error {
+	nodes := client.Of(m.client, client.Nodes())
+	have := m.known()
+	if have == nil {
+		var err error
+		have, err = nodes.Get(ctx, "", m.c.Name)
+		if apierrors.IsNotFound(err) {
+			have, err = m.create(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		m.learn(have)
+	}
+	have, err := m.syncMeta(ctx, have)
+	if err != nil {
+		return err
+	}
+	want := have.DeepCopy()
+	m.fill(want, time.Now())
+	if sameStatus(&have.Status, &want.Status) && !m.stale(have) {
+		return nil
+	}
+	wrote, err := nodes.UpdateStatus(ctx, want)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		m.learn(nil)
+		m.Nudge()
+		return nil
+	}
+	if err == nil {
+		m.learn(wrote)
+	}
+	return err
+}
+
+// syncMeta makes the labels that describe the machine what they should be.
+func (m *Manager) syncMeta(ctx context.Context, have *corev1.Node) (*corev1.Node, error) {
+	want := have.DeepCopy()
+	if want.Labels == nil {
+		want.Labels = map[string]string{}
+	}
+	maps.Copy(want.Labels, m.labels())
+	if equality.Semantic.DeepEqual(have.Labels, want.Labels) {
+		return have, nil
+	}
+	wrote, err := client.Of(m.client, client.Nodes()).Update(ctx, want)
+	if apierrors.IsConflict(err) {
+		m.learn(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.learn(wrote)
+	return wrote, nil
+}
+
+func (m *Manager) known() *corev1.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node
+}
+
+func (m *Manager) learn(n *corev1.Node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.node = n
+}
+
+func (m *Manager) labels() map[string]string {
+	labels := map[string]string{
+		corev1.LabelHostname:   m.c.Name,
+		corev1.LabelOSStable:   m.c.Facts.Info.OperatingSystem,
+		corev1.LabelArchStable: m.c.Facts.Info.Architecture,
+	}
+	maps.Copy(labels, m.c.Labels)
+	return labels
+}
+
+func (m *Manager) create(ctx context.Context) (*corev1.Node, error) {
+	n := &corev1.Node{}
+	n.Name, n.Labels = m.c.Name, m.labels()
+	n.Spec.Taints, n.Spec.ProviderID = m.c.Taints, m.c.ProviderID
+	m.fill(n, time.Now())
+	created, err := client.Of(m.client, client.Nodes()).Create(ctx, n)
+	if apierrors.IsAlreadyExists(err) {
+		return client.Of(m.client, client.Nodes()).Get(ctx, "", m.c.Name)
+	}
+	if err == nil {
+		m.log.Info("node registered", "node", m.c.Name)
+	}
+	return created, err
+}
+
+// stale says whether the status was written so long ago that its heartbeats need renewing.
+func (m *Manager) stale(n *corev1.Node) bool {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return time.Since(c.LastHeartbeatTime.Time) >= reportEvery
+		}
+	}
+	return true
+}
+
+// sameStatus compares statuses but for heartbeat times.
+func sameStatus(a, b *corev1.NodeStatus) bool {
+	x, y := a.DeepCopy(), b.DeepCopy()
+	for _, s := range []*corev1.NodeStatus{x, y} {
+		for i := range s.Conditions {
+			s.Conditions[i].LastHeartbeatTime = metav1.Time{}
+		}
+	}
+	return equality.Semantic.DeepEqual(x, y)
+}
