@@ -7,7 +7,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -129,7 +128,7 @@ func (c *controller) oldPodsRunning(old []*appsv1.ReplicaSet) bool {
 // failure says why a ReplicaSet could not be created, if that is for the user to know.
 func failure(err error) string {
 	var we *engine.WriteError
-	if !errors.As(err, &we) || we.Write.Verb != plan.VerbCreate || client.IsUnavailable(err) || apierrors.IsAlreadyExists(we.Err) {
+	if !errors.As(err, &we) || we.Write.Verb != plan.VerbCreate || client.IsUnavailable(err) || engine.Expected(we.Err) {
 		return ""
 	}
 	return fmt.Sprintf("Failed to create new replica set %q: %v", we.Write.Object.GetName(), we.Err)

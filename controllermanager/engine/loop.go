@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/util/workqueue"
 
@@ -158,7 +159,7 @@ func (l *Loop) logFailure(key string, err error) {
 	l.log.Error("step failed", "key", key, "error", err)
 }
 
-// Expected reports whether every error in err only says that the view was out of date.
+// Expected reports whether every error in err only says that the view was out of date, or that the namespace is going away.
 func Expected(err error) bool {
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) {
@@ -169,5 +170,6 @@ func Expected(err error) bool {
 		}
 		return true
 	}
-	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, ErrGuard)
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, ErrGuard) ||
+		apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }

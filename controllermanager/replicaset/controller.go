@@ -6,7 +6,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -124,9 +123,10 @@ func failure(err error) *Failure {
 		return nil
 	}
 	switch {
-	case we.Write.Verb == plan.VerbCreate && !apierrors.IsAlreadyExists(we.Err):
+	case engine.Expected(we.Err):
+	case we.Write.Verb == plan.VerbCreate:
 		return &Failure{Reason: "FailedCreate", Message: we.Err.Error()}
-	case we.Write.Verb == plan.VerbDelete && !apierrors.IsConflict(we.Err):
+	case we.Write.Verb == plan.VerbDelete:
 		return &Failure{Reason: "FailedDelete", Message: we.Err.Error()}
 	}
 	return nil

@@ -1,0 +1,223 @@
+package manager
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/client"
+	"bareboat.dev/client/clienttest"
+	"bareboat.dev/controllermanager/config"
+	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/plan"
+	"bareboat.dev/controllermanager/pods"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// served is what the model server serves, as its discovery would say.
+func served(...plan.Kind) func(context.Context) ([]engine.Resource, error) {
+	kinds := []plan.Kind{
+		plan.Pods, plan.Nodes, plan.Namespaces, plan.Services, plan.ConfigMaps, plan.ServiceAccounts, plan.EndpointSlices, plan.Leases, plan.ReplicaSets, plan.Deployments,
+	}
+	return func(context.Context) ([]engine.Resource, error) {
+		var out []engine.Resource
+		for _, k := range kinds {
+			out = append(out, engine.Resource{Kind: k, Verbs: []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}, Preferred: true})
+		}
+		return out, nil
+	}
+}
+
+// cluster is a model server with a controller manager and kubelets that run every pod at once.
+type cluster struct {
+	t   *testing.T
+	ctx context.Context
+	s   *clienttest.Server
+	c   *client.Client
+}
+
+func start(t *testing.T) *cluster {
+	t.Helper()
+	s := clienttest.NewServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &cluster{t, ctx, s, s.Client()}
+	log := slog.New(slog.DiscardHandler)
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	cfg := config.Default()
+	done := make(chan error, 2)
+	go func() {
+		done <- Run(ctx, Options{
+			Client: s.NewClient(), Config: &cfg, RootCA: "pem", Identity: "test", Log: log, Metrics: engine.NewMetrics(prometheus.NewRegistry()),
+			Discover: served(), Leading: func(bool) {},
+		})
+	}()
+	go func() { done <- c.kubelets(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return c
+}
+
+// kubelets binds every pod, makes it ready, and removes those that are to go.
+func (c *cluster) kubelets(ctx context.Context) error {
+	m := client.NewMirror(c.c, client.Pods(), client.MirrorOptions[*corev1.Pod]{})
+	work := make(chan *corev1.Pod, 1000)
+	m.OnChange(func(ch client.Change[*corev1.Pod]) {
+		if ch.Type != client.Deleted {
+			work <- ch.New
+		}
+	})
+	return client.RunAll(ctx, m.Run, func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case pod := <-work:
+				c.drive(ctx, pod)
+			}
+		}
+	})
+}
+
+// drive takes a pod one step; a step that loses a race is repeated for the pod's next state.
+func (c *cluster) drive(ctx context.Context, pod *corev1.Pod) {
+	r := client.Of(c.c, client.Pods())
+	zero := int64(0)
+	switch {
+	case pod.DeletionTimestamp != nil:
+		_ = r.Delete(ctx, pod.Namespace, pod.Name, client.DeleteOptions{GracePeriodSeconds: &zero})
+	case pod.Spec.NodeName == "":
+		_, _ = c.c.Batch(ctx, client.BindOp(pod, "node"))
+	case !pods.Ready(pod):
+		next := pod.DeepCopy()
+		next.Status.Phase, next.Status.PodIP = corev1.PodRunning, "10.244.0.9"
+		next.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		_, _ = r.UpdateStatus(ctx, next)
+	}
+}
+
+// eventually waits until the objects of a kind in a namespace satisfy ok, by watching them.
+func eventually[T client.Object](c *cluster, k client.Kind[T], namespace, what string, ok func([]T) bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	m := client.NewMirror(c.c, k, client.MirrorOptions[T]{Namespace: namespace})
+	changed := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	m.OnChange(func(client.Change[T]) { tell() })
+	m.OnSynced(tell)
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	for {
+		select {
+		case <-changed:
+			if ok(m.List()) {
+				return
+			}
+		case <-c.ctx.Done():
+			c.t.Fatalf("%s: not before the test's end\n%s", what, c.s.Dump())
+		}
+	}
+}
+
+func create[T client.Object](c *cluster, k client.Kind[T], obj T) T {
+	c.t.Helper()
+	out, err := client.Of(c.c, k).Create(c.ctx, obj)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+// namespaces creates them with the finalizer that the server would set.
+func (c *cluster) namespace(name string) {
+	create(c, client.Namespaces(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}},
+		Status: corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
+	})
+}
+
+func web(name string, replicas int32) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	limit, deadline := int32(10), int32(600)
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels}, RevisionHistoryLimit: &limit, ProgressDeadlineSeconds: &deadline,
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "v1"}}}},
+		},
+	}
+}
+
+// The whole set through a real client: a Deployment becomes available, its Service gets endpoints, its namespace an account
+// and the root CA, its node an address range; deleted, its ReplicaSet and pods are collected; and deleting the namespace
+// leaves nothing.
+func TestWayOfADeployment(t *testing.T) {
+	c := start(t)
+	c.namespace("ns")
+	create(c, client.Nodes(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}})
+	create(c, client.Deployments(), web("web", 3))
+	create(c, client.Services(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
+		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}}},
+	})
+	eventually(c, client.Deployments(), "ns", "three available", func(ds []*appsv1.Deployment) bool {
+		return len(ds) == 1 && ds[0].Status.AvailableReplicas == 3 && ds[0].Annotations["deployment.kubernetes.io/revision"] == "1"
+	})
+	eventually(c, client.EndpointSlices(), "ns", "three endpoints", func(ss []*discoveryv1.EndpointSlice) bool {
+		return len(ss) == 1 && len(ss[0].Endpoints) == 3 && *ss[0].Ports[0].Port == 80
+	})
+	eventually(c, client.ServiceAccounts(), "ns", "default account", func(a []*corev1.ServiceAccount) bool { return len(a) == 1 })
+	eventually(c, client.ConfigMaps(), "ns", "root CA", func(m []*corev1.ConfigMap) bool { return len(m) == 1 && m[0].Data["ca.crt"] == "pem" })
+	eventually(c, client.Nodes(), "", "address range", func(n []*corev1.Node) bool { return slices.Equal(n[0].Spec.PodCIDRs, []string{"10.244.0.0/24"}) })
+
+	if err := client.Of(c.c, client.Deployments()).Delete(c.ctx, "ns", "web", client.DeleteOptions{Propagation: client.PropagateBackground}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.ReplicaSets(), "ns", "no ReplicaSet", func(rs []*appsv1.ReplicaSet) bool { return len(rs) == 0 })
+	eventually(c, client.Pods(), "ns", "no pod", func(p []*corev1.Pod) bool { return len(p) == 0 })
+
+	create(c, client.Deployments(), web("more", 2))
+	eventually(c, client.Pods(), "ns", "two pods", func(p []*corev1.Pod) bool { return len(p) == 2 })
+	if err := client.Of(c.c, client.Namespaces()).Delete(c.ctx, "", "ns", client.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.Namespaces(), "", "no namespace", func(n []*corev1.Namespace) bool { return len(n) == 0 })
+	for what, n := range map[string]int{"pods": count(c, client.Pods()), "deployments": count(c, client.Deployments()), "configmaps": count(c, client.ConfigMaps()), "services": count(c, client.Services())} {
+		if n != 0 {
+			t.Errorf("%d %s are left", n, what)
+		}
+	}
+}
+
+func count[T client.Object](c *cluster, k client.Kind[T]) int {
+	list, _, err := client.Of(c.c, k).List(c.ctx, "ns", client.ListOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return len(list)
+}
