@@ -42,6 +42,8 @@ type Config struct {
 	LogDir       string `json:"podLogsDir"`
 	LinkDir      string `json:"containerLogsDir"`
 	Podshim      string `json:"podshim"`
+	// CgroupRoot is the control group of all pods.
+	CgroupRoot string `json:"cgroupRoot"`
 
 	Address            string `json:"address"`
 	Port               int32  `json:"port"`
@@ -76,7 +78,8 @@ func Default() Config {
 		ClusterCIDR: []string{"10.244.0.0/16"},
 		RootDir:     "/var/lib/kubelet", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
 		NetworkState: "/var/lib/bareboat/network", LogDir: "/var/log/pods", LinkDir: "/var/log/containers", Podshim: besideMe("podshim"),
-		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
+		CgroupRoot: "kubepods",
+		Address:    "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
 		MaxPods: 110, PodPidsLimit: -1,
 		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
 		ContainerLogMaxSize: "10Mi", ContainerLogMaxFiles: 5,
@@ -112,6 +115,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.LogDir, "pod-logs-dir", c.LogDir, "directory of container logs")
 	f.StringVar(&c.LinkDir, "container-logs-dir", c.LinkDir, "directory of links to container logs; empty for none")
 	f.StringVar(&c.Podshim, "podshim", c.Podshim, "the podshim program")
+	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "control group of all pods")
 	f.StringVar(&c.Address, "address", c.Address, "address to serve the node's API on")
 	f.Int32Var(&c.Port, "port", c.Port, "port to serve the node's API on")
 	f.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "address to serve health and metrics on")

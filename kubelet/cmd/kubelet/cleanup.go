@@ -129,7 +129,7 @@ func removeHostTraces(ctx context.Context, c *config.Config) error {
 	}
 	err = network.Cleanup(ctx, network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: c.NetworkState})
 	if h, e := cgroup.Detect(); e == nil {
-		err = errors.Join(err, h.Tree(qosRoot).Remove(ctx), h.Remove(shim.DefaultShimCgroup), h.Remove(filepath.Dir(shim.DefaultShimCgroup)))
+		err = errors.Join(err, h.Tree(c.CgroupRoot).Remove(ctx), h.Remove(shim.DefaultShimCgroup), h.Remove(filepath.Dir(shim.DefaultShimCgroup)))
 	}
 	return errors.Join(err, removeLogs(c), os.RemoveAll(c.StateDir))
 }

@@ -26,9 +26,6 @@ import (
 // version is the API that this kubelet speaks.
 const version = "v1.37.2"
 
-// qosRoot is the control group of all pods.
-const qosRoot = "kubepods"
-
 // run puts the kubelet together and runs it until ctx ends.
 func run(ctx context.Context, env *daemon.Env, c *config.Config) error {
 	if err := preflight(c); err != nil {
@@ -106,7 +103,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	if k.node, err = k.makeNode(); err != nil {
 		return nil, err
 	}
-	groups, err := makeGroups(k.node)
+	groups, err := makeGroups(k.node, c.CgroupRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +150,12 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 	}, k.api, k.env.Log), nil
 }
 
-func makeGroups(n *node.Manager) (*cgroup.Tree, error) {
+func makeGroups(n *node.Manager, root string) (*cgroup.Tree, error) {
 	h, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
 	}
-	tree := h.Tree(qosRoot)
+	tree := h.Tree(root)
 	allocatable := n.Allocatable()
 	limits := cgroup.Resources{CPUShares: uint64(max(allocatable.Cpu().MilliValue()*1024/1000, 2)), MemoryLimit: allocatable.Memory().Value()}
 	if err := tree.Ensure(limits); err != nil {
