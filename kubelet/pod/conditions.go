@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // conditions are the pod's conditions: those that the kubelet owns, computed, then those of others, kept.
@@ -41,7 +40,7 @@ func ownedType(t corev1.PodConditionType) bool {
 // stamp fills in a condition's generation and the time of its last transition.
 func (s *stepper) stamp(c *corev1.PodCondition) {
 	c.ObservedGeneration = s.in.Pod.Generation
-	c.LastTransitionTime = metav1.NewTime(s.now)
+	c.LastTransitionTime = apiTime(s.now)
 	if old := find(s.in.Pod.Status.Conditions, c.Type); old != nil && old.Status == c.Status && !old.LastTransitionTime.IsZero() {
 		c.LastTransitionTime = old.LastTransitionTime
 	}

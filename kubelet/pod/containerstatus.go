@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // containerStatus is what the API should say of one container.
@@ -28,7 +27,7 @@ func (s *stepper) containerStatus(c *container) corev1.ContainerStatus {
 	}
 	switch {
 	case c.up():
-		st.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(c.latest.StartedAt)}
+		st.State.Running = &corev1.ContainerStateRunning{StartedAt: apiTime(c.latest.StartedAt)}
 	case c.live():
 		st.State.Waiting = s.waiting(c)
 	default:
@@ -169,10 +168,10 @@ func terminated(c *Container) *corev1.ContainerStateTerminated {
 		ExitCode: int32(c.ExitCode), Signal: int32(c.Signal), Reason: c.Reason, Message: c.Message, ContainerID: idOf(c),
 	}
 	if !c.StartedAt.IsZero() {
-		t.StartedAt = metav1.NewTime(c.StartedAt)
+		t.StartedAt = apiTime(c.StartedAt)
 	}
 	if !c.FinishedAt.IsZero() {
-		t.FinishedAt = metav1.NewTime(c.FinishedAt)
+		t.FinishedAt = apiTime(c.FinishedAt)
 	}
 	if t.Reason == "" {
 		switch {

@@ -4,7 +4,6 @@ import (
 	"sort"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // status is what the API should say of the pod.
@@ -21,7 +20,7 @@ func (s *stepper) status() corev1.PodStatus {
 		Message:                     old.Message,
 	}
 	if st.StartTime == nil {
-		now := metav1.NewTime(s.now)
+		now := apiTime(s.now)
 		st.StartTime = &now
 		if d := s.spec.ActiveDeadlineSeconds; d != nil {
 			s.wakeAt(s.now.Add(seconds(*d)))

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Step decides what to do for a pod now and what to say of it.
@@ -31,7 +30,7 @@ func (s *stepper) lastWord() corev1.PodStatus {
 	st := *s.in.Pod.Status.DeepCopy()
 	c := find(st.Conditions, corev1.PodReadyToStartContainers)
 	if c != nil && s.in.Observed.Sandbox.State == SandboxAbsent && c.Status == corev1.ConditionTrue {
-		c.Status, c.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(s.now)
+		c.Status, c.LastTransitionTime = corev1.ConditionFalse, apiTime(s.now)
 	}
 	return st
 }
