@@ -58,8 +58,9 @@ install: build ## Install kctl, the daemons and their units under /usr/local (as
 	install -m 0644 deploy/systemd/*.service /usr/local/lib/bareboat/systemd/
 
 .PHONY: test
-test: test-deps verify build ## Run every test, as `make verify` first (as root)
-	$(GO) test -p 2 -timeout 20m $(PACKAGES)
+test: test-deps verify build images ## Run every test, as `make verify` first (as root)
+	$(GO) test -timeout 20m $(filter-out ./integration/...,$(PACKAGES))
+	$(GO) test -timeout 20m -count=1 -p 1 ./integration/...
 
 .PHONY: verify
 verify: build-deps ## Check formatting, generated code, import rules and that each module builds alone
@@ -67,7 +68,7 @@ verify: build-deps ## Check formatting, generated code, import rules and that ea
 	$(GO) vet $(PACKAGES)
 	@for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) build ./... && GOWORK=off $(GO) mod verify >/dev/null) || { echo "module $$m does not build alone"; exit 1; }; done
 	$(GO) run ./integration/cmd/protogen -dir proto -check
-	$(GO) test ./integration/house/...
+	$(GO) test -count=1 ./integration/house/...
 
 .PHONY: fix
 fix: ## Format, tidy modules and generate code anew

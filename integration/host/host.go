@@ -50,7 +50,8 @@ ip address add "$HOST_IP/24" dev uplink
 ip link set uplink up
 ip route add default dev uplink
 echo ready
-exec sleep infinity`
+# Process 1 reaps what others leave behind; bash does so while it waits.
+while :; do sleep 3600 & wait $!; done`
 
 // New makes a host that lives as long as the test.
 func New(t testing.TB, name string) *Host {
@@ -59,7 +60,7 @@ func New(t testing.TB, name string) *Host {
 		t.Fatal("this test makes namespaces and mounts and needs root; run it with sudo")
 	}
 	h := &Host{Name: name, IP: "172.31.255.1", t: t}
-	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", setup, "sh"}, privateDirs()...)...)
+	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", setup, "bash"}, privateDirs()...)...)
 	cmd.Env = append(os.Environ(), "HOST_NAME="+name, "HOST_IP="+h.IP)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()

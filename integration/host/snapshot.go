@@ -16,7 +16,7 @@ type Snapshot map[string]string
 func (h *Host) Snapshot() Snapshot {
 	h.t.Helper()
 	s := Snapshot{
-		"processes":  h.Must("sh", "-c", "ps -e -o comm= | grep -v -x -e ps -e sh -e sort -e grep -e nsenter | sort"),
+		"processes":  h.Must("sh", "-c", "ps -e -o comm= | grep -v -x -e ps -e sh -e sort -e grep -e nsenter -e sleep -e bash | sort"),
 		"mounts":     h.Must("sh", "-c", "cut -d' ' -f1-3 /proc/mounts | sort"),
 		"interfaces": h.Must("sh", "-c", "ip -o address | sed 's/ valid_lft.*//' | cut -d: -f2- | sort"),
 		"routes":     h.Must("sh", "-c", "ip route; ip -6 route; ip rule"),

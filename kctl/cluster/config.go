@@ -33,7 +33,7 @@ func writeConfigs(l Layout, o Options) error {
 		"scheduler":         serving(l, store, pki.Scheduler),
 		"controllermanager": serving(l, store, pki.ControllerManager),
 		"kubelet": {
-			"kubeconfig": l.Kubeconfig(pki.Kubelet), "hostnameOverride": o.NodeName, "nodeIP": o.NodeIP.String(),
+			"kubeconfig": l.Kubeconfig(pki.Kubelet), "hostnameOverride": o.NodeName, "nodeIP": []string{o.NodeIP.String()},
 			"clusterDNS": []string{o.DNSServiceIP().String()}, "clusterDomain": o.ClusterDomain, "rootDir": l.Kubelet,
 			"tlsCertFile": store.CertFile(pki.Kubelet), "tlsPrivateKeyFile": store.KeyFile(pki.Kubelet), "clientCAFile": ca,
 		},
@@ -41,7 +41,7 @@ func writeConfigs(l Layout, o Options) error {
 			"kubeconfig": l.Kubeconfig(pki.Proxy), "hostnameOverride": o.NodeName, "clusterCIDR": o.PodCIDR.String(), "proxyMode": o.ProxyMode,
 		},
 		"dns": {
-			"kubeconfig": l.Kubeconfig(pki.DNS), "clusterDNS": o.DNSServiceIP().String(), "clusterDomain": o.ClusterDomain,
+			"kubeconfig": l.Kubeconfig(pki.DNS), "clusterDNS": []string{o.DNSServiceIP().String()}, "clusterDomain": o.ClusterDomain,
 		},
 	}
 	settings["controllermanager"]["clusterCIDR"] = o.PodCIDR.String()
