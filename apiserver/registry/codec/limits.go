@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // The bounds of what is decoded.
@@ -30,6 +31,21 @@ var (
 	errUnsupported = errors.New("unsupported wire type")
 	errTruncated   = errors.New("unexpected EOF")
 )
+
+// Bounded holds a JSON or YAML text that is decoded elsewhere to this package's bounds. Its errors are the client's.
+func Bounded(contentType string, text []byte) error {
+	if err := checkSize(len(text)); err != nil {
+		return err
+	}
+	check := checkJSON
+	if contentType == YAML {
+		check = checkYAML
+	}
+	if err := check(text); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return nil
+}
 
 // checkJSON scans a JSON text for nesting and list lengths in one pass and constant memory. It does not check syntax: what
 // is not JSON is the decoder's to refuse.
