@@ -11,16 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bareboat.dev/apiserver/registry"
-	"bareboat.dev/apiserver/registry/apps"
 	"bareboat.dev/apiserver/registry/codec"
-	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
-	"bareboat.dev/apiserver/registry/discovery"
+	"bareboat.dev/apiserver/registry/groups"
 )
 
 func testSet(t testing.TB) *registry.Set {
 	t.Helper()
-	set, err := registry.NewSet(registry.All(core.Resources(), apps.Resources(), discovery.Resources(), coordination.Resources())...)
+	set, err := registry.NewSet(groups.All(core.Config{})...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,22 @@
+// Package groups is the list of every group that the server serves. A new group is one line here.
+package groups
+
+import (
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/apps"
+	"bareboat.dev/apiserver/registry/coordination"
+	"bareboat.dev/apiserver/registry/core"
+	"bareboat.dev/apiserver/registry/discovery"
+	"bareboat.dev/apiserver/registry/rbac"
+)
+
+// All returns every resource of every group, for a cluster of the given networks.
+func All(config core.Config) []*registry.Resource {
+	return registry.All(
+		core.Resources(config),
+		apps.Resources(),
+		discovery.Resources(),
+		coordination.Resources(),
+		rbac.Resources(),
+	)
+}
