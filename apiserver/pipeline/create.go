@@ -159,7 +159,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 			return nil, err
 		}
 	}
-	if err := p.fields.created(h, r, obj, p.now()); err != nil {
+	if err := p.track(h, r, obj, nil); err != nil {
 		return nil, err
 	}
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, h.res.Namespaced, h.nameRule(), field.NewPath("metadata"))

@@ -1,19 +1,16 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
+	"bareboat.dev/apiserver/patch"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
 )
@@ -27,6 +24,9 @@ func (p *Pipeline) patch(ctx context.Context, h *handle, r *Request) (*Result, e
 		s := h.res.Subresources[r.Subresource]
 		sub = &s
 	}
+	if err := checkManager(r); err != nil {
+		return nil, err
+	}
 	var warnings []string
 	lost := map[string]bool{}
 	res, err := p.rewrite(ctx, h, r, func(cur *current) (decision, error) {
@@ -34,6 +34,9 @@ func (p *Pipeline) patch(ctx context.Context, h *handle, r *Request) (*Result, e
 		warnings = more
 		return d, err
 	})
+	if apierrors.IsNotFound(err) && r.PatchType == ApplyPatch && sub == nil {
+		return p.applyNew(ctx, h, r)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +47,58 @@ func (p *Pipeline) patch(ctx context.Context, h *handle, r *Request) (*Result, e
 	return res, nil
 }
 
+// applyNew creates the object that an apply found missing.
+func (p *Pipeline) applyNew(ctx context.Context, h *handle, r *Request) (*Result, error) {
+	if err := p.authorize(ctx, r, string(Create)); err != nil {
+		return nil, err
+	}
+	obj, warnings, err := p.fields.Apply(h.res, "", nil, r.Body.Data, patch.ApplyOptions{Manager: r.FieldManager, Force: r.Force, Validation: r.FieldValidation})
+	if err != nil {
+		return nil, err
+	}
+	if obj.GetName() == "" {
+		obj.SetName(r.Name)
+	}
+	if uid := obj.GetUID(); uid != "" {
+		return nil, apierrors.NewConflict(h.gr(), r.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
+	}
+	obj.SetResourceVersion("")
+	return p.createObject(ctx, h, r, obj, warnings)
+}
+
+// decideApply merges an applied configuration into the object, through the subresource if one is named.
+func (p *Pipeline) decideApply(ctx context.Context, h *handle, r *Request, sub *registry.Subresource, cur *current, lost map[string]bool) (decision, []string, error) {
+	obj, warnings, err := p.fields.Apply(h.res, r.Subresource, cur.obj, r.Body.Data, patch.ApplyOptions{Manager: r.FieldManager, Force: r.Force, Validation: r.FieldValidation})
+	if err != nil {
+		return decision{}, nil, err
+	}
+	if obj == cur.obj {
+		return decision{keep: true}, warnings, nil
+	}
+	if err := patchedIdentity(h, r, obj, cur.obj); err != nil {
+		return decision{}, nil, err
+	}
+	if sub == nil {
+		d, more, err := p.decideUpdate(ctx, h, r, cur, obj, lost)
+		return d, append(warnings, more...), err
+	}
+	body := runtime.Object(obj)
+	if sub.New != nil {
+		if body, err = sub.Get(obj); err != nil {
+			return decision{}, nil, subresourceError(h, r.Name, err)
+		}
+	}
+	d, err := p.decideSubresource(ctx, h, r, sub, cur, body)
+	if err == nil && d.obj != nil {
+		d.obj.SetManagedFields(obj.GetManagedFields())
+	}
+	return d, warnings, err
+}
+
 func (p *Pipeline) decidePatch(ctx context.Context, h *handle, r *Request, sub *registry.Subresource, cur *current, lost map[string]bool) (decision, []string, error) {
+	if r.PatchType == ApplyPatch {
+		return p.decideApply(ctx, h, r, sub, cur, lost)
+	}
 	var old runtime.Object = cur.obj
 	kind, into := h.res.Kind, runtime.Object(h.res.New())
 	if sub != nil && sub.New != nil {
@@ -95,15 +149,15 @@ func (p *Pipeline) applyPatch(r *Request, kind schema.GroupVersionKind, old, int
 	var after []byte
 	switch r.PatchType {
 	case JSONPatch:
-		after, err = applyJSONPatch(before, r.Body.Data)
+		after, err = patch.JSON(before, r.Body.Data)
 	case MergePatch:
-		after, err = applyMergePatch(before, r.Body.Data)
+		after, err = patch.Merge(before, r.Body.Data)
 	case StrategicPatch:
-		after, err = applyStrategicPatch(before, r.Body.Data, into)
+		after, err = patch.StrategicMerge(before, r.Body.Data, into)
 	default:
 		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
-			Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s", JSONPatch, MergePatch, StrategicPatch),
+			Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s, %s", JSONPatch, MergePatch, StrategicPatch, ApplyPatch),
 		}}
 	}
 	if err != nil {
@@ -111,45 +165,3 @@ func (p *Pipeline) applyPatch(r *Request, kind schema.GroupVersionKind, old, int
 	}
 	return p.codec.DecodeBody(codec.JSON, after, kind, r.FieldValidation, into)
 }
-
-// maxJSONPatchOperations is Kubernetes' bound on one JSON patch.
-const maxJSONPatchOperations = 10_000
-
-func applyJSONPatch(before, patch []byte) ([]byte, error) {
-	ops, err := jsonpatch.DecodePatch(patch)
-	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-	}
-	if len(ops) > maxJSONPatchOperations {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxJSONPatchOperations, len(ops)))
-	}
-	after, err := ops.Apply(before)
-	if err != nil {
-		return nil, apierrors.NewGenericServerResponse(422, "", schema.GroupResource{}, "", err.Error(), 0, false)
-	}
-	return after, nil
-}
-
-func applyMergePatch(before, patch []byte) ([]byte, error) {
-	if !json.Valid(patch) || !bytes.HasPrefix(bytes.TrimSpace(patch), []byte("{")) {
-		return nil, apierrors.NewBadRequest("error decoding patch: the patch is not a JSON object")
-	}
-	after, err := jsonpatch.MergePatch(before, patch)
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	return after, nil
-}
-
-func applyStrategicPatch(before, patch []byte, like runtime.Object) ([]byte, error) {
-	after, err := strategicpatch.StrategicMergePatch(before, patch, like)
-	switch {
-	case err == nil:
-		return after, nil
-	case errors.Is(err, errPatchConflict):
-		return nil, apierrors.NewConflict(schema.GroupResource{}, "", err)
-	}
-	return nil, apierrors.NewBadRequest(err.Error())
-}
-
-var errPatchConflict = errors.New("merge conflict")

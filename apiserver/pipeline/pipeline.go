@@ -13,6 +13,7 @@ import (
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/patch"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
 	"bareboat.dev/apiserver/storage"
@@ -64,7 +65,7 @@ type Pipeline struct {
 	cfg     Config
 	codec   *codec.Codec
 	handles map[schema.GroupVersionResource]*handle
-	fields  fieldManager
+	fields  *patch.Fields
 	now     func() time.Time
 }
 
@@ -80,7 +81,7 @@ func (h *handle) gr() schema.GroupResource {
 
 // New makes a pipeline and adds a cache to the feed for each resource of the set.
 func New(cfg Config) (*Pipeline, error) {
-	p := &Pipeline{cfg: cfg, codec: codec.New(cfg.Set), handles: map[schema.GroupVersionResource]*handle{}, now: cfg.Now}
+	p := &Pipeline{cfg: cfg, codec: codec.New(cfg.Set), fields: patch.NewFields(cfg.Set), handles: map[schema.GroupVersionResource]*handle{}, now: cfg.Now}
 	for _, res := range cfg.Set.All() {
 		c, err := cfg.Feed.Add(cacheConfig(res))
 		if err != nil {

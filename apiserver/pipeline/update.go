@@ -107,7 +107,7 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	if s.SpecChanged != nil && s.SpecChanged(obj, cur.obj) {
 		obj.SetGeneration(cur.obj.GetGeneration() + 1)
 	}
-	if err := p.fields.updated(h, r, obj, cur.obj, p.now()); err != nil {
+	if err := p.track(h, r, obj, cur.obj); err != nil {
 		return decision{}, nil, err
 	}
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))
@@ -293,7 +293,7 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	if err := p.mutate(ctx, a); err != nil {
 		return decision{}, err
 	}
-	if err := p.fields.updated(h, r, obj, cur.obj, p.now()); err != nil {
+	if err := p.track(h, r, obj, cur.obj); err != nil {
 		return decision{}, err
 	}
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))

@@ -185,14 +185,16 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
+	door := rest.New(rest.Config{
+		Pipeline: s.pipeline, Authenticator: auth, Limiter: limiter, Admin: s.cfg.Admin, Issuer: issuer, Version: s.cfg.Version,
+		GRPC: s.grpc.Handler(), LongRunning: requests.LongRunning, Now: s.cfg.Now, Log: s.cfg.Log,
+	})
 	s.http = &http.Server{
-		Handler: rest.New(rest.Config{
-			Pipeline: s.pipeline, Authenticator: auth, Limiter: limiter, Admin: s.cfg.Admin, Issuer: issuer, Version: s.cfg.Version,
-			GRPC: s.grpc.Handler(), LongRunning: requests.LongRunning, Now: s.cfg.Now, Log: s.cfg.Log,
-		}),
+		Handler:   door,
 		Protocols: protocols, ReadHeaderTimeout: httpHeaderTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(door.Stop)
 }
 
 func versionMessage(v version.Info) *apiv1.GetVersionResponse {

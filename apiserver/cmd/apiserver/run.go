@@ -11,17 +11,17 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/registry"
-	"bareboat.dev/apiserver/registry/apps"
-	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
-	"bareboat.dev/apiserver/registry/discovery"
+	"bareboat.dev/apiserver/registry/groups"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/storage/etcd"
 	"bareboat.dev/apiserver/storage/sqlite"
 	"bareboat.dev/daemon"
 	"bareboat.dev/daemon/tlsconf"
@@ -33,7 +33,7 @@ func run(ctx context.Context, env *daemon.Env, c *config) error {
 	if err != nil {
 		return err
 	}
-	set, err := registry.NewSet(registry.All(core.Resources(services), apps.Resources(), discovery.Resources(), coordination.Resources())...)
+	set, err := registry.NewSet(groups.All(services)...)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (c *config) tokens() (authn.IssuerConfig, error) {
 
 func (c *config) engine(ctx context.Context, env *daemon.Env) (storage.Engine, error) {
 	if len(c.EtcdServers) > 0 {
-		return nil, errors.New("--etcd-servers: not supported yet")
+		return c.etcd(ctx, env)
 	}
 	engine, err := sqlite.Open(ctx, sqlite.Config{Path: c.SQLiteFile, Log: env.Log})
 	if errors.Is(err, syscall.ENOSPC) {
@@ -189,4 +189,21 @@ func build() (commit, date string) {
 		}
 	}
 	return commit, date
+}
+
+// etcd connects to the members that the configuration names.
+func (c *config) etcd(ctx context.Context, env *daemon.Env) (storage.Engine, error) {
+	cfg := etcd.Config{Endpoints: c.EtcdServers, Log: env.Log}
+	if c.EtcdCAFile != "" || c.EtcdCertFile != "" {
+		tlsConfig, err := tlsconf.Client(c.EtcdCertFile, c.EtcdKeyFile, c.EtcdCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("credentials for etcd: %w", err)
+		}
+		cfg.TLS = tlsConfig
+	}
+	engine, err := etcd.Open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("--etcd-servers %s: %w", strings.Join(c.EtcdServers, ","), err)
+	}
+	return engine, nil
 }

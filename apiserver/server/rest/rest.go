@@ -45,11 +45,21 @@ type Config struct {
 type Handler struct {
 	cfg   Config
 	paths *http.ServeMux
+	// streams are the subresources that are streams to a node, by "group/resource/subresource".
+	streams map[string]func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error
+	// stopping ends when watches must.
+	stopping context.Context
+	stop     context.CancelFunc
 }
+
+// Stop ends the watches, whose clients go on elsewhere.
+func (h *Handler) Stop() { h.stop() }
 
 // New returns the door.
 func New(cfg Config) *Handler {
 	h := &Handler{cfg: cfg, paths: http.NewServeMux()}
+	h.stopping, h.stop = context.WithCancel(context.Background())
+	h.discoveryRoutes()
 	for prefix, handler := range cfg.Admin {
 		h.paths.Handle(prefix, handler)
 	}

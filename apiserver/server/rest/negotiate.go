@@ -1,0 +1,103 @@
+package rest
+
+import (
+	"mime"
+	"net/http"
+	"sort"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/apiserver/registry/codec"
+)
+
+// view is how much of an object is sent.
+type view int
+
+const (
+	full view = iota
+	metadataOnly
+	asTable
+)
+
+// format is what a client accepts: a media type and a view.
+type format struct {
+	media  string
+	view   view
+	pretty bool
+}
+
+// negotiate picks the first acceptable format of an Accept header, by quality and then order.
+func negotiate(r *http.Request) (format, error) {
+	f := format{media: codec.JSON, pretty: pretty(r)}
+	header := r.Header.Get("Accept")
+	if header == "" {
+		return f, nil
+	}
+	for _, a := range accepted(header) {
+		v, ok := viewOf(a.params)
+		if !ok {
+			continue
+		}
+		switch a.media {
+		case "*/*", "application/*", codec.JSON:
+			return format{codec.JSON, v, f.pretty}, nil
+		case codec.YAML, codec.Protobuf:
+			if v == asTable && a.media == codec.Protobuf {
+				continue // a Table has no protobuf form
+			}
+			return format{a.media, v, false}, nil
+		}
+	}
+	return f, &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: "only the following media types are accepted: " + strings.Join([]string{codec.JSON, codec.YAML, codec.Protobuf}, ", "),
+	}}
+}
+
+// viewOf understands the parameters by which clients ask for tables and metadata.
+func viewOf(params map[string]string) (view, bool) {
+	switch params["as"] {
+	case "":
+		return full, true
+	case "Table":
+		return asTable, params["g"] == metav1.GroupName && params["v"] == "v1"
+	case "PartialObjectMetadata", "PartialObjectMetadataList":
+		return metadataOnly, params["g"] == metav1.GroupName && params["v"] == "v1"
+	}
+	return full, false
+}
+
+type clause struct {
+	media   string
+	params  map[string]string
+	quality float64
+}
+
+func accepted(header string) []clause {
+	var out []clause
+	for _, part := range strings.Split(header, ",") {
+		media, params, err := mime.ParseMediaType(strings.TrimSpace(part))
+		if err != nil {
+			continue
+		}
+		c := clause{media, params, 1}
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			c.quality = q
+		}
+		out = append(out, c)
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].quality > out[j].quality })
+	return out
+}
+
+// pretty: when asked for, or when a person seems to be looking.
+func pretty(r *http.Request) bool {
+	if q := r.URL.Query(); q.Has("pretty") {
+		return boolean(q, "pretty")
+	}
+	agent := r.UserAgent()
+	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
+}

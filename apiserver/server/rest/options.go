@@ -1,0 +1,168 @@
+package rest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+
+	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/registry/codec"
+)
+
+// readOptions puts a read's query parameters into a request.
+func readOptions(r *pipeline.Request, q url.Values) error {
+	r.ResourceVersion, r.Match = q.Get("resourceVersion"), pipeline.Match(q.Get("resourceVersionMatch"))
+	r.LabelSelector, r.FieldSelector, r.Continue = q.Get("labelSelector"), q.Get("fieldSelector"), q.Get("continue")
+	if s := q.Get("limit"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		r.Limit = n
+	}
+	r.Bookmarks = boolean(q, "allowWatchBookmarks")
+	r.SendInitialEvents = boolean(q, "sendInitialEvents")
+	return nil
+}
+
+// checkWatch holds a watch's parameters together (KEP-3157).
+func checkWatch(r *pipeline.Request, q url.Values) error {
+	var errs field.ErrorList
+	sent := q.Has("sendInitialEvents")
+	switch {
+	case !sent && r.Match != "":
+		errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+	case sent && r.Match != pipeline.MatchNotOlderThan:
+		errs = append(errs, field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
+	}
+	r.Match = ""
+	return nil
+}
+
+func boolean(q url.Values, name string) bool {
+	if !q.Has(name) {
+		return false
+	}
+	b, err := strconv.ParseBool(q.Get(name))
+	return err != nil || b // as in Kubernetes, a parameter that is there and is not false is true
+}
+
+// writeOptions puts a write's query parameters into a request.
+func writeOptions(r *pipeline.Request, q url.Values, kind string) error {
+	var errs field.ErrorList
+	for _, d := range q["dryRun"] {
+		if d != metav1.DryRunAll {
+			errs = append(errs, field.NotSupported(field.NewPath("dryRun"), d, []string{metav1.DryRunAll}))
+		}
+		r.DryRun = true
+	}
+	r.FieldManager = q.Get("fieldManager")
+	switch v := q.Get("fieldValidation"); v {
+	case "", "Warn":
+	case "Ignore":
+		r.FieldValidation = codec.Ignore
+	case "Strict":
+		r.FieldValidation = codec.Strict
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("fieldValidation"), v, []string{"Ignore", "Strict", "Warn"}))
+	}
+	r.Force = boolean(q, "force")
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+	}
+	return nil
+}
+
+// deleteOptions reads a deletion's options from its query and its body.
+func (h *Handler) deleteOptions(r *pipeline.Request, q url.Values, contentType string, body []byte) error {
+	if len(body) > 0 {
+		if err := decodeDeleteOptions(contentType, body, &r.Delete); err != nil {
+			return err
+		}
+	}
+	if s := q.Get("gracePeriodSeconds"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		r.Delete.GracePeriodSeconds = &n
+	}
+	if s := metav1.DeletionPropagation(q.Get("propagationPolicy")); s != "" {
+		r.Delete.PropagationPolicy = &s
+	}
+	if q.Has("orphanDependents") {
+		b := boolean(q, "orphanDependents")
+		//lint:ignore SA1019 clients still send it
+		r.Delete.OrphanDependents = &b
+	}
+	r.Delete.DryRun = append(r.Delete.DryRun, q["dryRun"]...)
+	r.DryRun = len(r.Delete.DryRun) > 0
+	return nil
+}
+
+// decodeDeleteOptions decodes a DeleteOptions of any group: clients send the one of the object's group, or v1, or none.
+func decodeDeleteOptions(contentType string, body []byte, into *metav1.DeleteOptions) error {
+	var err error
+	switch mediaType(contentType) {
+	case codec.Protobuf:
+		var unknown runtime.Unknown
+		raw, ok := bytes.CutPrefix(body, []byte("k8s\x00"))
+		if !ok {
+			return apierrors.NewBadRequest("the body is not a protobuf envelope")
+		}
+		if err = unknown.Unmarshal(raw); err == nil {
+			into.TypeMeta = metav1.TypeMeta{APIVersion: unknown.APIVersion, Kind: unknown.Kind}
+			kept := into.TypeMeta
+			err = into.Unmarshal(unknown.Raw)
+			into.TypeMeta = kept
+		}
+	default: // JSON, which YAML contains
+		err = yaml.Unmarshal(body, into)
+	}
+	if err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("couldn't decode DeleteOptions: %v", err))
+	}
+	if into.Kind != "" && into.Kind != "DeleteOptions" {
+		return apierrors.NewBadRequest(fmt.Sprintf("decoded object cannot be converted to DeleteOptions: %s", into.Kind))
+	}
+	return nil
+}
+
+// readBody reads a request's body, up to the limit.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > codec.MaxBody {
+		return nil, tooLarge()
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, codec.MaxBody))
+	if err != nil {
+		if len(body) >= codec.MaxBody {
+			return nil, tooLarge()
+		}
+		return nil, apierrors.NewBadRequest("reading the request's body: " + err.Error())
+	}
+	return body, nil
+}
+
+func tooLarge() error {
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", codec.MaxBody))
+}
+
+// mediaType is a content type without its parameters.
+func mediaType(header string) string {
+	media, _, _ := strings.Cut(header, ";")
+	return strings.ToLower(strings.TrimSpace(media))
+}
