@@ -202,7 +202,7 @@ func (s *session) waitGone(ctx context.Context, ds []deleted, timeout time.Durat
 	}
 	for _, d := range ds {
 		if err := s.waitOneGone(ctx, d); err != nil {
-			if ctx.Err() != nil {
+			if timedOut(ctx, err) {
 				return fmt.Errorf("timed out waiting for %s to be deleted; its finalizers or its node hold it, see `kctl get %s -o yaml`", d.target, d.target)
 			}
 			return err

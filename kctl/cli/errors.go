@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,4 +25,9 @@ func pause(ctx context.Context) error {
 // ignoreAbsent reports whether err says that an object does not exist and the user said that this is no error.
 func ignoreAbsent(err error, ignore bool) bool {
 	return ignore && apierrors.IsNotFound(err)
+}
+
+// timedOut reports whether err means that ctx's time is up. The connection may notice the deadline before ctx does.
+func timedOut(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)
 }

@@ -74,7 +74,7 @@ func (s *session) followRollout(ctx context.Context, t target, watch bool, timeo
 	switch {
 	case errors.Is(err, errRolledOut):
 		return nil
-	case ctx.Err() != nil && timeout > 0:
+	case timeout > 0 && timedOut(ctx, err):
 		return fmt.Errorf("timed out waiting for %s to roll out: %s; see `kctl why %s`", t, trimmed(last), t)
 	}
 	return err

@@ -50,6 +50,11 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if s.server != nil {
 		s.server.Close()
 	}
+	return exitCode(s, err, errOut)
+}
+
+// exitCode prints an error as a user should see it and returns kctl's exit code.
+func exitCode(s *session, err error, errOut io.Writer) int {
 	if err == nil {
 		return 0
 	}
@@ -85,7 +90,7 @@ func (s *session) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default $KUBECONFIG, ~/.kube/config, /etc/bareboat/admin.conf")
+	f.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default $KUBECONFIG, then /etc/bareboat/admin.conf")
 	f.StringVar(&s.context, "context", "", "`name` of the kubeconfig context to use")
 	f.StringVarP(&s.namespace, "namespace", "n", "", "`namespace` of the request; default the context's, or \"default\"")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {

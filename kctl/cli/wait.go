@@ -180,7 +180,7 @@ func (s *session) waitFor(ctx context.Context, t target, c condition) error {
 	case err == nil || errors.Is(err, errMet):
 		fmt.Fprintf(s.out, "%s condition met\n", t)
 		return nil
-	case ctx.Err() != nil:
+	case timedOut(ctx, err):
 		return fmt.Errorf("timed out waiting for %s on %s%s", c.text, t, whyNot(last))
 	}
 	return err
