@@ -1,0 +1,88 @@
+package plan
+
+import (
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func benchCluster(nodes int) *Cluster {
+	c := New()
+	for i := range nodes {
+		name := fmt.Sprintf("node-%d", i)
+		c.SetNode(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name, "zone": fmt.Sprint(i % 3)}},
+			Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
+				"cpu": resource.MustParse("64"), "memory": resource.MustParse("256Gi"), "pods": resource.MustParse("110"),
+			}},
+		})
+	}
+	return c
+}
+
+func benchPod(i int) *corev1.Pod {
+	name := fmt.Sprintf("pod-%d", i)
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", UID: types.UID(name), Labels: map[string]string{"app": "web"}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "web:1", Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{"cpu": resource.MustParse("100m"), "memory": resource.MustParse("128Mi")},
+		}}}},
+	}
+}
+
+// BenchmarkSchedule measures decisions one by one, on clusters that fill up to 10 pods a node, for each kind of pod.
+func BenchmarkSchedule(b *testing.B) {
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	for _, kind := range []struct {
+		name string
+		make func(p *corev1.Pod, i int)
+	}{
+		{"plain", func(*corev1.Pod, int) {}},
+		{"shapes-200", func(p *corev1.Pod, i int) {
+			p.Spec.Containers[0].Resources.Requests["cpu"] = *resource.NewMilliQuantity(int64(100+i%200), resource.DecimalSI)
+		}},
+		{"spread", func(p *corev1.Pod, _ int) {
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: selector}}
+		}},
+		{"anti", func(p *corev1.Pod, i int) {
+			group := map[string]string{"group": fmt.Sprint(i / 1000)}
+			p.Labels = group
+			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+				{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: group}},
+			}}}
+		}},
+		{"affinity", func(p *corev1.Pod, _ int) {
+			p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+				{TopologyKey: "zone", LabelSelector: selector},
+			}}}
+		}},
+	} {
+		for _, nodes := range []int{5000, 50000} {
+			b.Run(fmt.Sprintf("%s/nodes=%d", kind.name, nodes), func(b *testing.B) {
+				c := benchCluster(nodes)
+				pods := make([]*corev1.Pod, b.N)
+				for i := range pods {
+					pods[i] = benchPod(i)
+					kind.make(pods[i], i)
+				}
+				c.Schedule(benchPod(-1)) // build what the first decision builds
+				b.ResetTimer()
+				for i := range pods {
+					if i%(10*nodes) == 0 {
+						for _, p := range pods[max(0, i-10*nodes):i] {
+							c.Forget(p.UID)
+						}
+					}
+					if d := c.Schedule(pods[i]); d.Node == "" {
+						b.Fatal(d.Why, d.Err)
+					}
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+			})
+		}
+	}
+}
