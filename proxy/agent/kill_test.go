@@ -18,6 +18,7 @@ import (
 	"bareboat.dev/proxy/internal/lab"
 	"bareboat.dev/proxy/internal/suite"
 	"bareboat.dev/proxy/iptables"
+	"bareboat.dev/proxy/nftables"
 	"bareboat.dev/proxy/plan"
 )
 
@@ -56,6 +57,8 @@ func applier(mode string) (agent.Applier, error) {
 	switch mode {
 	case "iptables":
 		return iptables.New(iptables.Config{Family: plan.IPv4, ClusterCIDRs: suite.ClusterCIDRs()})
+	case "nftables":
+		return nftables.New(nftables.Config{Family: plan.IPv4, ClusterCIDRs: suite.ClusterCIDRs()})
 	}
 	return nil, fmt.Errorf("no mode %q", mode)
 }
@@ -63,7 +66,7 @@ func applier(mode string) (agent.Applier, error) {
 // The agent is killed and started again, three times, while clients keep connecting and one connection stays open; with
 // each start rules change. Not one connection fails, and not one answer is missing.
 func TestKilledUnderTraffic(t *testing.T) {
-	for _, mode := range []string{"iptables"} {
+	for _, mode := range []string{"iptables", "nftables"} {
 		t.Run(mode, func(t *testing.T) { killedUnderTraffic(t, mode) })
 	}
 }

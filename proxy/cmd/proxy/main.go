@@ -18,6 +18,7 @@ import (
 	"bareboat.dev/proxy/config"
 	"bareboat.dev/proxy/conntrack"
 	"bareboat.dev/proxy/iptables"
+	"bareboat.dev/proxy/nftables"
 	"bareboat.dev/proxy/plan"
 )
 
@@ -30,7 +31,7 @@ func main() {
 				return errors.New("only root may change the packet filter: run the proxy as root")
 			}
 			if cfg.Cleanup {
-				return cleanup(ctx, env.Log)
+				return cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables)
 			}
 			return run(ctx, env, &cfg)
 		},
@@ -60,7 +61,13 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 		NodeName: name, Families: families, AllowExternalIPs: cfg.AllowExternalIPs, Sweep: conntrack.Sweep,
 		Listen: func(port uint16) (net.Listener, error) { return net.Listen("tcp", fmt.Sprintf(":%d", port)) },
 		Log:    env.Log, Registry: env.Registry,
-		Ready: func() { env.Ready("rules are in the kernel") },
+		Ready: func() {
+			// The mode may have been changed since the last run. Its rules go once ours serve, not before.
+			if err := cleanup(ctx, cfg, env.Log, otherMode(cfg.ProxyMode)); err != nil {
+				env.Log.Warn("rules of the other mode not removed", "error", err)
+			}
+			env.Ready("rules are in the kernel")
+		},
 	})
 	env.Health.AddReady("rules", func(context.Context) error {
 		if !a.Health().Alive() {
@@ -78,8 +85,14 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 	return client.RunAll(ctx, runs...)
 }
 
-// families makes an applier for each IP family that this host can serve; IPv4 must be one of them.
-func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
+// applier is what both packages of rules offer.
+type applier interface {
+	agent.Applier
+	Cleanup(context.Context) error
+}
+
+// newApplier makes the applier of a mode.
+func newApplier(mode string, family plan.Family, cfg *config.Config) (applier, error) {
 	cidrs, err := cfg.ClusterCIDRs()
 	if err != nil {
 		return nil, err
@@ -88,11 +101,21 @@ func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 	if err != nil {
 		return nil, err
 	}
+	if mode == config.ModeNFTables {
+		return nftables.New(nftables.Config{
+			Family: family, ClusterCIDRs: cidrs, NodePortAddresses: nodePorts, MasqueradeAll: cfg.MasqueradeAll,
+		})
+	}
+	return iptables.New(iptables.Config{
+		Family: family, ClusterCIDRs: cidrs, NodePortAddresses: nodePorts, MasqueradeAll: cfg.MasqueradeAll,
+	})
+}
+
+// families makes an applier for each IP family that this host can serve; IPv4 must be one of them.
+func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 	var out []agent.Family
 	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
-		a, err := iptables.New(iptables.Config{
-			Family: f, ClusterCIDRs: cidrs, NodePortAddresses: nodePorts, MasqueradeAll: cfg.MasqueradeAll,
-		})
+		a, err := newApplier(cfg.ProxyMode, f, cfg)
 		switch {
 		case err == nil:
 			out = append(out, agent.Family{Family: f, Applier: a})
@@ -105,18 +128,28 @@ func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 	return out, nil
 }
 
-// cleanup removes what any mode left behind. A tool that is missing cannot have left anything.
-func cleanup(ctx context.Context, log *slog.Logger) error {
+// cleanup removes what the given modes left behind. A mode whose tools are missing cannot have left anything.
+func cleanup(ctx context.Context, cfg *config.Config, log *slog.Logger, modes ...string) error {
 	var errs []error
-	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
-		a, err := iptables.New(iptables.Config{Family: f})
-		if err != nil {
-			log.Debug("nothing to remove", "family", f, "reason", err)
-			continue
+	for _, mode := range modes {
+		for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+			a, err := newApplier(mode, f, cfg)
+			if err != nil {
+				log.Debug("nothing to remove", "mode", mode, "family", f, "reason", err)
+				continue
+			}
+			errs = append(errs, a.Cleanup(ctx))
 		}
-		errs = append(errs, a.Cleanup(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// otherMode is the mode that is not in use.
+func otherMode(mode string) string {
+	if mode == config.ModeIPTables {
+		return config.ModeNFTables
+	}
+	return config.ModeIPTables
 }
 
 // serve answers on the healthz port until ctx ends.
