@@ -25,6 +25,9 @@ type container struct {
 	// exited is closed when the exit is on disk and announced.
 	exited chan struct{}
 
+	// recording is held while the status is written to disk.
+	recording sync.Mutex
+
 	mu       sync.Mutex
 	status   shim.ContainerStatus
 	starting bool   // Start has begun
@@ -224,13 +227,17 @@ func (s *Server) start(id string) (int, error) {
 	}
 	status := ctr.snapshot()
 	if status.Phase == shim.Running {
-		// Not synced: if this is lost with the machine, so is the container.
-		err = writeRecord(filepath.Join(s.containerDir(id), shim.StatusFile), status)
-		if now := ctr.snapshot(); now.Phase == shim.Exited { // an exit was recorded meanwhile, and must win
-			err = writeRecord(filepath.Join(s.containerDir(id), shim.StatusFile), now)
-		}
+		err = s.record(ctr)
 	}
 	return status.PID, err
+}
+
+// record writes the container's status as it is now. A program that ends at once has its start and its exit recorded at the
+// same time: whoever writes last writes the newest state.
+func (s *Server) record(ctr *container) error {
+	ctr.recording.Lock()
+	defer ctr.recording.Unlock()
+	return writeRecord(filepath.Join(s.containerDir(ctr.config.ID), shim.StatusFile), ctr.snapshot())
 }
 
 // beginStart marks the container as running before its program does anything, so that an exit always comes after it.
@@ -257,10 +264,9 @@ func (s *Server) onExit(ctr *container, ws unix.WaitStatus) {
 	st.Phase, st.FinishedAt = shim.Exited, finished
 	st.ExitCode, st.Signal = exitCode(ws)
 	st.OOMKilled = oom && st.ExitCode != 0
-	status := *st
 	ctr.mu.Unlock()
 
-	if err := writeRecord(filepath.Join(s.containerDir(ctr.config.ID), shim.StatusFile), status); err != nil {
+	if err := s.record(ctr); err != nil {
 		s.log.Error("cannot record the exit of a container", "container", ctr.config.ID, "error", err)
 	}
 	s.announce(ctr)
