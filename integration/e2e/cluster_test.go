@@ -178,7 +178,10 @@ func TestGuestbook(t *testing.T) {
 
 // useKctl types what a user types.
 func useKctl(t *testing.T, g guestbook) {
-	n := func(args ...string) string { t.Helper(); return g.Must("kctl", append([]string{"-n", "guestbook"}, args...)...) }
+	n := func(args ...string) string {
+		t.Helper()
+		return g.Must("kctl", append([]string{"-n", "guestbook"}, args...)...)
+	}
 	contains := func(what, out, want string) {
 		t.Helper()
 		if !strings.Contains(out, want) {

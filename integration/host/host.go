@@ -17,16 +17,23 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
+
+// T is what a host needs of the test or benchmark that it belongs to.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+}
 
 // Host is one machine made of namespaces.
 type Host struct {
 	Name string
 	// IP is the host's own address.
 	IP  string
-	t   testing.TB
+	t   T
 	pid int
 }
 
@@ -53,8 +60,8 @@ echo ready
 # Process 1 reaps what others leave behind; bash does so while it waits.
 while :; do sleep 3600 & wait $!; done`
 
-// New makes a host that lives as long as the test.
-func New(t testing.TB, name string) *Host {
+// New makes a host that lives as long as what it belongs to.
+func New(t T, name string) *Host {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test makes namespaces and mounts and needs root; run it with sudo")
@@ -138,6 +145,9 @@ func (h *Host) Must(name string, args ...string) string {
 	}
 	return out
 }
+
+// PID is the process id, on this machine, of the host's process 1.
+func (h *Host) PID() int { return h.pid }
 
 // Input runs a command with standard input.
 func (h *Host) Input(stdin, name string, args ...string) (string, error) {

@@ -1,0 +1,57 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// idleTime is how long an idle cluster's CPU time is counted.
+const idleTime = 20 * time.Second
+
+// idle measures what a cluster without pods costs: memory, CPU, and how fast it comes up.
+func idle(e *Env) ([]Row, error) {
+	cl := startCluster(e)
+	time.Sleep(3 * time.Second) // what start-up leaves behind is done
+	var pids []int
+	var memory int64
+	var parts []string
+	for _, d := range []string{"apiserver", "scheduler", "controllermanager", "kubelet", "proxy", "dns"} {
+		for _, pid := range cl.Processes(d) {
+			pids = append(pids, pid)
+			m := pss(pid)
+			memory += m
+			parts = append(parts, fmt.Sprintf("%s %.1f", d, float64(m)/(1<<20)))
+		}
+	}
+	before := cpuTime(pids)
+	time.Sleep(idleTime)
+	used := cpuTime(pids) - before
+	return []Row{
+		{"kctl up to node Ready", fmt.Sprintf("%.2f s", cl.up.Seconds()), "", "", "≤ 3 s"},
+		{"all daemons, idle, PSS", fmt.Sprintf("%.0f MiB (%s)", float64(memory)/(1<<20), strings.Join(parts, ", ")), "", "", "≤ 150 MiB"},
+		{"all daemons, idle, CPU", fmt.Sprintf("%.2f %% of one core", 100*used.Seconds()/idleTime.Seconds()), "", "", "≤ 2 %"},
+	}, nil
+}
+
+// clockTick is the unit of the times in /proc/<pid>/stat: USER_HZ, which is 100 on Linux (proc(5)).
+const clockTick = 10 * time.Millisecond
+
+// cpuTime is what the processes have used so far, in user and kernel mode.
+func cpuTime(pids []int) time.Duration {
+	var ticks int64
+	for _, pid := range pids {
+		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		// The second field is the name in parentheses, which may hold spaces.
+		_, rest, _ := strings.Cut(string(data), ") ")
+		f := strings.Fields(rest)
+		if len(f) > 12 {
+			user, _ := strconv.ParseInt(f[11], 10, 64)
+			system, _ := strconv.ParseInt(f[12], 10, 64)
+			ticks += user + system
+		}
+	}
+	return time.Duration(ticks) * clockTick
+}

@@ -1,0 +1,143 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"bareboat.dev/client"
+	"bareboat.dev/integration/host"
+	"bareboat.dev/kctl/pki"
+)
+
+// startTimeout bounds how long a server may take to come up.
+const startTimeout = 30 * time.Second
+
+// server is an API server on loopback with certificates of its own.
+type server struct {
+	dir    string
+	port   int
+	config *client.Config
+	pid    int
+}
+
+// freePort asks the kernel for a port that nobody uses now.
+func freePort(e *Env) int {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		e.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// startServer starts the API server on SQLite, or on etcd if endpoints are given.
+func startServer(e *Env, etcd string) *server {
+	dir, err := os.MkdirTemp("", "bench-apiserver-")
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() { os.RemoveAll(dir) })
+	store := pki.Store{Dir: dir}
+	h := pki.Host{NodeName: "bench", Hostname: "bench", ServiceIP: net.IPv4(10, 96, 0, 1), ClusterDomain: "cluster.local"}
+	if _, err := store.Ensure(pki.ControlPlane(h), time.Now()); err != nil {
+		e.Fatal(err)
+	}
+	s := &server{dir: dir, port: freePort(e)}
+	args := []string{
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + strconv.Itoa(s.port), "--log-level=error",
+		"--tls-cert-file=" + store.CertFile(pki.APIServer), "--tls-private-key-file=" + store.KeyFile(pki.APIServer), "--client-ca-file=" + store.CertFile("ca"),
+	}
+	if etcd != "" {
+		args = append(args, "--etcd-servers="+etcd)
+	} else {
+		args = append(args, "--sqlite-file="+filepath.Join(dir, "state.db"))
+	}
+	s.pid = background(e, filepath.Join(host.Root(), "build/bin/apiserver"), args...)
+	s.config = &client.Config{
+		Endpoints: []string{fmt.Sprintf("127.0.0.1:%d", s.port)}, CAFile: store.CertFile("ca"),
+		CertFile: store.CertFile(pki.Admin), KeyFile: store.KeyFile(pki.Admin), UserAgent: "bench",
+	}
+	c := s.dial(e)
+	waitFor(e, "the API server", func(ctx context.Context) error {
+		_, err := client.Of(c, client.Namespaces()).Get(ctx, "", "default")
+		return err
+	})
+	return s
+}
+
+// dial makes a client that ends with the measurement.
+func (s *server) dial(e *Env) *client.Client {
+	c, err := client.Dial(s.config)
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() { c.Close() })
+	return c
+}
+
+// startEtcd starts one etcd member on loopback and returns its URL.
+func startEtcd(e *Env) string {
+	dir, err := os.MkdirTemp("", "bench-etcd-")
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() { os.RemoveAll(dir) })
+	url, peer := fmt.Sprintf("http://127.0.0.1:%d", freePort(e)), fmt.Sprintf("http://127.0.0.1:%d", freePort(e))
+	background(e, "etcd", "--data-dir="+dir, "--listen-client-urls="+url, "--advertise-client-urls="+url, "--listen-peer-urls="+peer,
+		"--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer, "--log-level=error")
+	c := dialEtcd(e, url)
+	waitFor(e, "etcd", func(ctx context.Context) error {
+		_, err := c.Get(ctx, "x")
+		return err
+	})
+	return url
+}
+
+func dialEtcd(e *Env, url string) *clientv3.Client {
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: startTimeout})
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() { c.Close() })
+	return c
+}
+
+// background starts a program that is killed when the measurement ends.
+func background(e *Env, name string, args ...string) int {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid
+}
+
+func waitFor(e *Env, what string, check func(context.Context) error) {
+	deadline := time.Now().Add(startTimeout)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		err := check(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			e.Fatalf("%s did not come up: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,30 @@
+// Command bench measures Bareboat beside yardsticks and writes a table (see package bench).
+//
+//	go run ./integration/cmd/bench -out docs/benchmarks.md [measurement…]
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"bareboat.dev/integration/bench"
+)
+
+func main() {
+	out := flag.String("out", "", "file for the table; default standard output")
+	flag.Parse()
+	var table bytes.Buffer
+	err := bench.Run(&table, os.Stderr, flag.Args())
+	if err == nil && *out != "" {
+		err = os.WriteFile(*out, table.Bytes(), 0o644)
+	} else if err == nil {
+		_, err = io.Copy(os.Stdout, &table)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
