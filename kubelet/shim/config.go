@@ -3,7 +3,6 @@ package shim
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -138,12 +137,24 @@ type ExitStatus struct {
 // maxID bounds container IDs and UIDs: they become file and cgroup names (NAME_MAX is 255), and we add suffixes to them.
 const maxID = 128
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_+.-]*$`)
+// validID accepts letters, digits, '_', '+', '-' and '.', the last three not at the beginning.
+func validID(id string) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	for i, c := range []byte(id) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
+		if !letter && (i == 0 || c != '+' && c != '-' && c != '.') {
+			return false
+		}
+	}
+	return true
+}
 
 // Validate reports what is missing or malformed, as an error that is [ErrInvalid].
 func (c *PodConfig) Validate() error {
 	switch {
-	case len(c.UID) > maxID || !idPattern.MatchString(c.UID):
+	case !validID(c.UID):
 		return fmt.Errorf("%w: pod UID %q", ErrInvalid, c.UID)
 	case !filepath.IsAbs(c.StateDir) || filepath.Clean(c.StateDir) == "/":
 		return fmt.Errorf("%w: state directory %q is not an absolute path of its own", ErrInvalid, c.StateDir)
@@ -168,7 +179,7 @@ func relativeCgroup(p string) bool {
 // Validate reports what is missing or malformed, as an error that is [ErrInvalid].
 func (c *ContainerConfig) Validate() error {
 	switch {
-	case len(c.ID) > maxID || !idPattern.MatchString(c.ID):
+	case !validID(c.ID):
 		return fmt.Errorf("%w: container ID %q", ErrInvalid, c.ID)
 	case c.Spec == nil || c.Spec.Process == nil || len(c.Spec.Process.Args) == 0:
 		return fmt.Errorf("%w: container %s has no command", ErrInvalid, c.ID)

@@ -189,18 +189,20 @@ func (s *Server) connectTerminal(ctr *container, c *console) error {
 	return nil
 }
 
-// recordCreated writes the container's first status, and sets it if that succeeds.
+// recordCreated sets and writes the container's first status; if that fails, it has none.
 func (s *Server) recordCreated(ctr *container, pid int) error {
 	c := &ctr.config
-	status := shim.ContainerStatus{
+	ctr.mu.Lock()
+	ctr.status = shim.ContainerStatus{
 		ID: c.ID, Name: c.Name, Attempt: c.Attempt, LogPath: c.LogPath, Phase: shim.Created, PID: pid, CreatedAt: time.Now(),
 	}
-	if err := writeRecord(filepath.Join(s.containerDir(c.ID), shim.StatusFile), status); err != nil {
+	ctr.mu.Unlock()
+	if err := s.record(ctr); err != nil {
+		ctr.mu.Lock()
+		ctr.status = shim.ContainerStatus{}
+		ctr.mu.Unlock()
 		return err
 	}
-	ctr.mu.Lock()
-	defer ctr.mu.Unlock()
-	ctr.status = status
 	return nil
 }
 

@@ -4,8 +4,8 @@ import (
 	"runtime"
 )
 
-// forkThreads is how many containers or exec'd processes can be in the making at once: as many as podshim uses CPUs.
-const forkThreads = 2
+// forkThreads is how many containers or exec'd processes can be in the making at once: podshim uses one CPU, and a thread costs some 30 KiB.
+const forkThreads = 1
 
 // forker runs functions on threads that live as long as the process.
 //
