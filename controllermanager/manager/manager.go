@@ -9,6 +9,7 @@ import (
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
 	"bareboat.dev/controllermanager/config"
+	"bareboat.dev/controllermanager/daemonset"
 	"bareboat.dev/controllermanager/deployment"
 	"bareboat.dev/controllermanager/endpointslice"
 	"bareboat.dev/controllermanager/engine"
@@ -20,6 +21,7 @@ import (
 	"bareboat.dev/controllermanager/replicaset"
 	"bareboat.dev/controllermanager/rootca"
 	"bareboat.dev/controllermanager/serviceaccount"
+	"bareboat.dev/controllermanager/statefulset"
 )
 
 // LeaseName is the Lease that controller managers elect their leader by, upstream's.
@@ -50,6 +52,8 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 	set := []engine.Controller{
 		deployment.Controller(),
 		replicaset.Controller(),
+		statefulset.Controller(),
+		daemonset.Controller(),
 		endpointslice.Controller(),
 		namespace.Controller(),
 		garbagecollector.Controller(),

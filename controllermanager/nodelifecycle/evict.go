@@ -82,7 +82,7 @@ func evictionTime(pod *corev1.Pod, taints []corev1.Taint, since func(corev1.Tain
 
 func tolerationOf(pod *corev1.Pod, t *corev1.Taint) *corev1.Toleration {
 	for i := range pod.Spec.Tolerations {
-		if tolerates(&pod.Spec.Tolerations[i], t) {
+		if pods.Tolerates(&pod.Spec.Tolerations[i], t) {
 			return &pod.Spec.Tolerations[i]
 		}
 	}

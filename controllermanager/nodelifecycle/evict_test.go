@@ -89,7 +89,7 @@ func TestTolerates(t *testing.T) {
 		{corev1.Toleration{Key: "k", Operator: corev1.TolerationOpGt, Value: "6"}, false},
 		{corev1.Toleration{Key: "k", Operator: corev1.TolerationOpGt, Value: "x"}, false},
 	} {
-		if got := tolerates(&c.tol, taint); got != c.want {
+		if got := pods.Tolerates(&c.tol, taint); got != c.want {
 			t.Errorf("%+v: %v", c.tol, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package nodelifecycle
+package pods
 
 import (
 	"strconv"
@@ -6,9 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// tolerates follows the API documentation of Toleration: an empty effect or key matches any, Exists matches any value, Lt and
+// Tolerates follows the API documentation of Toleration: an empty effect or key matches any, Exists matches any value, Lt and
 // Gt compare integers.
-func tolerates(tol *corev1.Toleration, t *corev1.Taint) bool {
+func Tolerates(tol *corev1.Toleration, t *corev1.Taint) bool {
 	if tol.Effect != "" && tol.Effect != t.Effect || tol.Key != "" && tol.Key != t.Key {
 		return false
 	}

@@ -1,0 +1,168 @@
+package daemonset
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/client"
+	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/owner"
+	"bareboat.dev/controllermanager/plan"
+	"bareboat.dev/controllermanager/pods"
+)
+
+const (
+	// workers is how many sets are worked on at a time; a set is a look at every node, so two keep a core busy.
+	workers = 2
+	// failFirst and failMost bound the back-off of a node's failing pod, as upstream.
+	failFirst = time.Second
+	failMost  = 15 * time.Minute
+)
+
+// Controller returns the controller's declaration.
+func Controller() engine.Controller {
+	return engine.Controller{
+		Name:  "daemonset-controller",
+		Reads: []plan.Kind{plan.DaemonSets, plan.Pods, plan.Nodes, plan.ControllerRevision},
+		Writes: []engine.Claim{
+			{Kind: plan.DaemonSets, Field: "status"},
+			{Kind: plan.Pods, Field: "metadata.ownerReferences[DaemonSet]"},
+			{Kind: plan.ControllerRevision, Field: "metadata.ownerReferences[DaemonSet]"},
+			{Kind: plan.ControllerRevision, Field: "revision[DaemonSet]"},
+		},
+		Creates: []plan.Kind{plan.Pods, plan.ControllerRevision},
+		Deletes: []plan.Kind{plan.Pods, plan.ControllerRevision},
+		Setup:   setup,
+	}
+}
+
+type controller struct {
+	sets      *engine.View[*appsv1.DaemonSet]
+	nodes     *engine.View[*corev1.Node]
+	pods      *engine.View[*corev1.Pod]
+	revisions *engine.View[*appsv1.ControllerRevision]
+	recent    *pods.Recent
+
+	mu       sync.Mutex
+	failures map[place]failure
+}
+
+// place is a set's place on a node.
+type place struct {
+	set  types.UID
+	node string
+}
+
+type failure struct {
+	times int
+	last  time.Time
+}
+
+func setup(s *engine.Setup) error {
+	c := &controller{
+		sets: engine.Mirror(s, client.DaemonSets()), nodes: engine.Mirror(s, client.Nodes()),
+		pods:      engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
+		revisions: engine.Mirror(s, client.ControllerRevisions(), engine.ByController[*appsv1.ControllerRevision]()),
+		recent:    pods.NewRecent(), failures: map[place]failure{},
+	}
+	loop := s.Loop(engine.LoopConfig{Name: "daemonset", Workers: workers, Step: c.step})
+	c.sets.Enqueue(loop, engine.Self[*appsv1.DaemonSet])
+	c.pods.OnChange(c.recent.Note)
+	c.pods.OnChange(c.noteFailure)
+	c.pods.Enqueue(loop, func(p *corev1.Pod) []string { return c.concerned(p, p.Labels) })
+	c.revisions.Enqueue(loop, func(r *appsv1.ControllerRevision) []string { return c.concerned(r, r.Labels) })
+	c.nodes.OnChange(func(old, new *corev1.Node) {
+		if old != nil && new != nil && apiequality.Semantic.DeepEqual(old.Labels, new.Labels) && apiequality.Semantic.DeepEqual(old.Spec, new.Spec) {
+			return
+		}
+		for _, set := range c.sets.List() {
+			loop.Add(engine.Key(set))
+		}
+	})
+	return nil
+}
+
+func (c *controller) concerned(obj metav1.Object, with map[string]string) []string {
+	if metav1.GetControllerOfNoCopy(obj) != nil {
+		return engine.ControllerKey(obj, plan.DaemonSets)
+	}
+	var keys []string
+	for _, set := range c.sets.ByIndex("namespace", obj.GetNamespace()) {
+		sel, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
+		if err == nil && !sel.Empty() && sel.Matches(labels.Set(with)) {
+			keys = append(keys, engine.Key(set))
+		}
+	}
+	return keys
+}
+
+// noteFailure counts a place's failed pods; one that runs long enough wipes the count.
+func (c *controller) noteFailure(old, new *corev1.Pod) {
+	if new == nil || len(engine.ControllerKey(new, plan.DaemonSets)) == 0 {
+		return
+	}
+	at := place{owner.UID(new), target(new)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch f, failing := c.failures[at]; {
+	case new.Status.Phase == corev1.PodFailed && (old == nil || old.Status.Phase != corev1.PodFailed):
+		c.failures[at] = failure{f.times + 1, time.Now()}
+	case failing && pods.Ready(new) && time.Since(f.last) > 2*failMost:
+		delete(c.failures, at)
+	}
+}
+
+// notBefore is when the next pod may be tried after failures: a second after the first, doubling.
+func (c *controller) notBefore(at place) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.failures[at]
+	if !ok {
+		return time.Time{}
+	}
+	wait := failMost
+	if f.times <= 10 {
+		wait = min(failMost, failFirst<<(f.times-1))
+	}
+	return f.last.Add(wait)
+}
+
+func (c *controller) forget(set types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for at := range c.failures {
+		if at.set == set {
+			delete(c.failures, at)
+		}
+	}
+}
+
+func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
+	set, ok := c.sets.Get(s.Namespace, s.Name)
+	if !ok {
+		return plan.Plan{}, nil
+	}
+	if set.DeletionTimestamp != nil {
+		c.forget(set.UID)
+	}
+	return Reconcile(Input{
+		Set: set, Nodes: c.nodes.List(), Pods: engine.Owned(c.pods, set), Revisions: engine.Owned(c.revisions, set),
+		PodTaken: func(name string) bool {
+			_, taken := c.pods.Get(set.Namespace, name)
+			return taken || c.recent.Has(set.Namespace, name)
+		},
+		RevisionTaken: func(name string) bool {
+			rev, ok := c.revisions.Get(set.Namespace, name)
+			return ok && owner.UID(rev) != set.UID
+		},
+		NotBefore: func(node string) time.Time { return c.notBefore(place{set.UID, node}) },
+	}, s.Now), nil
+}
