@@ -195,6 +195,10 @@ func parseEnvelope(b []byte) (apiVersion, kind string, raw []byte, err error) {
 	if err == nil && !found {
 		err = fmt.Errorf("%w: envelope without an object", ErrMalformed)
 	}
+	if err == nil {
+		// What is appended to the object must begin a new field of it.
+		err = eachField(raw, func(protowire.Number, []byte) error { return nil })
+	}
 	return apiVersion, kind, raw, err
 }
 
