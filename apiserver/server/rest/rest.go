@@ -60,6 +60,7 @@ func New(cfg Config) *Handler {
 	h := &Handler{cfg: cfg, paths: http.NewServeMux()}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.discoveryRoutes()
+	h.openapiRoutes()
 	for prefix, handler := range cfg.Admin {
 		h.paths.Handle(prefix, handler)
 	}

@@ -1,0 +1,49 @@
+package rest
+
+import (
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"bareboat.dev/apiserver/server/openapi"
+)
+
+// Media types by which kubectl asks for the version 2 document as protobuf.
+const (
+	protoV2    = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	protoV2Old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+)
+
+func (h *Handler) openapiRoutes() {
+	docs := openapi.New(h.cfg.Pipeline.Set(), h.cfg.Version.GitVersion)
+	h.paths.HandleFunc("GET /openapi/v3", func(w http.ResponseWriter, r *http.Request) {
+		doc, err := docs.Index()
+		h.openapiDocument(w, r, "application/json", doc, err)
+	})
+	h.paths.HandleFunc("GET /openapi/v3/", func(w http.ResponseWriter, r *http.Request) {
+		doc, ok, err := docs.V3(strings.TrimPrefix(r.URL.Path, "/openapi/v3/"))
+		if err == nil && !ok {
+			h.fail(w, r, notFound())
+			return
+		}
+		h.openapiDocument(w, r, "application/json", doc, err)
+	})
+	h.paths.HandleFunc("GET /openapi/v2", func(w http.ResponseWriter, r *http.Request) {
+		if accept := r.Header.Get("Accept"); strings.Contains(accept, protoV2) || strings.Contains(accept, protoV2Old) {
+			doc, err := docs.V2Proto()
+			h.openapiDocument(w, r, protoV2, doc, err)
+			return
+		}
+		doc, err := docs.V2()
+		h.openapiDocument(w, r, "application/json", doc, err)
+	})
+}
+
+func (h *Handler) openapiDocument(w http.ResponseWriter, r *http.Request, contentType string, doc openapi.Document, err error) {
+	if err != nil {
+		h.fail(w, r, apierrors.NewInternalError(err))
+		return
+	}
+	h.cached(w, r, contentType, doc.Tag, doc.Body)
+}
