@@ -29,6 +29,8 @@ type Config struct {
 	ResolvConf string
 	// SeccompRoot holds seccomp profiles of type Localhost.
 	SeccompRoot string
+	// ShimCgroup is the control group of the podshims.
+	ShimCgroup string
 	// PidsLimit bounds the processes of one pod; 0 is no limit.
 	PidsLimit int64
 	// Pull says how to reach registries.

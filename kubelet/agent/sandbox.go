@@ -106,7 +106,7 @@ func (a *Agent) shimConfig(p *corev1.Pod, parent string) (shim.PodConfig, error)
 	}
 	c := shim.PodConfig{
 		UID: string(p.UID), Namespace: p.Namespace, Name: p.Name, StateDir: a.stateDir(p.UID), Hostname: host,
-		HostNetwork: p.Spec.HostNetwork, HostPID: p.Spec.HostPID, HostIPC: p.Spec.HostIPC, CgroupParent: parent,
+		HostNetwork: p.Spec.HostNetwork, HostPID: p.Spec.HostPID, HostIPC: p.Spec.HostIPC, CgroupParent: parent, ShimCgroup: a.ShimCgroup,
 		ShareProcessNamespace: p.Spec.ShareProcessNamespace != nil && *p.Spec.ShareProcessNamespace,
 	}
 	if s := p.Spec.SecurityContext; s != nil && len(s.Sysctls) > 0 {

@@ -39,9 +39,10 @@ type worker struct {
 	exits   map[string]shim.ContainerStatus
 	probes  map[probeKey]context.CancelFunc
 	// waiters are told when an instance, by id, has ended.
-	waiters  map[string]chan struct{}
-	refs     []objects.Ref
-	finished bool
+	waiters map[string]chan struct{}
+	refs    []objects.Ref
+	// buried says that nothing of the pod is left and its worker ends.
+	buried bool
 	// saved is the pod as it was last written to disk.
 	savedGeneration int64
 	savedStatus     *corev1.PodStatus
@@ -144,7 +145,7 @@ func (w *worker) objectChanged() {
 func (w *worker) step() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.finished && w.gone {
+	if w.buried {
 		return time.Time{}
 	}
 	current := w.currentLocked()
@@ -165,9 +166,9 @@ func (w *worker) step() time.Time {
 	w.syncProbesLocked(plan.Probes)
 	w.tellExitsLocked()
 	w.saveLocked()
-	w.finished = plan.Finished
 	switch {
 	case plan.Finished && w.gone:
+		w.buried = true
 		w.a.wg.Go(func() { w.bury() })
 	case !w.gone:
 		w.a.writer.want(w, w.pod, plan.Status, plan.Finished && w.pod.DeletionTimestamp != nil)

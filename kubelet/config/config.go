@@ -44,6 +44,8 @@ type Config struct {
 	Podshim      string `json:"podshim"`
 	// CgroupRoot is the control group of all pods.
 	CgroupRoot string `json:"cgroupRoot"`
+	// ShimCgroup is the control group of the podshims themselves.
+	ShimCgroup string `json:"shimCgroup"`
 
 	Address            string `json:"address"`
 	Port               int32  `json:"port"`
@@ -69,6 +71,8 @@ type Config struct {
 
 	// Cleanup ends all pods and removes everything that the kubelet made on the host, then exits.
 	Cleanup bool `json:"-"`
+	// CleanupGracePeriod is how long containers have to end by themselves then.
+	CleanupGracePeriod metav1.Duration `json:"-"`
 }
 
 // Default is the configuration without flags or file.
@@ -78,11 +82,12 @@ func Default() Config {
 		ClusterCIDR: []string{"10.244.0.0/16"},
 		RootDir:     "/var/lib/kubelet", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
 		NetworkState: "/var/lib/bareboat/network", LogDir: "/var/log/pods", LinkDir: "/var/log/containers", Podshim: besideMe("podshim"),
-		CgroupRoot: "kubepods",
-		Address:    "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
+		CgroupRoot: "kubepods", ShimCgroup: "bareboat/shims",
+		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
 		MaxPods: 110, PodPidsLimit: -1,
 		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
 		ContainerLogMaxSize: "10Mi", ContainerLogMaxFiles: 5,
+		CleanupGracePeriod: metav1.Duration{Duration: 10 * time.Second}, // databases write out what they hold in less
 	}
 }
 
@@ -116,6 +121,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.LinkDir, "container-logs-dir", c.LinkDir, "directory of links to container logs; empty for none")
 	f.StringVar(&c.Podshim, "podshim", c.Podshim, "the podshim program")
 	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "control group of all pods")
+	f.StringVar(&c.ShimCgroup, "shim-cgroup", c.ShimCgroup, "control group of the podshims themselves")
 	f.StringVar(&c.Address, "address", c.Address, "address to serve the node's API on")
 	f.Int32Var(&c.Port, "port", c.Port, "port to serve the node's API on")
 	f.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "address to serve health and metrics on")
@@ -135,6 +141,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registries", c.InsecureRegistries, "registries spoken to without verified TLS")
 	f.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "end all pods, remove everything that the kubelet made on this host, and exit")
+	f.DurationVar(&c.CleanupGracePeriod.Duration, "cleanup-grace-period", c.CleanupGracePeriod.Duration, "with --cleanup: how long containers have to end by themselves")
 }
 
 // Validate checks the settings; its errors say what to do.

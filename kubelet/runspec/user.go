@@ -80,10 +80,11 @@ func nonRoot(p *corev1.Pod, c *corev1.Container) bool {
 	return s != nil && s.RunAsNonRoot != nil && *s.RunAsNonRoot
 }
 
-// Groups are the supplementary groups of the first process: the pod's, fsGroup, and the image's unless the pod says Strict.
+// Groups are the supplementary groups of the first process: its primary group (else a file that denies that group would
+// admit it), the pod's, fsGroup, and the image's unless the pod says Strict.
 func Groups(p *corev1.Pod, u image.User) []uint32 {
 	s := p.Spec.SecurityContext
-	var groups []uint32
+	groups := []uint32{u.GID}
 	if s == nil || s.SupplementalGroupsPolicy == nil || *s.SupplementalGroupsPolicy != corev1.SupplementalGroupsPolicyStrict {
 		groups = append(groups, u.Groups...)
 	}

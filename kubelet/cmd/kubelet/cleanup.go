@@ -22,12 +22,8 @@ import (
 	"bareboat.dev/kubelet/volume"
 )
 
-const (
-	// cleanupGrace is how long containers have to end by themselves; databases write out what they hold in less.
-	cleanupGrace = 10 * time.Second
-	// cleanupLimit bounds the rest.
-	cleanupLimit = 2 * time.Minute
-)
+// cleanupLimit bounds the whole.
+const cleanupLimit = 2 * time.Minute
 
 // cleanup ends all pods and leaves the host as it was before there was a kubelet, but for the image store.
 func cleanup(ctx context.Context, env *daemon.Env, c *config.Config) error {
@@ -64,7 +60,7 @@ func endPods(ctx context.Context, env *daemon.Env, c *config.Config) error {
 				errs[i] = shim.Reap(ctx, dir)
 				return
 			}
-			endGently(ctx, s)
+			endGently(ctx, s, c.CleanupGracePeriod.Duration)
 			errs[i] = s.Shutdown(ctx)
 		})
 	}
@@ -74,8 +70,8 @@ func endPods(ctx context.Context, env *daemon.Env, c *config.Config) error {
 }
 
 // endGently asks a pod's containers to end and waits for them, up to the grace.
-func endGently(ctx context.Context, s agent.Sandbox) {
-	ctx, cancel := context.WithTimeout(ctx, cleanupGrace)
+func endGently(ctx context.Context, s agent.Sandbox, grace time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	state, err := s.State(ctx)
 	if err != nil {
@@ -129,7 +125,10 @@ func removeHostTraces(ctx context.Context, c *config.Config) error {
 	}
 	err = network.Cleanup(ctx, network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: c.NetworkState})
 	if h, e := cgroup.Detect(); e == nil {
-		err = errors.Join(err, h.Tree(c.CgroupRoot).Remove(ctx), h.Remove(shim.DefaultShimCgroup), h.Remove(filepath.Dir(shim.DefaultShimCgroup)))
+		err = errors.Join(err, h.Tree(c.CgroupRoot).Remove(ctx), h.Remove(c.ShimCgroup))
+		if parent := filepath.Dir(c.ShimCgroup); parent != "." {
+			err = errors.Join(err, h.Remove(parent))
+		}
 	}
 	return errors.Join(err, removeLogs(c), os.RemoveAll(c.StateDir))
 }
