@@ -12,23 +12,10 @@ import (
 	"sync"
 
 	nft "github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"bareboat.dev/proxy/plan"
-)
-
-// Sizes of the netlink socket and its messages.
-const (
-	// sendBuffer must hold one transaction as a whole: 30,000 services with node ports and three endpoints each are about
-	// 25 MB. It is a limit, not an allocation.
-	sendBuffer = 128 << 20
-	// receiveBuffer must hold the kernel's acknowledgements of one transaction, one a message of 64 KB: some thousand of
-	// about 1 KiB at most.
-	receiveBuffer = 16 << 20
-	// chunk is how many elements go into one message: its list may have 64 KiB and an element takes at most 160 bytes.
-	chunk = 380
 )
 
 // Config is what an Applier does not learn from the plan.
@@ -44,7 +31,7 @@ type Config struct {
 }
 
 // Applier makes one network namespace's table of one family match a plan. Calls may come from any goroutine, one at a time
-// is served. The socket belongs to the network namespace of the thread that called New.
+// is served. It works on the network namespace of the calling thread.
 type Applier struct {
 	mu     sync.Mutex
 	conn   *nft.Conn
@@ -56,12 +43,9 @@ type Applier struct {
 	chains map[string]bool // shared chains in the kernel
 }
 
-// New opens the socket and tries, in a transaction that is not kept, whether this kernel knows everything that the table
-// needs.
+// New finds out whether this kernel has tables for the family.
 func New(cfg Config) (*Applier, error) {
-	conn, err := nft.New(nft.AsLasting(), nft.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(sendBuffer), c.SetReadBuffer(receiveBuffer))
-	}))
+	conn, err := nft.New()
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -82,14 +66,10 @@ func New(cfg Config) (*Applier, error) {
 		a.sets[s.Name] = s
 	}
 	if _, err := conn.ListTablesOfFamily(a.table.Family); err != nil {
-		conn.CloseLasting()
 		return nil, fmt.Errorf("nftables: this kernel has no tables for %s: %w", cfg.Family, err)
 	}
 	return a, nil
 }
-
-// Close closes the socket; the rules stay.
-func (a *Applier) Close() error { return a.conn.CloseLasting() }
 
 // Apply makes the kernel match set. changed names the services whose rules may differ from those of the last successful
 // call; nil means any may.
@@ -131,6 +111,12 @@ func (a *Applier) Apply(_ context.Context, set *plan.Set, changed []string) erro
 		delete(a.chains, name)
 	}
 	a.want.settle(a.have, d)
+	if fresh || d.deletes(setMember) || d.deletes(ofSort(setMember, true)) {
+		if err := a.forgetClientsLocked(); err != nil {
+			a.have = nil
+			return fmt.Errorf("nftables: clients of endpoints that are gone: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -154,9 +140,10 @@ func (a *Applier) Cleanup(context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.have, a.want, a.chains = nil, nil, nil
-	a.conn.AddTable(a.table) // deleting what does not exist would be an error
-	a.conn.DelTable(a.table)
-	if err := a.conn.Flush(); err != nil {
+	t := newTransaction(a.table)
+	t.addTable(tableName) // deleting what does not exist would be an error
+	t.deleteTable(tableName)
+	if err := t.commit(); err != nil {
 		return fmt.Errorf("nftables: deleting the table: %w", err)
 	}
 	return nil
@@ -164,14 +151,16 @@ func (a *Applier) Cleanup(context.Context) error {
 
 // sendLocked sends one transaction and returns the chains that it made and removed.
 func (a *Applier) sendLocked(d delta, fresh bool) (made, unused []string, err error) {
-	shapes := a.want.allShapes()
+	t := newTransaction(a.table)
 	if a.chains == nil { // no table, or not ours to keep
-		a.replaceLocked()
+		if err := a.replaceLocked(t); err != nil {
+			return nil, nil, err
+		}
 		a.chains = map[string]bool{}
 	}
-	missing := []shape{}
+	var missing []shape
 	names := map[string]bool{}
-	for s := range shapes {
+	for s := range a.want.allShapes() {
 		names[s.String()] = true
 		if !a.chains[s.String()] {
 			missing = append(missing, s)
@@ -181,90 +170,67 @@ func (a *Applier) sendLocked(d delta, fresh bool) (made, unused []string, err er
 		return cmp.Or(x.depth()-y.depth(), strings.Compare(x.String(), y.String()))
 	})
 	for _, s := range missing {
-		a.chainLocked(s.String(), a.layout.shared(s), nil)
+		if err := addChain(t, s.String(), a.layout.shared(s), nil); err != nil {
+			return nil, nil, err
+		}
 		made = append(made, s.String())
 	}
-	if err := errors.Join(a.elementsLocked(d.del, a.have, a.conn.SetDeleteElements), a.elementsLocked(d.add, a.want.want, a.conn.SetAddElements)); err != nil {
-		return nil, nil, err
+	for name, places := range bySet(d.del) {
+		t.elements(unix.NFT_MSG_DELSETELEM, 0, a.sets[name], places, nil)
+	}
+	for name, places := range bySet(d.add) {
+		t.elements(unix.NFT_MSG_NEWSETELEM, netlink.Create, a.sets[name], places, a.want.want)
 	}
 	if fresh {
 		// Shapes that went out of use while nobody was looking. Those of this process stay: they are few and may come back.
 		for name := range a.chains {
 			if !names[name] {
 				unused = append(unused, name)
+				t.flushChain(tableName, name) // they may refer to each other: first all rules, then the chains
 			}
 		}
-		a.dropLocked(unused)
+		for _, name := range unused {
+			t.deleteChain(tableName, name)
+		}
 	}
-	return made, unused, a.conn.Flush()
+	return made, unused, t.commit()
 }
 
-// dropLocked deletes chains that may refer to each other: first all their rules, then they.
-func (a *Applier) dropLocked(names []string) {
-	for _, name := range names {
-		a.conn.FlushChain(&nft.Chain{Name: name, Table: a.table})
+func bySet(places []place) map[string][]place {
+	out := map[string][]place{}
+	for _, p := range places {
+		out[p.set] = append(out[p.set], p)
 	}
-	for _, name := range names {
-		a.conn.DelChain(&nft.Chain{Name: name, Table: a.table})
-	}
+	return out
 }
 
 // replaceLocked makes the table anew, without elements and shared chains, in place of whatever has its name.
-func (a *Applier) replaceLocked() {
-	a.conn.AddTable(a.table)
-	a.conn.DelTable(a.table)
-	a.conn.AddTable(a.table)
-	for _, s := range a.layout.sets(a.table) {
-		a.conn.AddSet(s, nil) // fails for anonymous sets only, which these are not
+func (a *Applier) replaceLocked(t *transaction) error {
+	t.addTable(tableName)
+	t.deleteTable(tableName)
+	t.addTable(tableName)
+	for i, s := range a.layout.sets(a.table) {
+		t.addSet(s, uint32(i+1))
 	}
 	fixed := a.layout.fixed()
-	hooked := map[string]base{}
-	for _, b := range bases() {
-		hooked[b.name] = b
-	}
-	order := []string{chOutside, chReject, chDrop, chReject + unlessLocal, chDrop + unlessLocal, chServices, chDenied}
-	for _, name := range order {
-		a.chainLocked(name, fixed[name], nil)
+	for _, name := range []string{chOutside, chReject, chDrop, chReject + unlessLocal, chDrop + unlessLocal, chServices, chDenied} {
+		if err := addChain(t, name, fixed[name], nil); err != nil {
+			return err
+		}
 	}
 	for _, b := range bases() {
-		a.chainLocked(b.name, fixed[b.name], &b)
+		if err := addChain(t, b.name, fixed[b.name], &b); err != nil {
+			return err
+		}
 	}
-	a.chainLocked(a.layout.marker(), nil, nil)
+	return addChain(t, a.layout.marker(), nil, nil)
 }
 
-func (a *Applier) chainLocked(name string, rules []rule, hook *base) {
-	c := &nft.Chain{Name: name, Table: a.table}
-	if hook != nil {
-		c.Type, c.Hooknum, c.Priority = hook.kind, hook.hook, hook.priority
-	}
-	a.conn.AddChain(c)
+func addChain(t *transaction, name string, rules []rule, hook *base) error {
+	t.addChain(tableName, name, hook)
 	for _, r := range rules {
-		a.conn.AddRule(&nft.Rule{Table: a.table, Chain: c, Exprs: r})
-	}
-}
-
-// elementsLocked adds or deletes elements in messages of bounded size.
-func (a *Applier) elementsLocked(places []place, data elements, send func(*nft.Set, []nft.SetElement) error) error {
-	bySet := map[string][]nft.SetElement{}
-	for _, p := range places {
-		e := nft.SetElement{Key: []byte(p.key)}
-		if p.end != "" {
-			e.KeyEnd = []byte(p.end)
-		}
-		set := a.sets[p.set]
-		switch {
-		case set.IsMap && set.DataType == nft.TypeVerdict:
-			e.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: data[p]}
-		case set.IsMap:
-			e.Val = []byte(data[p])
-		}
-		bySet[p.set] = append(bySet[p.set], e)
-	}
-	for name, all := range bySet {
-		for part := range slices.Chunk(all, chunk) {
-			if err := send(a.sets[name], part); err != nil {
-				return fmt.Errorf("elements of %s: %w", name, err)
-			}
+		if err := t.addRule(tableName, name, r); err != nil {
+			return err
 		}
 	}
 	return nil

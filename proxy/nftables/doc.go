@@ -16,17 +16,23 @@
 // A service is a few elements of maps, an endpoint is one or two; chains are shared by all services of the same shape, so
 // that neither adding a service nor finding it costs more when there are many:
 //
-//	frontend       address . protocol . port           → verdict: goto a chain for its shape and number of endpoints
-//	frontend-pool  address . protocol . port           → cluster pool . local pool (64-bit names)
-//	nodeport, nodeport-pool                            the same by protocol . port
-//	endpoint       pool . number                       → address . port
-//	member         pool . address . port               for session affinity: is the endpoint still there?
-//	sticky         client . pool                       → address . port, written by the packets themselves
-//	sources        address . protocol . port . client  prefixes that may use a load balancer address
-//	deny, deny-nodeport                                → verdict: reject or drop what was not translated
-//	hairpin        address . address                   endpoints of this node, to be masqueraded towards themselves
+//	frontend             address . protocol . port           → verdict: goto a chain for its shape and number of endpoints
+//	endpoint             address . protocol . port . number  → address . port
+//	endpoint-local       the same for this node's endpoints, where traffic policies tell them apart
+//	nodeport, nodeport-endpoint, nodeport-endpoint-local     the same three by protocol . port
+//	sources              address . protocol . port . client  prefixes that may use a load balancer address
+//	deny, deny-nodeport                                      → verdict: reject or drop what was not translated
+//	hairpin              address . address                   endpoints of this node, to be masqueraded towards themselves
+//	sticky               client . address . protocol . port  → address . port, written by the packets themselves
+//	affinity, member and their nodeport- forms               which translated packets are written there
 //
-// The chain for, say, three endpoints behind a cluster address draws a number below three and looks up pool . number; what
-// comes out is the destination. Chain names tell the shape: "ip-cluster-3", "np-external-3-sticky-10800",
+// The chain for, say, three endpoints behind a cluster address draws a number below three and looks up address . protocol .
+// port . number; what comes out is the destination. Chain names tell the shape: "ip-cluster-3", "np-external-3-sticky",
 // "fw-ip-local-3-1".
+//
+// Session affinity is remembered by a translated connection's first packet on its way through the filter hooks, where
+// both what the client asked for and what it got are known. When an endpoint goes, clients that are stuck to it are
+// forgotten.
+//
+// The rules use only what the nft tool can print: "nft list table ip bareboat-proxy" shows all of this.
 package nftables

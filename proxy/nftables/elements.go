@@ -1,29 +1,42 @@
 package nftables
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"bareboat.dev/proxy/plan"
 )
 
-// The sets and maps of the table.
+// The sets and maps of the table. Those of frontends exist twice: by address, protocol and port, and, with the prefix, by
+// protocol and port.
 const (
-	setFrontend     = "frontend"
-	setFrontendPool = "frontend-pool"
-	setNodePort     = "nodeport"
-	setNodePortPool = "nodeport-pool"
-	setEndpoint     = "endpoint"
-	setMember       = "member"
-	setSticky       = "sticky"
-	setSources      = "sources"
-	setDeny         = "deny"
-	setDenyNodePort = "deny-nodeport"
-	setHairpin      = "hairpin"
+	setFrontend      = "frontend"
+	setNodePort      = "nodeport"
+	setEndpoint      = "endpoint"
+	setEndpointLocal = "endpoint-local"
+	setAffinity      = "affinity"
+	setMember        = "member"
+	setDeny          = "deny"
+	nodePortPrefix   = "nodeport-"
+
+	setSticky  = "sticky"
+	setSources = "sources"
+	setHairpin = "hairpin"
 )
+
+// ofSort is the name of a set for one sort of frontends.
+func ofSort(set string, nodePort bool) string {
+	switch {
+	case !nodePort:
+		return set
+	case set == setFrontend:
+		return setNodePort
+	}
+	return nodePortPrefix + set
+}
 
 // place identifies an element: its set and its key as the kernel has it; end only in sets of ranges.
 type place struct{ set, key, end string }
@@ -57,13 +70,6 @@ func fieldPort(p uint16) string         { return string([]byte{byte(p >> 8), byt
 func fieldNumber(n int) string          { return string(binary.NativeEndian.AppendUint32(nil, uint32(n))) }
 func fieldPair(e netip.AddrPort) string { return fieldAddr(e.Addr()) + fieldPort(e.Port()) }
 
-// pool is the name of a pool of endpoints: 64 bits of a hash, so that it is the same in every process. That two of 60,000
-// pools share a name has a chance of 1 in 10^10.
-func pool(id, which string) string {
-	sum := sha256.Sum256([]byte(id + "|" + which))
-	return string(sum[:8])
-}
-
 // key is a frontend's key in the maps of its sort.
 func key(f plan.Frontend, proto byte) string {
 	if f.Kind == plan.NodePort {
@@ -80,40 +86,36 @@ func needOf(s plan.Service) need {
 		if !ok {
 			continue
 		}
-		cluster, local := pool(p.ID(), "cluster"), pool(p.ID(), "local")
-		out.pool(cluster, p.Cluster, p.AffinitySeconds > 0)
-		out.pool(local, p.Local, p.AffinitySeconds > 0)
 		for _, f := range p.Frontends {
 			if !f.Shadowed {
-				out.frontend(p, f, key(f, proto), cluster, local)
+				out.frontend(p, f, key(f, proto))
 			}
 		}
 	}
 	return out
 }
 
-func (n *need) pool(name string, eps []netip.AddrPort, sticky bool) {
-	for i, e := range eps {
-		n.elements[place{set: setEndpoint, key: name + fieldNumber(i)}] = fieldPair(e)
-		if sticky {
-			n.elements[place{set: setMember, key: name + fieldPair(e)}] = ""
-		}
-	}
-}
-
-func (n *need) frontend(p plan.Port, f plan.Frontend, key, cluster, local string) {
-	maps := [3]string{setFrontend, setFrontendPool, setDeny}
-	if f.Kind == plan.NodePort {
-		maps = [3]string{setNodePort, setNodePortPool, setDenyNodePort}
-	}
+func (n *need) frontend(p plan.Port, f plan.Frontend, key string) {
+	nodePort := f.Kind == plan.NodePort
+	add := func(set, rest, data string) { n.elements[place{set: ofSort(set, nodePort), key: key + rest}] = data }
 	if s, ok := shapeOf(p, f); ok {
-		first := cluster
+		first := p.Cluster
 		if !f.External() && f.LocalOnly {
-			first = local
+			first = p.Local
+		}
+		for i, e := range first {
+			add(setEndpoint, fieldNumber(i), fieldPair(e))
+		}
+		if s.kind == local {
+			for i, e := range p.Local {
+				add(setEndpointLocal, fieldNumber(i), fieldPair(e))
+			}
 		}
 		n.shapes[s] = true
-		n.elements[place{set: maps[0], key: key}] = s.String()
-		n.elements[place{set: maps[1], key: key}] = first + local
+		add(setFrontend, "", s.String())
+		if p.AffinitySeconds > 0 {
+			n.affinity(p, nodePort, key, first)
+		}
 	}
 	if f.Restricted {
 		for _, src := range f.Sources {
@@ -122,7 +124,17 @@ func (n *need) frontend(p plan.Port, f plan.Frontend, key, cluster, local string
 		}
 	}
 	if verdict := denial(p, f); verdict != "" {
-		n.elements[place{set: maps[2], key: key}] = verdict
+		add(setDeny, "", verdict)
+	}
+}
+
+// affinity has the clients of a frontend remembered. The local endpoints are always among the others.
+func (n *need) affinity(p plan.Port, nodePort bool, key string, eps []netip.AddrPort) {
+	s := shape{nodePort: nodePort, kind: remember, sticky: p.AffinitySeconds}
+	n.shapes[s] = true
+	n.elements[place{set: ofSort(setAffinity, nodePort), key: key}] = s.String()
+	for _, e := range slices.Concat(eps, p.Local) {
+		n.elements[place{set: ofSort(setMember, nodePort), key: key + fieldPair(e)}] = ""
 	}
 }
 

@@ -38,7 +38,6 @@ func TestRestartSendsNothing(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer a.Close()
 			add, del, chains, err := nftables.Pending(a, w.Set)
 			if err != nil || add+del > 0 || chains == 0 {
 				t.Errorf("%s: a restart would add %d, delete %d elements with %d chains known, %v", family, add, del, chains, err)
@@ -48,7 +47,6 @@ func TestRestartSendsNothing(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer b.Close()
 			if _, _, chains, err := nftables.Pending(b, w.Set); err != nil || chains != 0 {
 				t.Errorf("%s: chains of other settings are taken over: %d, %v", family, chains, err)
 			}
@@ -85,7 +83,6 @@ func TestHistoryFree(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer a.Close()
 		if add, del, _, err := nftables.Pending(a, w.Set); err != nil || add+del > 0 {
 			t.Errorf("a fresh start would add %d and delete %d elements, %v", add, del, err)
 		}

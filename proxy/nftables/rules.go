@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -32,22 +33,14 @@ const masqMark = 0x4000
 // rule is a list of expressions; lists of them are chains.
 type rule = []expr.Any
 
-// words writes expressions for one family. Registers are numbered from 0 in units of 32 bits. Where the rules agree on
-// them:
-//
-//	6, 7        the name of the pool that is picked from
-//	8 …         the endpoint: address, port
-//	(6-a) … 5   the client's address (a words), so that client . pool is one key
-//	0 …         scratch: keys of lookups before these are filled
+// words writes expressions for one family. Registers are numbered from 0 in units of 32 bits. Keys of lookups are put
+// together from 0 on, where the longest has 11 (client, address, protocol, port of IPv6: 10); results go to 11 and on.
 type words struct {
 	family plan.Family
 	a      uint32 // words of an address
 }
 
-const (
-	regPool     = 6
-	regEndpoint = 8
-)
+const regResult = 11
 
 func reg(n uint32) uint32 { return unix.NFT_REG32_00 + n }
 
@@ -74,9 +67,7 @@ func (w words) service(nodePort bool) rule {
 		out = append(out, w.addr(true, 0))
 		at = w.a
 	}
-	return append(out,
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg(at)},
-		&expr.Payload{DestRegister: reg(at + 1), Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
+	return append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg(at)}, w.port(at+1))
 }
 
 // lookup finds a map's value; without a match the rule ends.
@@ -151,57 +142,75 @@ func masquerade() rule {
 	}
 }
 
+// dnat sends the packet to the address and port in the result registers.
 func (w words) dnat() expr.Any {
 	family := uint32(unix.NFPROTO_IPV4)
 	if w.family == plan.IPv6 {
 		family = unix.NFPROTO_IPV6
 	}
-	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: reg(regEndpoint), RegProtoMin: reg(regEndpoint + w.a)}
+	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: reg(regResult), RegProtoMin: reg(regResult + w.a)}
 }
 
-// choose loads the name of the first or second pool of the packet's frontend into its register.
-func (w words) choose(nodePort, second bool) rule {
-	set, to := setFrontendPool, uint32(regPool)
-	if nodePort {
-		set = setNodePortPool
+// draw sends the packet to one of n endpoints of its frontend.
+func (w words) draw(nodePort bool, set string, n int) rule {
+	out := w.service(nodePort)
+	number := uint32(2)
+	if !nodePort {
+		number += w.a
 	}
-	if second {
-		to -= 2 // the value is both names: the second one lands in the register
-	}
-	return append(w.service(nodePort), lookup(set, 0, to))
+	return append(out, &expr.Numgen{Register: reg(number), Modulus: uint32(n), Type: unix.NFT_NG_RANDOM},
+		lookup(ofSort(set, nodePort), 0, regResult), w.dnat())
 }
 
-// pick makes the rules that choose an endpoint out of n and go there.
-func (w words) pick(nodePort, second bool, n int, sticky int32) []rule {
-	draw := rule{
-		&expr.Numgen{Register: reg(regPool + 2), Modulus: uint32(n), Type: unix.NFT_NG_RANDOM},
-		lookup(setEndpoint, regPool, regEndpoint),
+// again sends the packet to where the client's last connection went. The address is part of the key for node ports too:
+// every address of the host has a memory of its own.
+func (w words) again() rule {
+	return rule{
+		w.addr(false, 0), w.addr(true, w.a), &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg(2 * w.a)},
+		w.port(2*w.a + 1), lookup(setSticky, 0, regResult), w.dnat(),
 	}
-	if sticky == 0 {
-		return []rule{cat(w.choose(nodePort, second), draw, rule{w.dnat()})}
+}
+
+// port loads the destination port.
+func (w words) port(to uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg(to), Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
+}
+
+// asked loads what the client of a translated connection asked for: address (not for node ports), protocol, port. It
+// returns the next free register.
+func (w words) asked(nodePort bool, at uint32) (rule, uint32) {
+	var out rule
+	if !nodePort {
+		out, at = append(out, &expr.Ct{Key: expr.CtKeyDST, Register: reg(at)}), at+w.a
 	}
-	client := regPool - w.a
-	remember := func(op uint32) expr.Any {
-		// A map's data is asked for even by an operation that has no use for it.
-		d := &expr.Dynset{SetName: setSticky, SrcRegKey: reg(client), SrcRegData: reg(regEndpoint), Operation: op}
-		if op != opDelete {
-			d.Timeout = seconds(sticky)
-		}
-		return d
-	}
-	again := cat(w.choose(nodePort, second), rule{
-		w.addr(false, client), lookup(setSticky, client, regEndpoint), contains(setMember, regPool),
-		remember(unix.NFT_DYNSET_OP_UPDATE), w.dnat(),
+	return append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg(at)},
+		&expr.Ct{Key: expr.CtKeyPROTODST, Register: reg(at + 1)}), at + 2
+}
+
+// translated matches connections whose destination was rewritten.
+func translated() rule {
+	return cat(rule{&expr.Ct{Key: expr.CtKeySTATUS, Register: reg(0)}}, bits(0, ctDNAT))
+}
+
+// toMemory leads the first packet of a translated connection to the chain that remembers where it goes, if it has affinity.
+func (w words) toMemory(nodePort bool) rule {
+	asked, _ := w.asked(nodePort, 0)
+	return cat(translated(), asked, rule{verdict(ofSort(setAffinity, nodePort), 0)})
+}
+
+// memorize writes down where the client's connection goes, or that it still goes there, if that is an endpoint at all.
+func (w words) memorize(nodePort bool, seconds int32) rule {
+	member, at := w.asked(nodePort, 0)
+	member = append(member, w.addr(true, at), w.port(at+w.a), contains(ofSort(setMember, nodePort), 0))
+	asked, at := w.asked(false, w.a)
+	return cat(member, rule{w.addr(false, 0)}, asked, rule{
+		w.addr(true, at), w.port(at + w.a),
+		&expr.Dynset{
+			SetName: setSticky, SrcRegKey: reg(0), SrcRegData: reg(at), Operation: unix.NFT_DYNSET_OP_UPDATE,
+			Timeout: time.Duration(seconds) * time.Second,
+		},
 	})
-	// An update keeps the data of an element that exists: one whose endpoint is gone has to be deleted first.
-	fresh := cat(w.choose(nodePort, second), draw, rule{
-		w.addr(false, client), remember(opDelete), remember(unix.NFT_DYNSET_OP_UPDATE), w.dnat(),
-	})
-	return []rule{again, fresh}
 }
-
-// opDelete is NFT_DYNSET_OP_DELETE (linux/netfilter/nf_tables.h), which the unix package lacks.
-const opDelete = 2
 
 func cat(parts ...rule) (out rule) {
 	for _, p := range parts {

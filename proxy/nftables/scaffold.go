@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -23,8 +22,6 @@ const version = 1
 
 // marker is the beginning of the name of an empty chain that tells which version and settings made the table.
 const marker = "made-by-"
-
-func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
 // layout is the table's fixed part for a family and settings.
 type layout struct {
@@ -54,25 +51,30 @@ func (l layout) sets(t *nft.Table) []*nft.Set {
 	if l.family == plan.IPv6 {
 		addr = nft.TypeIP6Addr
 	}
-	proto, port, word := nft.TypeInetProto, nft.TypeInetService, nft.TypeMark
+	proto, port, number := nft.TypeInetProto, nft.TypeInetService, nft.TypeMark
 	concat := func(types ...nft.SetDatatype) nft.SetDatatype { return nft.MustConcatSetType(types...) }
-	frontend, nodePort := concat(addr, proto, port), concat(proto, port)
-	endpoint, pools := concat(addr, port), concat(word, word, word, word)
+	pair := concat(addr, port)
 	sets := []*nft.Set{
-		{Name: setFrontend, KeyType: frontend, IsMap: true, DataType: nft.TypeVerdict},
-		{Name: setFrontendPool, KeyType: frontend, IsMap: true, DataType: pools},
-		{Name: setNodePort, KeyType: nodePort, IsMap: true, DataType: nft.TypeVerdict},
-		{Name: setNodePortPool, KeyType: nodePort, IsMap: true, DataType: pools},
-		{Name: setEndpoint, KeyType: concat(word, word, word), IsMap: true, DataType: endpoint},
-		{Name: setMember, KeyType: concat(word, word, addr, port)},
-		{Name: setSticky, KeyType: concat(addr, word, word), IsMap: true, DataType: endpoint, HasTimeout: true, Dynamic: true, Size: maxSticky},
+		{Name: setSticky, KeyType: concat(addr, addr, proto, port), IsMap: true, DataType: pair, HasTimeout: true, Dynamic: true, Size: maxSticky},
 		{Name: setSources, KeyType: concat(addr, proto, port, addr), Interval: true},
-		{Name: setDeny, KeyType: frontend, IsMap: true, DataType: nft.TypeVerdict},
-		{Name: setDenyNodePort, KeyType: nodePort, IsMap: true, DataType: nft.TypeVerdict},
 		{Name: setHairpin, KeyType: concat(addr, addr)},
 	}
-	for i, s := range sets {
-		s.Table, s.ID, s.Concatenation = t, uint32(i+1), true
+	for _, nodePort := range []bool{false, true} {
+		of := []nft.SetDatatype{addr, proto, port}
+		if nodePort {
+			of = of[1:]
+		}
+		with := func(more ...nft.SetDatatype) nft.SetDatatype { return concat(slices.Concat(of, more)...) }
+		sets = append(sets,
+			&nft.Set{Name: ofSort(setFrontend, nodePort), KeyType: with(), IsMap: true, DataType: nft.TypeVerdict},
+			&nft.Set{Name: ofSort(setEndpoint, nodePort), KeyType: with(number), IsMap: true, DataType: pair},
+			&nft.Set{Name: ofSort(setEndpointLocal, nodePort), KeyType: with(number), IsMap: true, DataType: pair},
+			&nft.Set{Name: ofSort(setAffinity, nodePort), KeyType: with(), IsMap: true, DataType: nft.TypeVerdict},
+			&nft.Set{Name: ofSort(setMember, nodePort), KeyType: with(addr, port)},
+			&nft.Set{Name: ofSort(setDeny, nodePort), KeyType: with(), IsMap: true, DataType: nft.TypeVerdict})
+	}
+	for _, s := range sets {
+		s.Table, s.Concatenation = t, true
 	}
 	return sets
 }
@@ -117,12 +119,13 @@ func (l layout) fixed() map[string][]rule {
 		// A packet that conntrack does not understand would be forwarded without the reverse translation, and the client
 		// would answer it with a reset.
 		chFilterFwd: {cat(ctState(expr.CtStateBitINVALID), drop), deny},
-		chServices:  append([]rule{append(l.service(false), verdict(setFrontend, 0))}, l.toNodePorts(setNodePort)...),
-		chDenied:    append([]rule{append(l.service(false), verdict(setDeny, 0))}, l.toNodePorts(setDenyNodePort)...),
-		chReject:    {reject}, chReject + unlessLocal: {local, reject},
+		chServices:  append([]rule{append(l.service(false), verdict(setFrontend, 0))}, l.toNodePorts(setFrontend)...),
+		chDenied: append([]rule{l.toMemory(false), l.toMemory(true), append(l.service(false), verdict(setDeny, 0))},
+			l.toNodePorts(setDeny)...),
+		chReject: {reject}, chReject + unlessLocal: {local, reject},
 		chDrop: {drop}, chDrop + unlessLocal: {local, drop},
 		chPostrouting: {
-			cat(rule{&expr.Ct{Key: expr.CtKeySTATUS, Register: reg(0)}}, bits(0, ctDNAT),
+			cat(translated(),
 				rule{l.addr(false, 0), l.addr(true, l.a), contains(setHairpin, 0)}, masquerade()),
 			cat(rule{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg(0)}}, bits(0, masqMark), masquerade()),
 		},
@@ -140,7 +143,7 @@ const ctDNAT = 1 << 5
 
 // toNodePorts looks up the port alone, for addresses of this host: all but loopback, or those in the configured networks.
 func (l layout) toNodePorts(set string) (out []rule) {
-	find := cat(isLocal(true, expr.CmpOpEq), l.service(true), rule{verdict(set, 0)})
+	find := cat(isLocal(true, expr.CmpOpEq), l.service(true), rule{verdict(ofSort(set, true), 0)})
 	if len(l.nodePorts) == 0 {
 		loopback := netip.MustParsePrefix("127.0.0.0/8")
 		if l.family == plan.IPv6 {
@@ -160,20 +163,26 @@ func (l layout) shared(s shape) []rule {
 		inner := s.needs()[0].String()
 		return []rule{cat(l.service(s.nodePort), rule{l.addr(false, l.a+2), contains(setSources, 0), goTo(inner)})}
 	}
+	var out []rule
+	pick := func(set string, n int) {
+		if s.sticky > 0 {
+			out = append(out, l.again())
+		}
+		out = append(out, l.draw(s.nodePort, set, n))
+	}
 	switch s.kind {
+	case remember:
+		return []rule{l.memorize(s.nodePort, s.sticky)}
 	case fromCluster:
-		var first []rule
 		switch {
 		case l.masqAll:
-			first = []rule{mark()}
+			out = append(out, mark())
 		case len(l.cluster) > 0:
-			first = []rule{{jump(chOutside)}}
+			out = append(out, rule{jump(chOutside)})
 		}
-		return append(first, l.pick(s.nodePort, false, s.cluster, s.sticky)...)
 	case external:
-		return append([]rule{mark()}, l.pick(s.nodePort, false, s.cluster, s.sticky)...)
+		out = append(out, mark())
 	case local:
-		var out []rule
 		if s.cluster > 0 {
 			inside := goTo(s.needs()[0].String())
 			for _, c := range l.cluster {
@@ -182,14 +191,15 @@ func (l layout) shared(s shape) []rule {
 			out = append(out, cat(isLocal(false, expr.CmpOpEq), mark(), rule{inside}))
 		}
 		if s.local > 0 {
-			out = append(out, l.pick(s.nodePort, true, s.local, s.sticky)...)
+			pick(setEndpointLocal, s.local)
 		}
 		return out
 	}
-	return l.pick(s.nodePort, false, s.cluster, s.sticky)
+	pick(setEndpoint, s.cluster)
+	return out
 }
 
 // isShared tells the chains of shapes from those that always exist.
 func isShared(name string) bool {
-	return slices.ContainsFunc([]string{"ip-", "np-", "fw-"}, func(p string) bool { return strings.HasPrefix(name, p) })
+	return slices.ContainsFunc([]string{"ip-", "np-", "fw-", "remember-"}, func(p string) bool { return strings.HasPrefix(name, p) })
 }

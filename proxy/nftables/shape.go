@@ -11,27 +11,29 @@ import (
 type kind uint8
 
 const (
-	// plain picks from the first pool, whoever asks.
+	// plain picks from the endpoint map, whoever asks.
 	plain kind = iota
 	// fromCluster marks traffic from outside the cluster for masquerading, then picks: cluster addresses.
 	fromCluster
 	// external marks all traffic, then picks: external addresses under policy Cluster.
 	external
-	// local serves the cluster's own traffic from the first pool and other traffic, unmarked, from the second: external
-	// addresses under policy Local.
+	// local serves the cluster's own traffic from the endpoint map and other traffic, unmarked, from the local one:
+	// external addresses under policy Local.
 	local
+	// remember writes down which endpoint a client got.
+	remember
 )
 
-var kindNames = [...]string{"plain", "cluster", "external", "local"}
+var kindNames = [...]string{"plain", "cluster", "external", "local", "remember"}
 
 // shape determines a shared chain completely.
 type shape struct {
 	nodePort bool // found by protocol and port alone
 	guarded  bool // only for clients in the sources set
 	kind     kind
-	cluster  int // endpoints in the first pool
-	local    int // in the second; only for kind local
-	sticky   int32
+	cluster  int   // endpoints in the endpoint map
+	local    int   // in the local one; only for kind local
+	sticky   int32 // session affinity: seconds for kind remember, else 1
 }
 
 func (s shape) String() string {
@@ -40,12 +42,16 @@ func (s shape) String() string {
 		b.WriteString("fw-")
 	}
 	b.WriteString(map[bool]string{false: "ip-", true: "np-"}[s.nodePort])
+	if s.kind == remember {
+		fmt.Fprintf(&b, "remember-%d", s.sticky)
+		return b.String()
+	}
 	fmt.Fprintf(&b, "%s-%d", kindNames[s.kind], s.cluster)
 	if s.kind == local {
 		fmt.Fprintf(&b, "-%d", s.local)
 	}
 	if s.sticky > 0 {
-		fmt.Fprintf(&b, "-sticky-%d", s.sticky)
+		b.WriteString("-sticky")
 	}
 	return b.String()
 }
@@ -74,10 +80,10 @@ func (s shape) depth() int {
 
 // shapeOf is the chain for a frontend; ok is false if nobody serves it.
 func shapeOf(p plan.Port, f plan.Frontend) (s shape, ok bool) {
-	s = shape{nodePort: f.Kind == plan.NodePort, cluster: len(p.Cluster), sticky: p.AffinitySeconds}
+	s = shape{nodePort: f.Kind == plan.NodePort, cluster: len(p.Cluster), sticky: min(p.AffinitySeconds, 1)}
 	switch {
 	case !f.External() && f.LocalOnly:
-		s.kind, s.cluster = plain, len(p.Local) // its only pool is the local one
+		s.kind, s.cluster = plain, len(p.Local) // it has no other
 	case !f.External():
 		s.kind = fromCluster
 	case f.LocalOnly:

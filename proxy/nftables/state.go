@@ -3,6 +3,7 @@ package nftables
 import (
 	"maps"
 	"net/netip"
+	"slices"
 
 	"bareboat.dev/proxy/plan"
 )
@@ -99,6 +100,11 @@ func (s *state) allShapes() map[shape]bool {
 
 // delta is one transaction's elements: what to delete, then what to add. An element whose data changed is in both.
 type delta struct{ del, add []place }
+
+// deletes says whether elements of a set go away.
+func (d delta) deletes(set string) bool {
+	return slices.ContainsFunc(d.del, func(p place) bool { return p.set == set })
+}
 
 // delta compares the wanted with the present elements, everywhere or where something changed.
 func (s *state) delta(have elements, all bool) (d delta) {

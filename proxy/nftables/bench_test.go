@@ -1,0 +1,164 @@
+package nftables_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"bareboat.dev/proxy/internal/lab"
+	"bareboat.dev/proxy/internal/suite"
+	"bareboat.dev/proxy/nftables"
+	"bareboat.dev/proxy/plan"
+)
+
+// many makes a rule set of n services with two endpoints each.
+func many(n int) *plan.Set {
+	set := plan.NewSet(plan.IPv4)
+	for i := range n {
+		set.Put(one(i, 0))
+	}
+	return set
+}
+
+// one makes the i-th service; its first endpoint depends on version.
+func one(i, version int) plan.Service {
+	addr := func(net byte, n int) netip.Addr { return netip.AddrFrom4([4]byte{10, net, byte(n >> 8), byte(n)}) }
+	key := fmt.Sprintf("default/s%d", i)
+	return plan.Service{Key: key, Ports: []plan.Port{{
+		Service: key, Name: "http", Protocol: "TCP",
+		Cluster:   []netip.AddrPort{netip.AddrPortFrom(addr(100+byte(version), i), 8080), netip.AddrPortFrom(addr(200, i), 8080)},
+		Frontends: []plan.Frontend{{Kind: plan.ClusterIP, Address: plan.Address{Addr: addr(96+byte(i>>16), i), Port: 80, Protocol: "TCP"}}},
+	}}}
+}
+
+// What it takes to program 10,000 and 30,000 services at once, and one change of an endpoint; beside it the nft tool loading
+// the same table, as it prints it. Run: go test -run xxx -bench . -benchtime 1x ./nftables
+func BenchmarkColdStart(b *testing.B) {
+	for _, n := range []int{10_000, 30_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			set := many(n)
+			l := lab.New(b)
+			apply := time.Duration(0)
+			for b.Loop() {
+				l.Node.Do(func() {
+					a, err := nftables.New(nftables.Config{Family: plan.IPv4, ClusterCIDRs: suite.ClusterCIDRs()})
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if err := a.Cleanup(b.Context()); err != nil {
+						b.Error(err)
+					}
+					start := time.Now()
+					if err := a.Apply(b.Context(), set, nil); err != nil {
+						b.Error(err)
+					}
+					apply += time.Since(start)
+				})
+			}
+			b.ReportMetric(float64(apply.Milliseconds())/float64(b.N), "apply-ms")
+			b.ReportMetric(float64(load(b, l).Milliseconds()), "nft-f-ms")
+		})
+	}
+}
+
+// load has the nft tool load the elements that the node's table holds into an equal table of another namespace.
+func load(b *testing.B, l *lab.Lab) time.Duration {
+	text := l.Node.Run("nft", "list", "map", "ip", "bareboat-proxy", "frontend")
+	endpoints := l.Node.Run("nft", "list", "map", "ip", "bareboat-proxy", "endpoint")
+	body := func(s string) string {
+		_, s, _ = cut(s, "elements = {")
+		s, _, _ = cut(s, "}")
+		return s
+	}
+	var in bytes.Buffer
+	in.WriteString("table ip t {\nchain ip-cluster-2 { }\n")
+	fmt.Fprintf(&in, "map frontend { type ipv4_addr . inet_proto . inet_service : verdict; elements = { %s } }\n", body(text))
+	fmt.Fprintf(&in, "map endpoint { type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service; elements = { %s } }\n}\n", body(endpoints))
+	file := b.TempDir() + "/t.nft"
+	if err := os.WriteFile(file, in.Bytes(), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	var took time.Duration
+	l.Client.Do(func() {
+		start := time.Now()
+		if out, err := exec.Command("nft", "-f", file).CombinedOutput(); err != nil {
+			b.Errorf("nft -f: %v: %.500s", err, out)
+		}
+		took = time.Since(start)
+	})
+	return took
+}
+
+func cut(s, sep string) (string, string, bool) {
+	before, after, ok := bytes.Cut([]byte(s), []byte(sep))
+	return string(before), string(after), ok
+}
+
+// One endpoint moves, among many services.
+func BenchmarkOneChange(b *testing.B) {
+	for _, n := range []int{100, 10_000, 30_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			set := many(n)
+			l := lab.New(b)
+			var a *nftables.Applier
+			l.Node.Do(func() {
+				var err error
+				if a, err = nftables.New(nftables.Config{Family: plan.IPv4, ClusterCIDRs: suite.ClusterCIDRs()}); err != nil {
+					b.Error(err)
+					return
+				}
+				if err := a.Apply(b.Context(), set, nil); err != nil {
+					b.Error(err)
+				}
+			})
+			l.Node.Do(func() {
+				version := 0
+				for b.Loop() {
+					version = 1 - version
+					if err := a.Apply(b.Context(), set, set.Put(one(n/2, version))); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// The first packet of a connection: connect to a service among many, and close.
+func BenchmarkConnect(b *testing.B) {
+	for _, n := range []int{100, 10_000, 30_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			l := lab.New(b)
+			l.Pod("web", 2).ServeTCP(":8080")
+			pod := l.Pod("pod", 3)
+			set := many(n)
+			svc := one(n/2, 0)
+			svc.Ports[0].Cluster = []netip.AddrPort{netip.MustParseAddrPort("10.244.0.2:8080")}
+			set.Put(svc)
+			l.Node.Do(func() {
+				a, err := nftables.New(nftables.Config{Family: plan.IPv4, ClusterCIDRs: suite.ClusterCIDRs()})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if err := a.Apply(b.Context(), set, nil); err != nil {
+					b.Error(err)
+				}
+			})
+			addr := netip.AddrPortFrom(svc.Ports[0].Frontends[0].Addr, 80).String()
+			for b.Loop() {
+				c, err := pod.Dial("tcp", addr)
+				if err != nil {
+					b.Fatal(err)
+				}
+				c.Close()
+			}
+		})
+	}
+}
