@@ -220,6 +220,7 @@ func must[T any](v T, err error) T {
 // A list at R and the watch from R give every matching change exactly once, in order, or an explicit error, whatever is
 // selected and however slow the watcher is.
 func TestWatchContract(t *testing.T) {
+	t.Parallel()
 	for name, open := range engines {
 		t.Run(name, func(t *testing.T) { testContract(t, open(t)) })
 	}

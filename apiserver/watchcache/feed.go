@@ -179,9 +179,7 @@ func (f *Feed) load(ctx context.Context) (start, newest storage.Revision, err er
 	caches := slices.Concat(f.caches, f.joining)
 	f.mu.Unlock()
 	for _, back := range replayed {
-		if start = newest - back; start <= 0 {
-			continue
-		}
+		start = max(newest-back, 1)
 		for _, c := range caches {
 			if err = f.loadCache(ctx, c, start); err != nil {
 				break
