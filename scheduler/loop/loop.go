@@ -1,0 +1,171 @@
+// Package loop runs the scheduler: it mirrors nodes and pods, asks plan where waiting pods go, and binds them.
+//
+// One goroutine owns the plan's state and the queue; mirrors and requests to the API talk to it over channels. Binding is
+// optimistic: a decided pod counts as placed at once, its binding goes out in a batch while the next pods are decided on, and
+// if it fails the pod is taken out again and retried. The API server refuses to bind a pod twice, so that a restart, or a
+// second scheduler, can lose or double nothing; what this process knows beyond the API is only what has not been bound yet.
+package loop
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/client"
+	"bareboat.dev/client/events"
+	"bareboat.dev/scheduler/plan"
+	"bareboat.dev/scheduler/queue"
+)
+
+const (
+	// DefaultName is the scheduler that pods name unless they name another.
+	DefaultName = "default-scheduler"
+	// decideBatch is how many pods are decided on before news is looked at: at 20,000 decisions/s a batch takes 25 ms.
+	decideBatch = 500
+	// maxBinding is how many batches may be under way to the API: at 10 ms each they carry 200,000 pods/s, far more than it takes.
+	maxBinding = 4
+	// inboxSize lets mirrors run ahead of a decision under way: a batch of decisions makes as many changes.
+	inboxSize = 2 * decideBatch
+)
+
+// Config is what a scheduler needs.
+type Config struct {
+	Client *client.Client
+	// Name is the spec.schedulerName that it serves; empty means default-scheduler.
+	Name    string
+	Events  *events.Recorder
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
+// Scheduler assigns pods to nodes.
+type Scheduler struct {
+	cfg     Config
+	pods    *client.Mirror[*corev1.Pod]
+	nodes   *client.Mirror[*corev1.Node]
+	spaces  *client.Mirror[*corev1.Namespace]
+	inbox   chan func()
+	leading atomic.Bool
+
+	// What follows is owned by the deciding goroutine.
+	cluster *plan.Cluster
+	queue   *queue.Queue
+	gated   map[types.UID]bool
+	// binding holds decided pods whose binding is under way, batches how many requests carry them.
+	binding  map[types.UID]*queue.Item
+	batches  int
+	reports  reports
+	unsynced int
+	// touched nodes and kinds of news since parked pods were last looked at.
+	news news
+}
+
+// New returns a scheduler that does not lead yet.
+func New(cfg Config) *Scheduler {
+	if cfg.Name == "" {
+		cfg.Name = DefaultName
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	if cfg.Events == nil {
+		cfg.Events = events.NewRecorder(cfg.Client, cfg.Name, "")
+	}
+	s := &Scheduler{
+		cfg: cfg, inbox: make(chan func(), inboxSize), cluster: plan.New(), queue: queue.New(), gated: map[types.UID]bool{},
+		binding: map[types.UID]*queue.Item{}, reports: newReports(), news: newNews(),
+	}
+	s.newMirrors()
+	return s
+}
+
+// Lead is what leader election calls: the scheduler decides until ctx ends. Outside of it the state is kept up to date, so that
+// taking over takes no time.
+func (s *Scheduler) Lead(ctx context.Context) {
+	s.leading.Store(true)
+	s.send(ctx, func() {})
+	<-ctx.Done()
+	s.leading.Store(false)
+}
+
+// Synced tells whether nodes and pods are known.
+func (s *Scheduler) Synced() bool { return s.pods.Synced() && s.nodes.Synced() }
+
+// Run mirrors, and decides while leading, until ctx ends. It may be called once.
+func (s *Scheduler) Run(ctx context.Context) error {
+	s.listen(ctx)
+	return client.RunAll(ctx, s.pods.Run, s.nodes.Run, s.spaces.Run, s.cfg.Events.Run, s.run)
+}
+
+// send hands work to the deciding goroutine.
+func (s *Scheduler) send(ctx context.Context, f func()) {
+	select {
+	case s.inbox <- f:
+	case <-ctx.Done():
+	}
+}
+
+// run is the deciding goroutine.
+func (s *Scheduler) run(ctx context.Context) error {
+	defer func() { // requests under way report to nobody any more, but must end before Run does
+		for s.batches > 0 || s.reports.underWay {
+			(<-s.inbox)()
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		s.readInbox()
+		s.wake(time.Now())
+		s.sendReports(ctx)
+		s.cfg.Metrics.observeQueue(s.queue, len(s.gated), s.cluster)
+		if s.mayDecide() {
+			if batch := s.queue.Pop(time.Now(), decideBatch); len(batch) > 0 {
+				s.decide(ctx, batch)
+				continue
+			}
+		}
+		timer.Reset(s.untilDue(time.Now()))
+		select {
+		case f := <-s.inbox:
+			f()
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+func (s *Scheduler) mayDecide() bool {
+	return s.leading.Load() && s.unsynced == 0 && s.batches < maxBinding
+}
+
+// readInbox handles all news there is, so that decisions see it.
+func (s *Scheduler) readInbox() {
+	for range cap(s.inbox) {
+		select {
+		case f := <-s.inbox:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// idle is how long the deciding goroutine sleeps if no pod becomes due before.
+const idle = time.Minute
+
+func (s *Scheduler) untilDue(now time.Time) time.Duration {
+	due, ok := s.queue.NextDue()
+	if !ok || !s.mayDecide() {
+		return idle
+	}
+	return min(max(due.Sub(now), 0), idle)
+}
