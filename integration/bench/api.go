@@ -204,7 +204,9 @@ func createPods(c *client.Client, n int) error {
 	}
 	results, err := c.BatchOmit(context.Background(), ops...)
 	for _, r := range results {
-		err = errors.Join(err, r.Err)
+		if err == nil {
+			err = r.Err
+		}
 	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
 	"bareboat.dev/integration/host"
@@ -71,6 +73,11 @@ func startServer(e *Env, etcd string) *server {
 		_, err := client.Of(c, client.Namespaces()).Get(ctx, "", "default")
 		return err
 	})
+	// What the controllers would make; pods are refused without it.
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
+	if _, err := client.Of(c, client.ServiceAccounts()).Create(context.Background(), account); err != nil {
+		e.Fatal(err)
+	}
 	return s
 }
 
