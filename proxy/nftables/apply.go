@@ -31,10 +31,11 @@ type Config struct {
 }
 
 // Applier makes one network namespace's table of one family match a plan. Calls may come from any goroutine, one at a time
-// is served. It works on the network namespace of the calling thread.
+// is served. It works on the network namespace of the calling thread of the first Apply.
 type Applier struct {
 	mu     sync.Mutex
-	conn   *nft.Conn
+	conn   *nft.Conn     // for listing; opens a socket for each question
+	writer *netlink.Conn // for transactions; nil: to be opened
 	layout layout
 	table  *nft.Table
 	sets   map[string]*nft.Set
@@ -120,6 +121,40 @@ func (a *Applier) Apply(_ context.Context, set *plan.Set, changed []string) erro
 	return nil
 }
 
+// commitLocked sends a transaction on the socket, which is kept: to close one that has changed rules waits until the kernel
+// has done away with everything replaced, some ten milliseconds. After an error a new one is used.
+func (a *Applier) commitLocked(t *transaction) error {
+	if a.writer == nil {
+		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		if err != nil {
+			return err
+		}
+		if err := conn.SetWriteBuffer(sendBuffer); err != nil {
+			conn.Close()
+			return err
+		}
+		a.writer = conn
+	}
+	err := t.commit(a.writer)
+	if err != nil {
+		a.writer.Close()
+		a.writer = nil
+	}
+	return err
+}
+
+// Close closes the socket; the rules stay.
+func (a *Applier) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.writer == nil {
+		return nil
+	}
+	err := a.writer.Close()
+	a.writer = nil
+	return err
+}
+
 // Forget makes the next Apply read the kernel's state again and repair what somebody else changed.
 func (a *Applier) Forget() {
 	a.mu.Lock()
@@ -143,7 +178,7 @@ func (a *Applier) Cleanup(context.Context) error {
 	t := newTransaction(a.table)
 	t.addTable(tableName) // deleting what does not exist would be an error
 	t.deleteTable(tableName)
-	if err := t.commit(); err != nil {
+	if err := a.commitLocked(t); err != nil {
 		return fmt.Errorf("nftables: deleting the table: %w", err)
 	}
 	return nil
@@ -193,7 +228,7 @@ func (a *Applier) sendLocked(d delta, fresh bool) (made, unused []string, err er
 			t.deleteChain(tableName, name)
 		}
 	}
-	return made, unused, t.commit()
+	return made, unused, a.commitLocked(t)
 }
 
 func bySet(places []place) map[string][]place {

@@ -228,19 +228,11 @@ func element(b []byte, s *nft.Set, p place, data elements) []byte {
 	})
 }
 
-// commit sends the transaction, and returns when the kernel has made all of it, or an error if it has made none.
-func (t *transaction) commit() error {
+// commit sends the transaction, and returns when the kernel has made all of it, or an error if it has made none. After an
+// error the socket may hold more to be read and must not be used again.
+func (t *transaction) commit(conn *netlink.Conn) error {
 	if len(t.msgs) == 0 {
 		return nil
-	}
-	// A socket of its own: what the kernel has to say about a failed transaction ends with it.
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetWriteBuffer(sendBuffer); err != nil {
-		return err
 	}
 	// Errors come unasked for; that all went well is said of the last message.
 	t.msgs[len(t.msgs)-1].Header.Flags |= netlink.Acknowledge
@@ -254,6 +246,6 @@ func (t *transaction) commit() error {
 	if _, err := conn.SendMessages(append(all, limit(unix.NFNL_MSG_BATCH_END))); err != nil {
 		return err
 	}
-	_, err = conn.Receive()
+	_, err := conn.Receive()
 	return err
 }
