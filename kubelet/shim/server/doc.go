@@ -3,7 +3,7 @@
 // It is the only package that links libcontainer. Its parts:
 //
 //   - [Server] keeps the pod: it answers requests, each on its own connection and goroutine, and publishes exits.
-//   - forker runs what forks on threads that never end, because the kernel's parent-death signal is about threads.
+//   - forker runs what forks on a thread that never ends, because the kernel's parent-death signal is about threads.
 //   - reaper waits for children: containers, exec'd processes, and orphans (podshim is a subreaper).
 //   - container is one container from create to delete; record keeps its status on disk.
 //   - logWriter turns output into CRI log lines; fanout also gives it to attached clients.

@@ -51,7 +51,8 @@ type Server struct {
 	ending     bool
 }
 
-// Run serves the pod whose configuration is in dir until it is shut down. Once it listens, it writes its [shim.Process] to ready.
+// Run serves the pod whose configuration is in dir until it is shut down. Once it listens, it writes its [shim.Process] to ready. When it
+// returns, the process must end: the pod's containers depend on the thread that it ran on.
 func Run(dir string, ready *os.File, log *slog.Logger) error {
 	debug.SetGCPercent(gcPercent)
 	config, _, err := shim.ReadState(dir)
@@ -67,19 +68,23 @@ func Run(dir string, ready *os.File, log *slog.Logger) error {
 	}
 	s := &Server{
 		config: config, dir: dir, log: log, cgroups: h,
-		reaper: newReaper(), containers: map[string]*container{},
+		forker: make(forker), reaper: newReaper(), containers: map[string]*container{},
 		changed: make(chan struct{}), end: make(chan struct{}),
 	}
 	s.idle = time.AfterFunc(idleAfter, debug.FreeOSMemory)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}
-	s.forker = newForker()
 	go s.reaper.run(s.end)
-	if err := s.preparePod(); err != nil {
-		return err
-	}
-	return s.listen(ready)
+	ended := make(chan error, 1)
+	go func() {
+		err := s.preparePod()
+		if err == nil {
+			err = s.listen(ready)
+		}
+		ended <- err
+	}()
+	return s.forker.run(ended)
 }
 
 // listen accepts connections until shutdown.
