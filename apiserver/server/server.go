@@ -106,7 +106,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	connectors := map[string]pipeline.Connector{}
+	connectors := map[string]pipeline.Connector{"/pods/eviction": evict}
 	if issuer != nil {
 		tokens := &tokens{issuer: issuer, now: cfg.Now, id: func() string { return s.pipeline.NewID() }}
 		connectors["/serviceaccounts/token"] = tokens.connect
@@ -185,10 +185,14 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
-	door := rest.New(rest.Config{
+	restConfig := rest.Config{
 		Pipeline: s.pipeline, Authenticator: auth, Limiter: limiter, Admin: s.cfg.Admin, Issuer: issuer, Version: s.cfg.Version,
 		GRPC: s.grpc.Handler(), LongRunning: requests.LongRunning, Now: s.cfg.Now, Log: s.cfg.Log,
-	})
+	}
+	if s.nodes != nil {
+		restConfig.Nodes = s.nodes
+	}
+	door := rest.New(restConfig)
 	s.http = &http.Server{
 		Handler:   door,
 		Protocols: protocols, ReadHeaderTimeout: httpHeaderTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: maxHeader,

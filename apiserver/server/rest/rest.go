@@ -35,6 +35,8 @@ type Config struct {
 	Version version.Info
 	// GRPC serves gRPC requests that came over an HTTP connection.
 	GRPC http.Handler
+	// Nodes serves logs, exec, attach and port-forwarding; nil serves none.
+	Nodes Nodes
 	// LongRunning is told +1 when a watch begins and -1 when it ends.
 	LongRunning func(r *pipeline.Request, delta int)
 	Now         func() time.Time
@@ -61,6 +63,7 @@ func New(cfg Config) *Handler {
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.discoveryRoutes()
 	h.openapiRoutes()
+	h.streamRoutes()
 	for prefix, handler := range cfg.Admin {
 		h.paths.Handle(prefix, handler)
 	}

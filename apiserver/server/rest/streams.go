@@ -1,0 +1,208 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+
+	"bareboat.dev/apiserver/pipeline"
+	nodev1 "bareboat.dev/proto/bareboat/node/v1"
+)
+
+// Nodes finds the kubelet of a pod and authorizes what is asked of it.
+type Nodes interface {
+	Pod(ctx context.Context, caller pipeline.Caller, verb, sub, namespace, name string) (nodev1.NodeServiceClient, *corev1.Pod, error)
+}
+
+const (
+	// streamIdle ends a terminal at which nothing happens, as kubelet's --streaming-connection-idle-timeout does by default.
+	streamIdle = 4 * time.Hour
+	// streamOpen is how long a client may take to open its streams.
+	streamOpen = 30 * time.Second
+)
+
+// streamRoutes are the subresources that are served by a node.
+func (h *Handler) streamRoutes() {
+	h.streams = map[string]func(http.ResponseWriter, *http.Request, pipeline.Caller, target) error{}
+	if h.cfg.Nodes == nil {
+		return
+	}
+	h.streams["/pods/log"] = h.logs
+	h.streams["/pods/exec"] = h.exec
+	h.streams["/pods/attach"] = h.attach
+	h.streams["/pods/portforward"] = h.portForward
+}
+
+// logs sends a container's log as plain text, for as long as the client wants it.
+func (h *Handler) logs(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+	q, err := logsRequest(r, t)
+	if err != nil {
+		return err
+	}
+	node, _, err := h.cfg.Nodes.Pod(r.Context(), caller, "get", "log", t.namespace, t.name)
+	if err != nil {
+		return err
+	}
+	stream, err := node.Logs(r.Context(), q)
+	if err != nil {
+		return nodeError(err)
+	}
+	first, err := stream.Recv()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nodeError(err)
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(http.StatusOK)
+	out := http.NewResponseController(w)
+	for m := first; err == nil; m, err = stream.Recv() {
+		if _, err := w.Write(m.GetData()); err != nil {
+			return nil
+		}
+		if err := out.Flush(); err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func logsRequest(r *http.Request, t target) (*nodev1.LogsRequest, error) {
+	q := r.URL.Query()
+	out := &nodev1.LogsRequest{
+		Ref:    &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: q.Get("container")},
+		Follow: boolean(q, "follow"), Previous: boolean(q, "previous"), Timestamps: boolean(q, "timestamps"),
+	}
+	number := func(name string) (*wrapperspb.Int64Value, error) {
+		if !q.Has(name) {
+			return nil, nil
+		}
+		n, err := strconv.ParseInt(q.Get(name), 10, 64)
+		if err != nil || n < 0 {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s: %q must be a whole number that is not negative", name, q.Get(name)))
+		}
+		return wrapperspb.Int64(n), nil
+	}
+	var err error
+	if out.TailLines, err = number("tailLines"); err != nil {
+		return nil, err
+	}
+	if out.LimitBytes, err = number("limitBytes"); err != nil {
+		return nil, err
+	}
+	seconds, err := number("sinceSeconds")
+	if err != nil {
+		return nil, err
+	}
+	if seconds != nil {
+		out.Since = timestamppb.New(time.Now().Add(-time.Duration(seconds.GetValue()) * time.Second))
+	}
+	if s := q.Get("sinceTime"); s != "" {
+		at, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return nil, apierrors.NewBadRequest("sinceTime: " + err.Error())
+		}
+		out.Since = timestamppb.New(at)
+	}
+	return out, nil
+}
+
+// exec runs a command in a container over WebSocket or SPDY.
+func (h *Handler) exec(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+	options, err := remotecommand.NewOptions(normalize(r))
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	command := r.URL.Query()["command"]
+	if len(command) == 0 {
+		return apierrors.NewBadRequest("you must specify at least 1 command")
+	}
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "exec", t.namespace, t.name)
+	if err != nil {
+		return err
+	}
+	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: r.URL.Query().Get("container")}, options: options}
+	if isWebSocket(r) {
+		return session.serveWebSocket(w, r, command)
+	}
+	remotecommand.ServeExec(w, r, session, pod.Name, string(pod.UID), session.ref.GetContainer(), command, options, streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
+	return nil
+}
+
+// attach joins a container's own standard streams.
+func (h *Handler) attach(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+	options, err := remotecommand.NewOptions(normalize(r))
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "attach", t.namespace, t.name)
+	if err != nil {
+		return err
+	}
+	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: r.URL.Query().Get("container")}, options: options}
+	if isWebSocket(r) {
+		return session.serveWebSocket(w, r, nil)
+	}
+	remotecommand.ServeAttach(w, r, session, pod.Name, string(pod.UID), session.ref.GetContainer(), options, streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
+	return nil
+}
+
+// normalize writes the API's booleans ("stdin=true") as the streaming library reads them ("input=1").
+func normalize(r *http.Request) *http.Request {
+	q := r.URL.Query()
+	form := map[string][]string{}
+	for api, library := range map[string]string{
+		"stdin": remotecommand.ExecStdinParam, "stdout": remotecommand.ExecStdoutParam, "stderr": remotecommand.ExecStderrParam, "tty": remotecommand.ExecTTYParam,
+	} {
+		if boolean(q, api) {
+			form[library] = []string{"1"}
+		}
+	}
+	c := r.Clone(r.Context())
+	c.Form = form
+	return c
+}
+
+// portForward carries connections into a pod.
+func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+	options, err := portforward.NewV4Options(r)
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "portforward", t.namespace, t.name)
+	if err != nil {
+		return err
+	}
+	portforward.ServePortForward(w, r, forwarder{node, t.namespace}, pod.Name, string(pod.UID), options, streamIdle, streamOpen, portforward.SupportedProtocols)
+	return nil
+}
+
+// nodeError translates a kubelet's gRPC error.
+func nodeError(err error) error {
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.InvalidArgument, codes.FailedPrecondition:
+		return apierrors.NewBadRequest(s.Message())
+	case codes.NotFound:
+		e := notFound()
+		var status *apierrors.StatusError
+		if errors.As(e, &status) {
+			status.ErrStatus.Message = s.Message()
+		}
+		return e
+	case codes.Unavailable:
+		return apierrors.NewServiceUnavailable("the node does not answer: " + s.Message())
+	}
+	return apierrors.NewInternalError(errors.New(s.Message()))
+}
