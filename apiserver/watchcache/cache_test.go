@@ -145,10 +145,10 @@ func TestContinueSurvivesWrites(t *testing.T) {
 				commit(t, engine, putPod(t, "a", "p00", fmt.Sprint(i), "n1"))
 			}
 			now, _ := engine.Current(t.Context())
+			list(t, pods, watchcache.Query{}, watchcache.ListOptions{}) // the cache has seen it all now
 			if err := engine.Compact(t.Context(), now); err != nil {
 				t.Fatal(err)
 			}
-			list(t, pods, watchcache.Query{}, watchcache.ListOptions{}) // the cache has seen it all now
 			_, err := pods.List(deadline(t), watchcache.Query{}, watchcache.ListOptions{ReadOptions: watchcache.ReadOptions{Revision: old, Match: watchcache.Exact}})
 			if logEvents == 10 && !errors.Is(err, watchcache.ErrExpired) || logEvents == 0 && err != nil {
 				t.Errorf("list of a compacted revision: %v", err)
@@ -537,7 +537,7 @@ type gated struct {
 func (g *gated) Next(ctx context.Context) (storage.Batch, error) {
 	select {
 	case g.engine.gate <- struct{}{}:
-		<-g.engine.gate
+		defer func() { <-g.engine.gate }()
 	case <-ctx.Done():
 		return storage.Batch{}, ctx.Err()
 	}
