@@ -346,3 +346,33 @@ func (h *Host) Silent(network, addr string, wait time.Duration) error {
 	}
 	return fmt.Errorf("expected silence, got: %v", err)
 }
+
+// Client is a UDP socket that is kept.
+type Client struct {
+	t testing.TB
+	c net.Conn
+}
+
+// UDP opens a socket towards addr.
+func (h *Host) UDP(addr string) Client {
+	h.t.Helper()
+	c, err := h.Dial("udp", addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { c.Close() })
+	return Client{h.t, c}
+}
+
+// Send sends a datagram and waits for nothing.
+func (c Client) Send() {
+	if _, err := io.WriteString(c.c, "who\n"); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// Server asks and says who answered.
+func (c Client) Server() (string, error) {
+	a, err := Ask(c.c)
+	return a.Server, err
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -198,6 +199,7 @@ func Run(t *testing.T, mk Make) {
 	t.Run("LocalAddress", func(t *testing.T) { localAddress(t, mk) })
 	t.Run("Restart", func(t *testing.T) { restart(t, mk) })
 	t.Run("Change", func(t *testing.T) { change(t, mk) })
+	t.Run("Atomic", func(t *testing.T) { atomic(t, mk) })
 	t.Run("Cleanup", func(t *testing.T) { cleanup(t, mk) })
 }
 
@@ -459,6 +461,51 @@ func change(t *testing.T, mk Make) {
 	w.silent(pod, "10.96.0.8:80") // the deleted service: nobody claims the address
 }
 
+// While hundreds of services change around it, and its own endpoints too, no connection to a service fails.
+func atomic(t *testing.T, mk Make) {
+	w := NewWorld(t, plan.IPv4, mk)
+	serve(w.Pod("a", 2), w.Pod("b", 3))
+	pod := w.Pod("pod", 9)
+	svc := Service("a", "10.96.0.7", NodePort(30080))
+	w.Put(svc, Slice("10.244.0.2@node"))
+	stop := make(chan struct{})
+	var traffic sync.WaitGroup
+	for _, ask := range []func() (lab.Answer, error){
+		func() (lab.Answer, error) { return pod.AskTCP("10.96.0.7:80") },
+		func() (lab.Answer, error) { return w.Client.AskTCP("192.168.50.1:30080") },
+	} {
+		traffic.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := ask(); err != nil {
+					t.Errorf("request %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	for round := range 8 {
+		var changed []string
+		for i := range 200 {
+			var eps []*discoveryv1.EndpointSlice
+			if (i+round)%3 > 0 {
+				eps = append(eps, Slice(fmt.Sprintf("10.244.7.%d", 1+(i+round)%200)))
+			}
+			s := Service(fmt.Sprintf("other-%d", i), fmt.Sprintf("10.96.%d.%d", i%4, 20+i))
+			changed = append(changed, w.Set.Put(plan.ForService(s, eps, w.node, plan.IPv4))...)
+		}
+		eps := []string{"10.244.0.2@node", "10.244.0.3@node"}[round%2:]
+		changed = append(changed, w.Set.Put(plan.ForService(svc, []*discoveryv1.EndpointSlice{Slice(eps...)}, w.node, plan.IPv4))...)
+		w.Apply(changed)
+	}
+	close(stop)
+	traffic.Wait()
+}
+
 // Cleanup leaves the rules of others and none of ours; a second one finds nothing to do.
 func cleanup(t *testing.T, mk Make) {
 	w := NewWorld(t, plan.IPv4, mk)
@@ -498,4 +545,12 @@ func (w *World) rules() string {
 		}
 	}
 	return fmt.Sprint(out.String())
+}
+
+// Slices is one Slice, or none without endpoints.
+func Slices(eps ...string) []*discoveryv1.EndpointSlice {
+	if len(eps) == 0 {
+		return nil
+	}
+	return []*discoveryv1.EndpointSlice{Slice(eps...)}
 }
