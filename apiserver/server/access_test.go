@@ -1,0 +1,150 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/server"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+// Anonymous callers reach health and version and nothing else, through either door; the refusals read as Kubernetes'.
+func TestAnonymous(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	u := h.as("")
+	_, err := healthpb.NewHealthClient(u.conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+	check(t, err)
+	_, err = apiv1.NewDiscoveryServiceClient(u.conn).GetVersion(t.Context(), &apiv1.GetVersionRequest{})
+	check(t, err)
+	_, err = apiv1.NewDiscoveryServiceClient(u.conn).ListResources(t.Context(), &apiv1.ListResourcesRequest{})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("discovery: %v", err)
+	}
+	stream, err := reflectionpb.NewServerReflectionClient(u.conn).ServerReflectionInfo(t.Context())
+	check(t, err)
+	if _, err := stream.Recv(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("reflection: %v", err)
+	}
+	_, err = u.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", "pods", "y", "p")})
+	const want = `pods "p" is forbidden: User "system:anonymous" cannot get resource "pods" in API group "" in the namespace "y"`
+	if s := apiStatus(t, err); s.Message != want || s.Reason != metav1.StatusReasonForbidden {
+		t.Errorf("gRPC: %v", err)
+	}
+	code, _, body := u.rest(t, http.MethodGet, "/api/v1/namespaces/y/pods/p", "", "")
+	if code != http.StatusForbidden || !strings.Contains(string(body), strings.ReplaceAll(want, `"`, `\"`)) {
+		t.Errorf("REST: %d %s", code, body)
+	}
+	if code, _, _ := u.rest(t, http.MethodGet, "/version", "", ""); code != http.StatusOK {
+		t.Errorf("version: %d", code)
+	}
+}
+
+// A ServiceAccount's token, asked for with TokenRequest, authenticates through both doors until its account is gone.
+func TestServiceAccountToken(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin := h.admin()
+	h.defaultAccount(admin)
+	r := ref("", "serviceaccounts", "default", "default")
+	r.Subresource = "token"
+	resp, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: r, Object: asJSON(t, "application/json", `{"spec":{"expirationSeconds":600}}`)})
+	check(t, err)
+	var token authenticationv1.TokenRequest
+	check(t, token.Unmarshal(resp.GetObject().GetValue()))
+	if token.Status.Token == "" || token.Spec.Audiences[0] != "https://issuer" {
+		t.Fatalf("token request %+v", token)
+	}
+	bot := h.as("")
+	read := func() error {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token.Status.Token)
+		_, err := bot.Get(ctx, &apiv1.GetRequest{Ref: ref("", "pods", "default", "p")})
+		return err
+	}
+	if s := apiStatus(t, read()); !strings.Contains(s.Message, `User "system:serviceaccount:default:default" cannot get`) {
+		t.Errorf("with the token: %+v", s)
+	}
+	_, err = admin.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref("", "serviceaccounts", "default", "default")})
+	check(t, err)
+	if err := read(); status.Code(err) != codes.Unauthenticated || apiStatus(t, err).Message != "Unauthorized" {
+		t.Errorf("with the token of an account that is gone: %v", err)
+	}
+}
+
+// A node sees and writes what is its own: the list of its pods, its pods' secrets, its status; nothing of another node.
+func TestNodeIdentity(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin := h.admin()
+	h.defaultAccount(admin)
+	p := pod("p")
+	p.Spec.NodeName = "n1"
+	p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "mine"}}}}
+	_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "pods", "default", ""), Object: asProto(t, podURL, p)})
+	check(t, err)
+	for _, name := range []string{"mine", "other"} {
+		_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "secrets", "default", ""), Object: asJSON(t, "application/json", `{"metadata":{"name":"`+name+`"}}`)})
+		check(t, err)
+	}
+	n1, n2 := h.as("system:node:n1", authn.Nodes), h.as("system:node:n2", authn.Nodes)
+	get := func(u *user, resource, name string) codes.Code {
+		_, err := u.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", resource, "default", name)})
+		return status.Code(err)
+	}
+	createNode := func(u *user, name, labels string) codes.Code {
+		_, err := u.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "nodes", "", ""), Object: asJSON(t, "application/json", `{"metadata":{"name":"`+name+`","labels":{`+labels+`}}}`)})
+		return status.Code(err)
+	}
+	for what, c := range map[string]struct{ got, want codes.Code }{
+		"own pod's secret":      {get(n1, "secrets", "mine"), codes.OK},
+		"other secret":          {get(n1, "secrets", "other"), codes.PermissionDenied},
+		"own pod":               {get(n1, "pods", "p"), codes.OK},
+		"another node's pod":    {get(n2, "pods", "p"), codes.PermissionDenied},
+		"another node's secret": {get(n2, "secrets", "mine"), codes.PermissionDenied},
+		"own node":              {createNode(n1, "n1", `"kubernetes.io/hostname":"n1"`), codes.OK},
+		"another node":          {createNode(n2, "n3", ""), codes.PermissionDenied},
+		"restricted label":      {createNode(n2, "n2", `"node-restriction.kubernetes.io/x":"y"`), codes.PermissionDenied},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", what, c.got, c.want)
+		}
+	}
+	list := func(u *user, selector string) codes.Code {
+		stream, err := u.List(t.Context(), &apiv1.ListRequest{Ref: ref("", "pods", "", ""), FieldSelector: selector})
+		check(t, err)
+		_, err = stream.Recv()
+		return status.Code(err)
+	}
+	if c := list(n1, "spec.nodeName=n1"); c != codes.OK {
+		t.Errorf("own pods: %v", c)
+	}
+	if c := list(n1, ""); c != codes.PermissionDenied {
+		t.Errorf("all pods: %v", c)
+	}
+}
+
+// A flood is refused with RESOURCE_EXHAUSTED and when to come back.
+func TestTooManyRequests(t *testing.T) {
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.MaxReads = 1 })
+	u := h.admin()
+	// One list holds the only place while its client does not read: the answer is larger than HTTP/2's windows.
+	for _, name := range []string{"a", "b", "c", "d"} {
+		u.create(t, configMap(name, "k", strings.Repeat("x", 900_000)))
+	}
+	held, err := h.admin().List(t.Context(), &apiv1.ListRequest{Ref: ref("", "configmaps", "default", "")})
+	check(t, err)
+	_, err = held.Header() // the first message has been sent
+	check(t, err)
+	_, err = u.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", "configmaps", "default", "a")})
+	if s := apiStatus(t, err); status.Code(err) != codes.ResourceExhausted || s.Details.RetryAfterSeconds != 1 {
+		t.Errorf("second read: %v", err)
+	}
+}
