@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -134,8 +135,8 @@ func unchangedBut(obj, live registry.Object) bool {
 			return false
 		}
 	}
-	obj.SetManagedFields(nil)
-	return unchanged(obj, live)
+	obj.SetManagedFields(old)
+	return equality.Semantic.DeepEqual(obj, live)
 }
 
 // applyError keeps what is a status already; anything else, such as a field that the kind does not have, kube-apiserver

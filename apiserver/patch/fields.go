@@ -1,12 +1,16 @@
 package patch
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,6 +27,8 @@ import (
 type Fields struct {
 	set  *registry.Set
 	load func() managedfields.TypeConverter
+
+	shapes shapes
 
 	mu       sync.Mutex
 	managers map[managerKey]*managedfields.FieldManager
@@ -45,37 +51,148 @@ func NewFields(set *registry.Set) *Fields {
 // Track records in obj which fields manager set by changing old to obj through the subresource; old is nil for a new object.
 // Nothing changes if no field did. An object whose fields cannot be read keeps old's record, as kube-apiserver does.
 func (f *Fields) Track(r *registry.Resource, subresource string, obj, old registry.Object, manager string) error {
+	obj.GetObjectKind().SetGroupVersionKind(r.Kind)
 	if old == nil {
-		old = r.New()
-	} else if unchanged(obj, old) {
-		obj.SetManagedFields(old.GetManagedFields())
+		return f.trackNew(r, subresource, obj, manager)
+	}
+	held := old.GetManagedFields()
+	if subresource == "" && len(obj.GetManagedFields()) > 0 {
+		held = obj.GetManagedFields() // who may change the object may change its record
+	}
+	if len(held) == 0 && old.GetUID() != "" || obj.GetManagedFields() != nil && len(obj.GetManagedFields()) == 0 && subresource == "" {
+		// Never recorded, or reset by this very request: there is nothing to go on from.
+		obj.SetManagedFields(nil)
+		return nil
+	}
+	changed, before, names := differing(obj, old)
+	if len(names) == 0 {
+		obj.SetManagedFields(held)
 		return nil
 	}
 	m, err := f.manager(r, subresource)
 	if err != nil {
 		return err
 	}
-	obj.GetObjectKind().SetGroupVersionKind(r.Kind)
-	if old.GetObjectKind().GroupVersionKind() != r.Kind {
-		old = old.DeepCopyObject().(registry.Object)
-		old.GetObjectKind().SetGroupVersionKind(r.Kind)
+	touched, rest := split(held, names, entry(r, subresource, manager, nil))
+	changed.SetManagedFields(touched)
+	before.SetManagedFields(touched)
+	before.SetUID("") // with a record that is not empty but may be so here, the change is always recorded
+	if err := record(m, obj, changed, before, manager); err != nil {
+		return err
 	}
-	tracked := m.UpdateNoErrors(old, obj, manager)
-	if meta, ok := tracked.(metav1.Object); ok {
-		obj.SetManagedFields(meta.GetManagedFields())
+	if len(rest) > 0 {
+		obj.SetManagedFields(sorted(append(rest, obj.GetManagedFields()...)))
 	}
 	return nil
 }
 
-// unchanged reports whether obj is old, but for managed fields that it left out or left as they were.
-func unchanged(obj, old registry.Object) bool {
-	if len(obj.GetManagedFields()) > 0 && !equality.Semantic.DeepEqual(obj.GetManagedFields(), old.GetManagedFields()) || obj.GetManagedFields() != nil && len(obj.GetManagedFields()) == 0 {
-		return false
+// maxUpdaters is how many entries of ordinary updates an object keeps before the oldest are merged.
+const maxUpdaters = 10
+
+// split divides the entries of a record into those that a change of the named fields can touch, or that belong to the
+// changer, and the rest, which need not be read.
+func split(held []metav1.ManagedFieldsEntry, names []string, own metav1.ManagedFieldsEntry) (touched, rest []metav1.ManagedFieldsEntry) {
+	if len(held) >= maxUpdaters {
+		return held, nil
 	}
-	kept := obj.GetManagedFields()
-	obj.SetManagedFields(old.GetManagedFields())
-	defer obj.SetManagedFields(kept)
-	return equality.Semantic.DeepEqual(obj, old)
+	for _, e := range held {
+		mine := e.Manager == own.Manager && e.Operation == own.Operation && e.Subresource == own.Subresource
+		if mine || e.APIVersion != own.APIVersion || e.FieldsV1 == nil || e.Time == nil || mentions(e.FieldsV1.Raw, names) {
+			touched = append(touched, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return touched, rest
+}
+
+// mentions reports whether a record could hold one of the fields; it may say so wrongly, but never not say so.
+func mentions(fields []byte, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		if !strings.HasSuffix(name, atomic) {
+			name += `"`
+		}
+		return bytes.Contains(fields, []byte(`"f:`+name))
+	})
+}
+
+// sorted puts entries in the order in which kube-apiserver keeps them.
+func sorted(entries []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry {
+	seconds := func(e metav1.ManagedFieldsEntry) int64 {
+		if e.Time == nil {
+			return 0
+		}
+		return e.Time.Unix()
+	}
+	slices.SortStableFunc(entries, func(a, b metav1.ManagedFieldsEntry) int {
+		return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(seconds(a), seconds(b)), cmp.Compare(a.Manager, b.Manager),
+			cmp.Compare(a.APIVersion, b.APIVersion), cmp.Compare(a.Subresource, b.Subresource))
+	})
+	return entries
+}
+
+func record(m *managedfields.FieldManager, obj, changed, before registry.Object, manager string) error {
+	meta, ok := m.UpdateNoErrors(before, changed, manager).(metav1.Object)
+	if !ok {
+		return fmt.Errorf("patch: no metadata in %T", obj)
+	}
+	obj.SetManagedFields(meta.GetManagedFields())
+	return nil
+}
+
+// trackNew is Track for a new object: all that is set is the manager's.
+func (f *Fields) trackNew(r *registry.Resource, subresource string, obj registry.Object, manager string) error {
+	var shape []byte
+	if obj.GetManagedFields() == nil {
+		shape = f.shape(r, subresource, obj)
+	}
+	if shape != nil {
+		if fields, known := f.shapes.get(shape); known {
+			obj.SetManagedFields([]metav1.ManagedFieldsEntry{entry(r, subresource, manager, fields)})
+			return nil
+		}
+	}
+	m, err := f.manager(r, subresource)
+	if err != nil {
+		return err
+	}
+	before := r.New()
+	before.GetObjectKind().SetGroupVersionKind(r.Kind)
+	if err := record(m, obj, shallow(obj), before, manager); err != nil {
+		return err
+	}
+	if made := obj.GetManagedFields(); shape != nil && len(made) == 1 && made[0].FieldsV1 != nil {
+		f.shapes.put(shape, made[0].FieldsV1.Raw)
+	}
+	return nil
+}
+
+// shape returns the key under which a new object's fields are remembered, or nil if they are too many.
+func (f *Fields) shape(r *registry.Resource, subresource string, obj registry.Object) []byte {
+	key := make([]byte, 0, 1<<10)
+	key = append(key, r.Kind.Group...)
+	key = append(key, '/')
+	key = append(key, r.Kind.Version...)
+	key = append(key, '/')
+	key = append(key, r.Kind.Kind...)
+	key = append(key, '/')
+	key = append(key, subresource...)
+	key, ok := f.shapes.write(append(key, 0), reflect.ValueOf(obj), false)
+	if !ok {
+		return nil
+	}
+	return key
+}
+
+func entry(r *registry.Resource, subresource, manager string, fields []byte) metav1.ManagedFieldsEntry {
+	if manager == "" {
+		manager = "unknown"
+	}
+	now := metav1.NewTime(time.Now().UTC())
+	return metav1.ManagedFieldsEntry{
+		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: r.Kind.GroupVersion().String(),
+		Time: &now, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: fields}, Subresource: subresource,
+	}
 }
 
 func (f *Fields) manager(r *registry.Resource, subresource string) (*managedfields.FieldManager, error) {
