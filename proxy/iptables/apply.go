@@ -296,5 +296,35 @@ func (a *Applier) Cleanup(ctx context.Context) error {
 		errs = append(errs, a.restore(ctx, text))
 	}
 	a.have, a.want = nil, nil
+	a.tidyLocked(ctx)
 	return errors.Join(errs...)
+}
+
+// tidyLocked removes built-in chains that do nothing: with the nf_tables backend they are made by being used, and iptables
+// makes them again when it needs them. The legacy backend cannot remove them, and has had them all along.
+func (a *Applier) tidyLocked(ctx context.Context) {
+	for _, name := range []string{"nat", "filter"} {
+		var out bytes.Buffer
+		cmd := exec.CommandContext(ctx, a.tools.save, "-t", name)
+		cmd.Stdout = &out
+		if run(cmd) != nil {
+			return
+		}
+		for _, chain := range idle(out.String()) {
+			if a.ipt.DeleteChain(name, chain) != nil {
+				break
+			}
+		}
+	}
+}
+
+// idle finds the built-in chains without rules whose policy is to accept.
+func idle(text string) (out []string) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(strings.TrimPrefix(line, ":"))
+		if strings.HasPrefix(line, ":") && len(fields) > 1 && fields[1] == "ACCEPT" && !strings.Contains(text, "\n-A "+fields[0]+" ") {
+			out = append(out, fields[0])
+		}
+	}
+	return out
 }

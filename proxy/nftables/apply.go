@@ -184,6 +184,19 @@ func (a *Applier) Cleanup(context.Context) error {
 	return nil
 }
 
+// DropEmpty deletes tables of a family that have nothing in them, as the nf_tables backend of iptables leaves them behind. A
+// table that is in use stays; that is for the kernel to decide, so nothing can come in between.
+func DropEmpty(family plan.Family, names ...string) {
+	l := layout{words: newWords(family)}
+	a := &Applier{table: l.table()}
+	defer a.Close()
+	for _, name := range names {
+		t := newTransaction(a.table)
+		t.add(unix.NFT_MSG_DELTABLE, unix.NLM_F_NONREC, text(nil, unix.NFTA_TABLE_NAME, name))
+		_ = a.commitLocked(t) // it says that the table is in use or does not exist: both are fine
+	}
+}
+
 // sendLocked sends one transaction and returns the chains that it made and removed.
 func (a *Applier) sendLocked(d delta, fresh bool) (made, unused []string, err error) {
 	t := newTransaction(a.table)

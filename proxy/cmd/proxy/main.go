@@ -139,6 +139,9 @@ func cleanup(ctx context.Context, cfg *config.Config, log *slog.Logger, modes ..
 				continue
 			}
 			errs = append(errs, a.Cleanup(ctx))
+			if mode == config.ModeIPTables {
+				nftables.DropEmpty(f, "nat", "filter")
+			}
 		}
 	}
 	return errors.Join(errs...)
