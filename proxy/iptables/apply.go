@@ -311,9 +311,7 @@ func (a *Applier) tidyLocked(ctx context.Context) {
 			return
 		}
 		for _, chain := range idle(out.String()) {
-			if a.ipt.DeleteChain(name, chain) != nil {
-				break
-			}
+			_ = a.ipt.DeleteChain(name, chain) // iptables-save lists all of them, also those that were never made
 		}
 	}
 }
