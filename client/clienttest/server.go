@@ -6,22 +6,28 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 
 	"bareboat.dev/client"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
+// minPing is how often clients may ping; they do every 10 s.
+const minPing = 5 * time.Second
+
 // pipeBytes is the in-memory connection's buffer.
 const pipeBytes = 1 << 20
 
 // FailFunc decides whether a request fails, and with which error: a gRPC status error, or an *apierrors.StatusError, which
 // is sent as the server would. method is the RPC's name ("Get", "Watch", "Batch", …); an operation within a batch is asked
-// about as well, with the method of its own kind. A nil error lets the request through.
+// about as well, with the method of its own kind. A nil error lets the request through. It is asked once at a time, so it
+// needs no lock of its own, and must not call the server.
 type FailFunc func(method string, ref *apiv1.ResourceRef) error
 
 // Server is a model of the API server. All its methods may be called at any time.
@@ -35,9 +41,11 @@ type Server struct {
 	mu    sync.Mutex
 	kinds map[resourceName]kind
 	state state
-	fail  FailFunc
 	// conns are the clients' ends of the connections, with the client each belongs to.
 	conns map[net.Conn]*client.Client
+
+	failing sync.Mutex
+	fail    FailFunc
 }
 
 // NewServer starts a server; it ends with the test. register may add more services to it, such as a NodeService.
@@ -45,7 +53,8 @@ func NewServer(t testing.TB, register ...func(grpc.ServiceRegistrar)) *Server {
 	s := &Server{
 		t: t, listener: bufconn.Listen(pipeBytes), kinds: builtinKinds(), state: newState(), conns: map[net.Conn]*client.Client{},
 	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequestBytes))
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}))
 	apiv1.RegisterResourceServiceServer(g, s)
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	for _, f := range register {
@@ -98,8 +107,8 @@ func (s *Server) NewClient() *client.Client {
 
 // Fail makes requests fail as f says, until it is called again; nil ends it.
 func (s *Server) Fail(f FailFunc) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.failing.Lock()
+	defer s.failing.Unlock()
 	s.fail = f
 }
 
@@ -138,11 +147,10 @@ func (s *Server) Dump() string {
 }
 
 func (s *Server) check(method string, ref *apiv1.ResourceRef) error {
-	s.mu.Lock()
-	fail := s.fail
-	s.mu.Unlock()
-	if fail == nil {
+	s.failing.Lock()
+	defer s.failing.Unlock()
+	if s.fail == nil {
 		return nil
 	}
-	return fail(method, ref)
+	return s.fail(method, ref)
 }

@@ -151,7 +151,7 @@ func TestWaitsForRoom(t *testing.T) {
 		if err := client.Of(r.s.Client(), client.Pods()).Delete(t.Context(), "default", "p1", client.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second) // the pause after p3's second attempt
 		r.expect("p2=b p3=a")
 		stop()
 	})

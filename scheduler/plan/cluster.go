@@ -23,7 +23,7 @@ type Cluster struct {
 	pods map[types.UID]*placed
 
 	shapes map[string]*shape
-	ranked []*shape
+	ranked []*ranking
 	uses   uint64
 
 	// changes lists nodes in the order in which they changed; entry i has the position base+i.
@@ -31,6 +31,7 @@ type Cluster struct {
 	base    uint64
 
 	candidates []candidate // reused
+	fewDomains int         // tests lower it
 }
 
 // nodeChange says that a node changed; object is set if more than its pods did.
@@ -43,7 +44,7 @@ type nodeChange struct {
 func New() *Cluster {
 	return &Cluster{
 		resources: newResourceTable(), images: imageTable{nodes: map[string]int{}}, verdicts: newVerdictTable(), topology: newTopology(),
-		byName: map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{},
+		byName: map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{}, fewDomains: defaultFewDomains,
 	}
 }
 

@@ -5,18 +5,18 @@ import (
 )
 
 // filterObject checks what depends on the node's object alone. There is no check of spec.nodeName: a pod that has one is bound.
-func (s *shape) filterObject(c *Cluster, n *node) verdictID {
+func (s *shape) filterObject(c *Cluster, n *node, affine bool) verdictID {
 	if n.obj.Spec.Unschedulable && !tolerated(s.tolerations, &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
-		return c.verdicts.id(verdict{NodeUnschedulable, []string{"node(s) were unschedulable"}, false})
+		return unschedulable
 	}
 	for i := range n.obj.Spec.Taints {
 		t := &n.obj.Spec.Taints[i]
 		if (t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute) && !tolerated(s.tolerations, t) {
-			return c.verdicts.id(verdict{TaintToleration, []string{"node(s) had untolerated taint {" + t.Key + ": " + t.Value + "}"}, false})
+			return c.verdicts.taint(t.Key, t.Value)
 		}
 	}
-	if !s.matchesAffinity(n.obj) {
-		return c.verdicts.id(verdict{NodeAffinity, []string{"node(s) didn't match Pod's node affinity/selector"}, false})
+	if !affine {
+		return affinityMismatch
 	}
 	return feasible
 }
@@ -35,14 +35,14 @@ func (s *shape) filterPods(c *Cluster, n *node) verdictID {
 	for _, p := range s.ports {
 		for _, q := range n.ports {
 			if p.conflicts(q) {
-				return c.verdicts.id(verdict{NodePorts, []string{"node(s) didn't have free ports for the requested pod ports"}, true})
+				return portsTaken
 			}
 		}
 	}
 	if s.fits(n) {
 		return feasible
 	}
-	return c.verdicts.id(s.misfit(c, n))
+	return c.verdicts.misfit(s.misfit(n), c.resources.names)
 }
 
 // fits is NodeResourcesFit.
@@ -58,19 +58,16 @@ func (s *shape) fits(n *node) bool {
 	return true
 }
 
-// misfit spells out why a shape does not fit. What exceeds the whole node no preemption can help.
-func (s *shape) misfit(c *Cluster, n *node) verdict {
-	v := verdict{plugin: NodeResourcesFit, resolvable: true}
-	if len(n.pods)+1 > n.allowedPods {
-		v.reasons = append(v.reasons, "Too many pods")
-	}
+// misfit tells why a shape does not fit. What exceeds the whole node no preemption can help.
+func (s *shape) misfit(n *node) misfit {
+	m := misfit{pods: len(n.pods)+1 > n.allowedPods, resolvable: true}
 	for _, a := range s.amounts {
 		if total := at(n.allocatable, a.id); a.value > total-at(n.used, a.id) {
-			v.reasons = append(v.reasons, "Insufficient "+string(c.resources.names[a.id]))
-			v.resolvable = v.resolvable && a.value <= total
+			m.resources |= 1 << min(a.id, maxMisfit)
+			m.resolvable = m.resolvable && a.value <= total
 		}
 	}
-	return v
+	return m
 }
 
 // tolerated tells whether any toleration tolerates the taint.

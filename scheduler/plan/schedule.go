@@ -22,17 +22,16 @@ func (c *Cluster) Schedule(pod *corev1.Pod) Decision {
 		return Decision{Pod: pod, Err: err}
 	}
 	c.Forget(pod.UID)
-	c.touch(s)
-	s.ranking.catchUp(c, s)
-	k, err := c.topology.constraintsOf(c, pod, s)
+	k, err := c.topology.constraintsOf(c, pod)
 	if err != nil {
 		return Decision{Pod: pod, Err: err}
 	}
 	var best int32
 	var why *Unschedulable
 	if k == nil {
-		if best = s.ranking.best(); best == none {
-			why = s.ranking.explain(c)
+		r := c.ranking(s, partition{})
+		if best = r.best(); best == none {
+			why = r.explain(c)
 		}
 	} else {
 		best, why = k.best(c, s)
@@ -65,5 +64,5 @@ func (c *Cluster) CouldFit(pod *corev1.Pod, nodeName string) bool {
 		return false
 	}
 	n := &c.nodes[i]
-	return s.filterObject(c, n) == feasible && s.filterPods(c, n) == feasible
+	return s.filterObject(c, n, s.matchesAffinity(n.obj)) == feasible && s.filterPods(c, n) == feasible
 }

@@ -83,10 +83,17 @@ type classKey struct {
 	taints int32
 	// image is ImageLocality's score.
 	image int32
+	// domains are the node's domains under the ranking's partition.
+	domains [maxPartition]int32
 }
 
-func (s *shape) classify(c *Cluster, n *node) classKey {
+func (s *shape) classify(c *Cluster, n *node, by partition) classKey {
 	var k classKey
+	for i, key := range by {
+		if key != 0 {
+			k.domains[i] = n.domain(key - 1)
+		}
+	}
 	if s.preferred != nil {
 		k.preferred = s.preferred.Score(n.obj)
 	}

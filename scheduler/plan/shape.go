@@ -21,9 +21,8 @@ type shape struct {
 	images      []string
 	containers  int
 
-	ranking *ranking
-	// lastUse orders shapes by when they were last asked for.
-	lastUse uint64
+	// rankings by the topology keys that they are divided by.
+	rankings map[partition]*ranking
 }
 
 // hostPort is a port of the node that a pod takes.
@@ -48,7 +47,7 @@ func (c *Cluster) shapeOf(pod *corev1.Pod) (*shape, error) {
 	}
 	s := &shape{
 		requests: req, tolerations: pod.Spec.Tolerations, ports: hostPorts(pod),
-		images: images(pod), containers: len(pod.Spec.Containers) + len(pod.Spec.InitContainers),
+		images: images(pod), containers: len(pod.Spec.Containers) + len(pod.Spec.InitContainers), rankings: map[partition]*ranking{},
 	}
 	if a := pod.Spec.Affinity; len(pod.Spec.NodeSelector) > 0 || (a != nil && a.NodeAffinity != nil) {
 		required := nodeaffinity.GetRequiredNodeAffinity(pod)
@@ -61,6 +60,7 @@ func (c *Cluster) shapeOf(pod *corev1.Pod) (*shape, error) {
 			s.preferred = terms
 		}
 	}
+	c.forgetShapes()
 	c.shapes[string(key)] = s
 	return s, nil
 }
@@ -161,38 +161,18 @@ func imageName(name string) string {
 	return name
 }
 
-// maxRankings bounds how many shapes keep a ranking. One takes 16 bytes per node and 2 KiB per score class: at 50,000 nodes under
-// 1 MiB, 64 MiB for all.
-const maxRankings = 64
-
-// maxShapes bounds how many shapes are remembered for pods that share them; beyond it those without ranking are forgotten.
+// maxShapes bounds how many shapes are remembered for pods that share them; beyond it those without rankings are forgotten.
 // At about 1 KiB each it is 16 MiB.
 const maxShapes = 16_384
 
-// touch notes a use and lets the ranking least recently used go when there are too many.
-func (c *Cluster) touch(s *shape) {
-	c.uses++
-	s.lastUse = c.uses
-	if s.ranking != nil {
+// forgetShapes keeps the number of shapes within its bound.
+func (c *Cluster) forgetShapes() {
+	if len(c.shapes) <= maxShapes {
 		return
 	}
-	if len(c.ranked) >= maxRankings {
-		oldest := 0
-		for i := range c.ranked {
-			if c.ranked[i].lastUse < c.ranked[oldest].lastUse {
-				oldest = i
-			}
-		}
-		c.ranked[oldest].ranking = nil
-		c.ranked = slices.Delete(c.ranked, oldest, oldest+1)
-	}
-	s.ranking = newRanking(c)
-	c.ranked = append(c.ranked, s)
-	if len(c.shapes) > maxShapes {
-		for key, other := range c.shapes {
-			if other.ranking == nil {
-				delete(c.shapes, key)
-			}
+	for key, s := range c.shapes {
+		if len(s.rankings) == 0 {
+			delete(c.shapes, key)
 		}
 	}
 }

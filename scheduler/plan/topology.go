@@ -29,6 +29,19 @@ type topology struct {
 type domainTable struct {
 	key string
 	ids map[string]int32
+	// nodes counts nodes by domain, unlabelled those in none.
+	nodes      []int32
+	unlabelled int
+}
+
+// count adds n nodes to a domain.
+func (d *domainTable) count(domain, n int32) {
+	if domain == unlabelled {
+		d.unlabelled += int(n)
+		return
+	}
+	d.nodes = grown(d.nodes, domain)
+	d.nodes[domain] += n
 }
 
 func newTopology() *topology {
@@ -59,10 +72,12 @@ func (t *topology) key(c *Cluster, name string) int32 {
 	if !ok {
 		id = int32(len(t.domains))
 		t.keys[name] = id
-		t.domains = append(t.domains, domainTable{name, map[string]int32{}})
+		t.domains = append(t.domains, domainTable{key: name, ids: map[string]int32{}})
+		d := &t.domains[id]
 		for i := range c.nodes {
-			if n := &c.nodes[i]; n.exists() {
-				n.domains = append(n.domains, t.domains[id].of(n.obj))
+			if n := &c.nodes[i]; n.counted {
+				n.domains = append(n.domains, d.of(n.obj))
+				d.count(n.domains[id], 1)
 			}
 		}
 	}
@@ -102,6 +117,9 @@ func (t *topology) nodeChanged(c *Cluster, i int32) {
 	}
 	t.nodeRemoved(c, i)
 	n.domains, n.counted = fresh, true
+	for k, d := range fresh {
+		t.domains[k].count(d, 1)
+	}
 	for _, p := range n.pods {
 		t.podAdded(c, p)
 	}
@@ -112,6 +130,9 @@ func (t *topology) nodeRemoved(c *Cluster, i int32) {
 	n := &c.nodes[i]
 	for _, p := range n.pods {
 		t.podRemoved(c, p)
+	}
+	for k, d := range n.domains {
+		t.domains[k].count(d, -1)
 	}
 	n.domains, n.counted = nil, false
 }
@@ -155,7 +176,8 @@ type tally struct {
 	key      int32
 	byNode   []int32
 	byDomain []int32
-	pods     int
+	// pods counts all, inDomains those on nodes that have the key's label.
+	pods, inDomains int
 }
 
 func (t *tally) add(c *Cluster, node, n int32) {
@@ -165,6 +187,7 @@ func (t *tally) add(c *Cluster, node, n int32) {
 	if d := c.nodes[node].domain(t.key); d != unlabelled {
 		t.byDomain = grown(t.byDomain, d)
 		t.byDomain[d] += n
+		t.inDomains += int(n)
 	}
 }
 

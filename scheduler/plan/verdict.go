@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Plugin is a set of kube-scheduler's filter plugins.
@@ -44,28 +46,90 @@ type verdict struct {
 // verdictID numbers verdicts; feasible is none.
 type verdictID int32
 
-const feasible verdictID = 0
+// The verdicts that say the same of every node; others are numbered after them as they are met.
+const (
+	feasible verdictID = iota
+	unschedulable
+	affinityMismatch
+	portsTaken
+	spreadMissingLabel
+	spreadSkew
+	podAffinity
+	podAntiAffinity
+	keptOut
+	firstOther
+)
 
 // verdictTable numbers verdicts, so that rankings can count them in arrays.
 type verdictTable struct {
-	list []verdict
-	ids  map[string]verdictID
+	list   []verdict
+	taints map[taintName]verdictID
+	fits   map[misfit]verdictID
+}
+
+// taintName is what the reason of an untolerated taint names.
+type taintName struct{ key, value string }
+
+// misfit is what a node has too little of: resources as a set of their numbers, the last bit standing for all from the 63rd on.
+type misfit struct {
+	resources  uint64
+	pods       bool
+	resolvable bool
 }
 
 func newVerdictTable() *verdictTable {
-	return &verdictTable{list: make([]verdict, 1), ids: map[string]verdictID{}}
+	t := &verdictTable{list: make([]verdict, firstOther), taints: map[taintName]verdictID{}, fits: map[misfit]verdictID{}}
+	for id, v := range map[verdictID]verdict{
+		unschedulable:      {NodeUnschedulable, []string{"node(s) were unschedulable"}, false},
+		affinityMismatch:   {NodeAffinity, []string{"node(s) didn't match Pod's node affinity/selector"}, false},
+		portsTaken:         {NodePorts, []string{"node(s) didn't have free ports for the requested pod ports"}, true},
+		spreadMissingLabel: {PodTopologySpread, []string{"node(s) didn't match pod topology spread constraints (missing required label)"}, false},
+		spreadSkew:         {PodTopologySpread, []string{"node(s) didn't match pod topology spread constraints"}, true},
+		podAffinity:        {InterPodAffinity, []string{"node(s) didn't match pod affinity rules"}, false},
+		podAntiAffinity:    {InterPodAffinity, []string{"node(s) didn't match pod anti-affinity rules"}, true},
+		keptOut:            {InterPodAffinity, []string{"node(s) didn't satisfy existing pods anti-affinity rules"}, true},
+	} {
+		t.list[id] = v
+	}
+	return t
 }
 
-func (t *verdictTable) id(v verdict) verdictID {
-	key := fmt.Sprintf("%d %v %s", v.plugin, v.resolvable, strings.Join(v.reasons, "\x00"))
-	id, ok := t.ids[key]
+func (t *verdictTable) add(v verdict) verdictID {
+	t.list = append(t.list, v)
+	return verdictID(len(t.list) - 1)
+}
+
+// taint is the verdict on an untolerated taint.
+func (t *verdictTable) taint(key, value string) verdictID {
+	id, ok := t.taints[taintName{key, value}]
 	if !ok {
-		id = verdictID(len(t.list))
-		t.list = append(t.list, v)
-		t.ids[key] = id
+		id = t.add(verdict{TaintToleration, []string{"node(s) had untolerated taint {" + key + ": " + value + "}"}, false})
+		t.taints[taintName{key, value}] = id
 	}
 	return id
 }
+
+// misfit is the verdict on a node with too little of something.
+func (t *verdictTable) misfit(m misfit, names []corev1.ResourceName) verdictID {
+	id, ok := t.fits[m]
+	if !ok {
+		v := verdict{plugin: NodeResourcesFit, resolvable: m.resolvable}
+		if m.pods {
+			v.reasons = append(v.reasons, "Too many pods")
+		}
+		for r := range min(len(names), maxMisfit+1) {
+			if m.resources&(1<<r) != 0 {
+				v.reasons = append(v.reasons, "Insufficient "+string(names[r]))
+			}
+		}
+		id = t.add(v)
+		t.fits[m] = id
+	}
+	return id
+}
+
+// maxMisfit is the last resource number that a reason tells apart.
+const maxMisfit = 63
 
 // Unschedulable explains why no node would do.
 type Unschedulable struct {
