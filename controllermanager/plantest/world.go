@@ -311,7 +311,7 @@ func scrub(v any) {
 	switch x := v.(type) {
 	case map[string]any:
 		for k, inner := range x {
-			if k == "uid" || k == "generation" || k == "observedGeneration" || strings.HasSuffix(k, "Time") || strings.HasSuffix(k, "Timestamp") {
+			if k == "uid" || k == "generation" || k == "observedGeneration" || strings.HasSuffix(k, "edAt") || strings.HasSuffix(k, "Time") || strings.HasSuffix(k, "Timestamp") {
 				delete(x, k)
 				continue
 			}

@@ -1,0 +1,127 @@
+package job
+
+import (
+	"context"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"bareboat.dev/client"
+	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/plan"
+	"bareboat.dev/controllermanager/pods"
+)
+
+// workers is how many Jobs, and how many orphans, are worked on at a time.
+const workers = 5
+
+// Controller returns the controller's declaration.
+func Controller() engine.Controller {
+	return engine.Controller{
+		Name:  "job-controller",
+		Reads: []plan.Kind{plan.Jobs, plan.Pods},
+		Writes: []engine.Claim{
+			{Kind: plan.Jobs, Field: "status"},
+			{Kind: plan.Pods, Field: "metadata.finalizers[" + batchv1.JobTrackingFinalizer + "]"},
+			{Kind: plan.Pods, Field: "metadata.ownerReferences[Job]"},
+		},
+		Creates: []plan.Kind{plan.Pods},
+		Deletes: []plan.Kind{plan.Pods},
+		Setup:   setup,
+	}
+}
+
+type controller struct {
+	client *client.Client
+	jobs   *engine.View[*batchv1.Job]
+	pods   *engine.View[*corev1.Pod]
+	recent *pods.Recent
+}
+
+func setup(s *engine.Setup) error {
+	c := &controller{
+		client: s.Client(), jobs: engine.Mirror(s, client.Jobs()), recent: pods.NewRecent(),
+		pods: engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
+	}
+	loop := s.Loop(engine.LoopConfig{Name: "job", Workers: workers, Step: c.step})
+	orphans := s.Loop(engine.LoopConfig{Name: "job_orphan_pod", Workers: workers, Step: c.orphan})
+	c.jobs.Enqueue(loop, engine.Self[*batchv1.Job])
+	c.pods.OnChange(c.recent.Note)
+	c.pods.Enqueue(loop, c.concerned)
+	c.pods.OnChange(func(_, new *corev1.Pod) {
+		if new != nil && tracked(new) && c.jobless(new) {
+			orphans.Add(engine.Key(new))
+		}
+	})
+	c.jobs.OnChange(func(old, new *batchv1.Job) {
+		if new != nil {
+			return
+		}
+		for _, pod := range c.pods.ByIndex("controller", string(old.UID)) {
+			orphans.Add(engine.Key(pod))
+		}
+	})
+	return nil
+}
+
+// concerned returns the Jobs that a pod matters to: its own, or those that would adopt it.
+func (c *controller) concerned(pod *corev1.Pod) []string {
+	if metav1.GetControllerOfNoCopy(pod) != nil {
+		return engine.ControllerKey(pod, plan.Jobs)
+	}
+	var keys []string
+	for _, job := range c.jobs.ByIndex("namespace", pod.Namespace) {
+		sel, err := metav1.LabelSelectorAsSelector(job.Spec.Selector)
+		if err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.Labels)) {
+			keys = append(keys, engine.Key(job))
+		}
+	}
+	return keys
+}
+
+func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
+	job, ok := c.jobs.Get(s.Namespace, s.Name)
+	if !ok {
+		return plan.Plan{}, nil
+	}
+	return Reconcile(Input{
+		Job: job, Pods: engine.Owned(c.pods, job),
+		Taken: func(name string) bool {
+			_, taken := c.pods.Get(job.Namespace, name)
+			return taken || c.recent.Has(job.Namespace, name)
+		},
+	}, s.Now), nil
+}
+
+// jobless reports whether the mirror does not hold the Job that a tracked pod should be counted by.
+func (c *controller) jobless(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	if owner == nil || owner.Kind != plan.Jobs.Kind {
+		return true
+	}
+	job, ok := c.jobs.Get(pod.Namespace, owner.Name)
+	return !ok || job.UID != owner.UID
+}
+
+// orphan lets a pod go whose Job is gone and will never count it; that it is gone is asked of the API first.
+func (c *controller) orphan(ctx context.Context, s engine.Step) (plan.Plan, error) {
+	var p plan.Plan
+	pod, ok := c.pods.Get(s.Namespace, s.Name)
+	if !ok || !tracked(pod) || !c.jobless(pod) {
+		return p, nil
+	}
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil && owner.Kind == plan.Jobs.Kind {
+		meta, err := engine.GetMeta(ctx, c.client, plan.Jobs, pod.Namespace, owner.Name)
+		switch {
+		case err == nil && meta.UID == owner.UID:
+			return p, nil
+		case err != nil && !apierrors.IsNotFound(err):
+			return p, err
+		}
+	}
+	p.Add(Untrack(pod))
+	return p, nil
+}
