@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 
 	sqlite3 "github.com/mattn/go-sqlite3"
@@ -107,7 +108,7 @@ func (w *writer) checkpointSometimes(events []storage.Event) {
 	}
 	if now > walLimit {
 		// It is copied by then but for the last few megabytes. A reader that is in the way is tried again later.
-		if busy, err := checkpoint(w.conn, "RESTART"); err == nil && !busy {
+		if _, left, err := checkpoint(w.conn, "RESTART"); err == nil && left == 0 {
 			w.written.Store(0)
 		} else {
 			w.written.Store(walLimit - checkpointBytes)
@@ -128,17 +129,35 @@ func (e *Engine) checkpoint() {
 	for {
 		select {
 		case <-e.writer.due:
-			if _, err := checkpoint(conn, "PASSIVE"); err != nil {
+			size, _, err := checkpoint(conn, "PASSIVE")
+			if err != nil {
 				e.cfg.Log.Warn("checkpoint of the database failed", "file", e.cfg.Path, "error", explain(e.cfg.Path, err))
+				continue
 			}
+			// What the writer has only estimated is known now.
+			e.writer.written.Store(size)
 		case <-e.closing:
 			return
 		}
 	}
 }
 
-// checkpoint reports busy if a reader kept it from finishing.
-func checkpoint(c *sqlite3.SQLiteConn, mode string) (busy bool, err error) {
-	n, err := scalar(c, "PRAGMA wal_checkpoint("+mode+")")
-	return n != 0, err
+// checkpoint copies the write-ahead log. It returns how large the log is and how much of it could not be copied yet.
+func checkpoint(c *sqlite3.SQLiteConn, mode string) (size, left int64, err error) {
+	rows, err := c.Query("PRAGMA wal_checkpoint("+mode+")", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer rows.Close()
+	// Whether it was kept from finishing, the pages in the log, those of them that were copied.
+	v := make([]driver.Value, 3)
+	if err := rows.Next(v); err != nil {
+		return 0, 0, err
+	}
+	pages, _ := v[1].(int64)
+	copied, _ := v[2].(int64)
+	if left = (pages - copied) * pageSize; v[0] != int64(0) {
+		left = max(left, 1)
+	}
+	return pages * pageSize, left, nil
 }

@@ -34,6 +34,9 @@ const (
 	// schemaVersion is kept as user_version; a release that changes the tables raises it and converts older ones.
 	schemaVersion = 1
 	header        = "SQLite format 3\x00"
+	// pageSize lets two or three objects of the usual 2 to 5 KiB share a page and most others fit one without a chain of
+	// overflow pages. It is set when the file is made.
+	pageSize = 16 << 10
 	// walLimit is the size that the write-ahead log is cut back to.
 	walLimit = 64 << 20
 	// busyWait, in milliseconds, is how long a statement waits for another program, such as a backup, to let go.
@@ -128,6 +131,11 @@ func prepare(c *sqlite3.SQLiteConn) error {
 	}
 	if !fresh {
 		if err := quickCheck(c); err != nil {
+			return err
+		}
+	}
+	if fresh {
+		if err := exec(c, fmt.Sprintf("PRAGMA page_size = %d", pageSize)); err != nil {
 			return err
 		}
 	}
