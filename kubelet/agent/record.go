@@ -3,13 +3,13 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/kubelet/shim"
@@ -62,9 +62,8 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 
 // saveLocked writes the pod to disk if what matters of it has changed.
 func (w *worker) saveLocked() {
-	deleted := w.pod.DeletionTimestamp != nil
-	if w.gone || w.savedGeneration == w.pod.Generation && w.savedDeletion == deleted &&
-		equality.Semantic.DeepEqual(w.savedStatus, w.status) {
+	mark := saveMark(w.pod, w.status)
+	if w.gone || w.saved == mark {
 		return
 	}
 	p := *w.pod
@@ -77,7 +76,20 @@ func (w *worker) saveLocked() {
 		w.a.Log.Error("pod was not written to disk", "pod", podKey(w.pod), "error", err)
 		return
 	}
-	w.savedGeneration, w.savedDeletion, w.savedStatus = w.pod.Generation, deleted, w.status
+	w.saved = mark
+}
+
+// saveMark is what must not differ between the pod on disk and the pod: its specification, and of its status what a
+// restarted kubelet could not find out again if the host was restarted, too.
+func saveMark(p *corev1.Pod, s *corev1.PodStatus) string {
+	mark := fmt.Sprint(p.Generation, p.DeletionTimestamp, s.Phase, s.PodIPs)
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range list {
+			c := &list[i]
+			mark += fmt.Sprint(" ", c.ContainerID, c.RestartCount, c.State.Running != nil, c.State.Terminated != nil)
+		}
+	}
+	return mark
 }
 
 func (a *Agent) saveRecord(uid types.UID, r *record) error {

@@ -37,7 +37,7 @@ func (w *worker) signalStop(ctx context.Context, act pod.Action) func() {
 	if r != nil {
 		name = r.StopSignal
 	}
-	if err := ignoreGone(s.Signal(ctx, act.ID, parseSignal(name))); err != nil {
+	if err := ignoreGone(s.Signal(ctx, act.ID, parseSignal(name))); err != nil && ctx.Err() == nil {
 		w.a.Log.Error("stop signal was not sent", "uid", w.uid, "container", act.Container, "error", err)
 	}
 	return nil
@@ -83,7 +83,7 @@ func (w *worker) signalKill(ctx context.Context, act pod.Action) func() {
 			w.editLocked(act.ID, func(c *pod.Container) { c.State, c.ExitCode, c.FinishedAt = pod.Exited, exitLost, time.Now() })
 		}
 	}
-	if err := ignoreGone(s.Kill(ctx, act.ID)); err != nil {
+	if err := ignoreGone(s.Kill(ctx, act.ID)); err != nil && ctx.Err() == nil {
 		w.a.Log.Error("container was not killed", "uid", w.uid, "container", act.Container, "error", err)
 	}
 	return nil

@@ -28,26 +28,38 @@ func (w *worker) mountVolumes(ctx context.Context) func() {
 	}
 }
 
-// refresh brings the volumes' files up to date, and comes again when a token is to be replaced.
+// refresh asks for the pod's volumes to be brought up to date. It never waits: the mirrors of the objects in the volumes call it, and
+// bringing up to date waits for those mirrors.
 func (w *worker) refresh() {
-	view := w.snapshot()
-	again, err := w.a.volumes.Refresh(w.ctx, view.pod)
-	if err != nil && w.ctx.Err() == nil {
-		w.a.Log.Warn("volumes were not brought up to date", "pod", podKey(view.pod), "error", err)
-		again = time.Now().Add(refreshRetry)
+	select {
+	case w.stale <- struct{}{}:
+	default:
 	}
-	if again.IsZero() {
-		return
-	}
-	w.a.wg.Go(func() {
-		timer := time.NewTimer(time.Until(again))
-		defer timer.Stop()
+}
+
+// refreshVolumes brings the pod's volumes up to date whenever that is asked for or due, until the pod's worker ends.
+func (w *worker) refreshVolumes() {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for {
 		select {
-		case <-timer.C:
-			w.refresh()
 		case <-w.ctx.Done():
+			return
+		case <-w.stale:
+		case <-timer.C:
 		}
-	})
+		view := w.snapshot()
+		again, err := w.a.volumes.Refresh(w.ctx, view.pod)
+		if err != nil && w.ctx.Err() == nil {
+			w.a.Log.Warn("volumes were not brought up to date", "pod", podKey(view.pod), "error", err)
+			again = time.Now().Add(refreshRetry)
+		}
+		timer.Stop()
+		if !again.IsZero() {
+			timer.Reset(max(time.Until(again), 0))
+		}
+	}
 }
 
 // refreshRetry is when a failed update of a volume is tried again.

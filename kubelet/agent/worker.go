@@ -23,6 +23,8 @@ type worker struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	kick   chan struct{}
+	// stale asks for the volumes to be brought up to date.
+	stale chan struct{}
 
 	mu sync.Mutex
 	// pod is the pod as its source has it; gone says that the source no longer does.
@@ -43,26 +45,25 @@ type worker struct {
 	refs    []objects.Ref
 	// buried says that nothing of the pod is left and its worker ends.
 	buried bool
-	// saved is the pod as it was last written to disk.
-	savedGeneration int64
-	savedStatus     *corev1.PodStatus
-	savedDeletion   bool
+	// saved marks the state in which the pod was last written to disk.
+	saved string
 }
 
 func newWorker(a *Agent, p *corev1.Pod) *worker {
 	ctx, cancel := context.WithCancel(a.ctx)
 	return &worker{
-		a: a, uid: p.UID, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), pod: p,
+		a: a, uid: p.UID, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), stale: make(chan struct{}, 1), pod: p,
 		seen: pod.Observed{
 			Images: map[string]pod.Image{}, Refused: map[string]pod.Failure{}, InFlight: map[pod.Key]bool{},
 		},
 		flights: map[pod.Key]context.CancelFunc{}, records: map[string]*record{}, exits: map[string]shim.ContainerStatus{},
-		probes: map[probeKey]context.CancelFunc{}, waiters: map[string]chan struct{}{}, savedGeneration: -1,
+		probes: map[probeKey]context.CancelFunc{}, waiters: map[string]chan struct{}{},
 	}
 }
 
 // run steps the pod until its worker ends.
 func (w *worker) run() {
+	w.a.wg.Go(w.refreshVolumes)
 	w.hold()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -52,40 +53,40 @@ func Probe(ctx context.Context, spec *corev1.Probe, t Target) Result {
 	case spec.GRPC != nil:
 		return probeGRPC(ctx, spec.GRPC, t)
 	}
-	return Result{Errored, "missing probe handler"}
+	return Result{Outcome: Errored, Message: "missing probe handler"}
 }
 
 func probeExec(ctx context.Context, e *corev1.ExecAction, t Target) Result {
 	out, code, err := t.Exec(ctx, e.Command)
 	switch {
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Result{Failure, fmt.Sprintf("command timed out: %q timed out", strings.Join(e.Command, " "))}
+		return Result{Outcome: Failure, Message: fmt.Sprintf("command timed out: %q timed out", strings.Join(e.Command, " "))}
 	case err != nil:
-		return Result{Errored, err.Error()}
+		return Result{Outcome: Errored, Message: err.Error()}
 	case code != 0:
-		return Result{Failure, out}
+		return Result{Outcome: Failure, Message: out}
 	}
-	return Result{Success, out}
+	return Result{Outcome: Success, Message: out}
 }
 
 func probeHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) Result {
 	request, err := HTTPRequest(ctx, h, t.Host, t.Container)
 	if err != nil {
-		return Result{Errored, err.Error()}
+		return Result{Outcome: Errored, Message: err.Error()}
 	}
 	response, err := httpClient().Do(request)
 	if err != nil {
-		return Result{Failure, err.Error()}
+		return failed(err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, bodyLimit))
 	if err != nil {
-		return Result{Failure, err.Error()}
+		return Result{Outcome: Failure, Message: err.Error()}
 	}
 	if response.StatusCode >= http.StatusOK && response.StatusCode < http.StatusBadRequest {
-		return Result{Success, string(body)}
+		return Result{Outcome: Success, Message: string(body)}
 	}
-	return Result{Failure, fmt.Sprintf("HTTP probe failed with statuscode: %d", response.StatusCode)}
+	return Result{Outcome: Failure, Message: fmt.Sprintf("HTTP probe failed with statuscode: %d", response.StatusCode)}
 }
 
 // HTTPRequest makes the request of an httpGet probe or hook.
@@ -167,7 +168,7 @@ func Do(ctx context.Context, h *corev1.HTTPGetAction, host string, c *corev1.Con
 func probeTCP(ctx context.Context, s *corev1.TCPSocketAction, t Target) Result {
 	port, err := Port(s.Port, t.Container)
 	if err != nil {
-		return Result{Errored, err.Error()}
+		return Result{Outcome: Errored, Message: err.Error()}
 	}
 	host := t.Host
 	if s.Host != "" {
@@ -176,10 +177,15 @@ func probeTCP(ctx context.Context, s *corev1.TCPSocketAction, t Target) Result {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
-		return Result{Failure, err.Error()}
+		return failed(err)
 	}
 	_ = conn.Close()
-	return Result{Success, ""}
+	return Result{Outcome: Success, Message: ""}
+}
+
+// failed is the result of a connection that did not come about.
+func failed(err error) Result {
+	return Result{Outcome: Failure, Message: err.Error(), NotListening: errors.Is(err, syscall.ECONNREFUSED)}
 }
 
 func probeGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) Result {
@@ -191,25 +197,27 @@ func probeGRPC(ctx context.Context, g *corev1.GRPCAction, t Target) Result {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUserAgent(userAgent), grpc.WithNoProxy())
 	if err != nil {
-		return Result{Errored, err.Error()}
+		return Result{Outcome: Errored, Message: err.Error()}
 	}
 	defer conn.Close()
 	answer, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: service})
 	switch status.Code(err) {
 	case codes.OK:
 	case codes.Unimplemented:
-		return Result{Failure, "server doesn't implement the grpc health protocol: " + err.Error()}
+		return Result{Outcome: Failure, Message: "server doesn't implement the grpc health protocol: " + err.Error()}
 	case codes.DeadlineExceeded:
-		return Result{Failure, fmt.Sprintf("timeout: health rpc did not complete within %s", remaining(ctx))}
+		return Result{Outcome: Failure, Message: fmt.Sprintf("timeout: health rpc did not complete within %s", remaining(ctx))}
 	case codes.Unavailable:
-		return Result{Failure, fmt.Sprintf("timeout: failed to connect service %q: %v", address, err)}
+		// gRPC wraps the dial's error in text; whether anybody listens is asked once more, directly.
+		r := probeTCP(ctx, &corev1.TCPSocketAction{Port: intstr.FromInt32(g.Port)}, t)
+		return Result{Outcome: Failure, Message: fmt.Sprintf("timeout: failed to connect service %q: %v", address, err), NotListening: r.NotListening}
 	default:
-		return Result{Failure, "health rpc probe failed: " + err.Error()}
+		return Result{Outcome: Failure, Message: "health rpc probe failed: " + err.Error()}
 	}
 	if s := answer.GetStatus(); s != healthv1.HealthCheckResponse_SERVING {
-		return Result{Failure, fmt.Sprintf("service unhealthy (responded with %q)", s)}
+		return Result{Outcome: Failure, Message: fmt.Sprintf("service unhealthy (responded with %q)", s)}
 	}
-	return Result{Success, "service healthy"}
+	return Result{Outcome: Success, Message: "service healthy"}
 }
 
 func remaining(ctx context.Context) time.Duration {

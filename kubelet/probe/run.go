@@ -26,6 +26,8 @@ type Result struct {
 	Outcome Outcome
 	// Message says what was seen.
 	Message string
+	// NotListening says that the connection was refused: the program does not listen yet, or no longer.
+	NotListening bool
 }
 
 // The API's defaults, for probes from sources that do not apply them.
@@ -68,8 +70,15 @@ func (c *Counter) Count(spec *corev1.Probe, o Outcome) (pod.Verdict, bool) {
 	return pod.Unknown, false
 }
 
+// eagerPause is the first pause between attempts to a program that does not listen yet; it doubles. A program that comes up
+// within milliseconds is then seen within milliseconds, not a period later.
+const eagerPause = 20 * time.Millisecond
+
 // Run attempts the probe every period, from its initial delay after started on, until ctx ends. verdict is called when the
 // thresholds give a verdict that differs from the last; observe with every result.
+//
+// As long as nobody listens, attempts of the first period are repeated at short intervals and count for nothing: the
+// program has not seen them either. What the API says of failures, their number and their times, is not touched by that.
 func Run(ctx context.Context, spec *corev1.Probe, started time.Time, attempt func(context.Context) Result, verdict func(pod.Verdict), observe func(Result)) {
 	period := time.Duration(orDefault(spec.PeriodSeconds, defaultPeriod)) * time.Second
 	timeout := time.Duration(orDefault(spec.TimeoutSeconds, defaultTimeout)) * time.Second
@@ -78,6 +87,7 @@ func Run(ctx context.Context, spec *corev1.Probe, started time.Time, attempt fun
 	defer timer.Stop()
 	var counter Counter
 	last := pod.Unknown
+	eager, pause := time.Now().Add(max(first, 0)+period), eagerPause
 	for {
 		select {
 		case <-ctx.Done():
@@ -89,6 +99,12 @@ func Run(ctx context.Context, spec *corev1.Probe, started time.Time, attempt fun
 		if ctx.Err() != nil {
 			return
 		}
+		if r.NotListening && begin.Add(pause).Before(eager) {
+			timer.Reset(pause)
+			pause *= 2
+			continue
+		}
+		eager = time.Time{}
 		observe(r)
 		if v, ok := counter.Count(spec, r.Outcome); ok && v != last {
 			last = v

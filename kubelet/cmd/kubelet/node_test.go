@@ -33,7 +33,7 @@ import (
 
 // host is one node with a model API server: a whole kubelet, with real images, shims, cgroups and network.
 type host struct {
-	t    *testing.T
+	t    testing.TB
 	api  *clienttest.Server
 	c    *config.Config
 	k    *kubelet
@@ -44,7 +44,7 @@ type host struct {
 // limit bounds every wait of these tests; it is only reached when something is wrong.
 const limit = 30 * time.Second
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	dir := t.TempDir()
 	id := make([]byte, 4)
@@ -122,7 +122,7 @@ func (h *host) load() {
 }
 
 // busyboxImage is an image of the host's static busybox.
-func busyboxImage(t *testing.T) v1.Image {
+func busyboxImage(t testing.TB) v1.Image {
 	t.Helper()
 	program, err := os.ReadFile("/usr/bin/busybox")
 	if err != nil {
