@@ -199,7 +199,14 @@ func TestReadAtRevision(t *testing.T) {
 			t.Errorf("at %d: %v", rev, err)
 		}
 	}
-	if _, err := caches[0].Watch(deadline(t), watchcache.Query{}, watchcache.WatchOptions{From: r3 + 10}); !errors.Is(err, watchcache.ErrFuture) {
+}
+
+// A watch from a revision that does not come is ErrFuture.
+func TestWatchFromTheFuture(t *testing.T) {
+	t.Parallel()
+	engine := memory.New()
+	_, caches := serve(t, engine, podConfig())
+	if _, err := caches[0].Watch(deadline(t), watchcache.Query{}, watchcache.WatchOptions{From: 100}); !errors.Is(err, watchcache.ErrFuture) {
 		t.Errorf("watch from the future: %v", err)
 	}
 }
@@ -602,4 +609,50 @@ func TestReadsPastALaggingFeed(t *testing.T) {
 	next := commit(t, engine, deletePod(t, "a", "x"))
 	want(t, events(t, fresh, 1), fmt.Sprintf("DELETED x@%d", next))
 	want(t, events(t, resumed, 1), fmt.Sprintf("DELETED x@%d", next))
+}
+
+// Each commit wakes every waiting watcher that it concerns, whatever it selects by, with no later event to help.
+func TestEveryEventWakes(t *testing.T) {
+	engine := memory.New()
+	_, caches := serve(t, engine, podConfig())
+	ctx, cancel := context.WithCancel(t.Context())
+	queries := []watchcache.Query{{}, {Namespace: "a"}, {Name: "p"}, {Namespace: "a", Name: "p"}, {Labels: must(labels.Parse("app=web"))},
+		{Labels: must(labels.Parse("app!=db"))}, {Fields: fields.OneTermEqualSelector("spec.nodeName", "n1")}, {Fields: fields.OneTermNotEqualSelector("spec.nodeName", "n2")}}
+	got := make(chan storage.Revision, 2*len(queries))
+	var wait sync.WaitGroup
+	for i := range 2 * len(queries) {
+		c, err := caches[0].Watch(ctx, queries[i%len(queries)], watchcache.WatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			defer c.Close()
+			for {
+				batch, err := c.Next(ctx)
+				if err != nil {
+					return
+				}
+				for _, e := range batch.Events {
+					got <- e.Item.Revision
+				}
+			}
+		}()
+	}
+	for range 300 {
+		rev := commit(t, engine, putPod(t, "a", "p", "web", "n1"))
+		for i := range 2 * len(queries) {
+			select {
+			case r := <-got:
+				if r != rev {
+					t.Fatalf("event of revision %d after the commit at %d", r, rev)
+				}
+			case <-deadline(t).Done():
+				t.Fatalf("%d of %d watchers were woken", i, 2*len(queries))
+			}
+		}
+	}
+	cancel()
+	wait.Wait()
 }

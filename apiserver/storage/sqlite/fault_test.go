@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -369,5 +370,61 @@ func TestRevisionsAreNeverReused(t *testing.T) {
 	e = open(t, path)
 	if rev, err := e.Commit(t.Context(), storage.Op{Key: "/b"}); err != nil || rev <= last {
 		t.Errorf("revision %d after %d: %v", rev, last, err)
+	}
+}
+
+// When the disk fails a write, those who waited are told that the outcome is unknown, nothing is written any more, reads go
+// on, and what was acknowledged is there when the file is opened again. The failure is a limit on file sizes, in a process of
+// its own.
+func TestFailedWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperFailedWrite$", "-test.v")
+	cmd.Env = append(os.Environ(), "SQLITE_TEST_LIMITED="+path)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var acknowledged int
+	for _, line := range strings.Split(string(out), "\n") {
+		fmt.Sscanf(line, "acknowledged %d", &acknowledged)
+	}
+	e := open(t, path)
+	if n, err := e.Count(t.Context(), "/"); err != nil || acknowledged < 10 || n < int64(acknowledged) {
+		t.Errorf("%d of %d keys are there: %v", n, acknowledged, err)
+	}
+}
+
+// TestHelperFailedWrite is not a test of its own: it is the process that TestFailedWrite starts.
+func TestHelperFailedWrite(t *testing.T) {
+	path := os.Getenv("SQLITE_TEST_LIMITED")
+	if path == "" {
+		return
+	}
+	e := open(t, path)
+	signal.Ignore(syscall.SIGXFSZ)
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 2 << 20, Max: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	commit := func() error {
+		_, err := e.Commit(t.Context(), storage.Op{Key: fmt.Sprintf("/k%d", n), Value: make([]byte, 50_000)})
+		return err
+	}
+	err := commit()
+	for ; err == nil && n < 1000; err = commit() {
+		n++
+	}
+	fmt.Printf("acknowledged %d\n", n)
+	if !errors.Is(err, storage.ErrUnknownOutcome) && !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("first failure: %v", err)
+	}
+	t.Log(err)
+	if err := commit(); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("next commit: %v", err)
+	} else {
+		t.Log(err)
+	}
+	if _, _, err := e.Get(t.Context(), "/k3", storage.Latest); err != nil {
+		t.Errorf("read: %v", err)
 	}
 }
