@@ -1,5 +1,5 @@
 // Package bootstrap makes the objects that every cluster has, and keeps them: the namespaces default, kube-system, kube-public
-// and kube-node-lease, and the Service default/kubernetes with an EndpointSlice that names every live API server.
+// and kube-node-lease, the default RBAC roles, and the Service default/kubernetes with an EndpointSlice that names every live API server.
 //
 // Each API server holds a Lease in kube-system that says where it can be reached and is renewed while it runs; all of
 // them write the same EndpointSlice, a pure function of the Leases that are not expired.
@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"bareboat.dev/apiserver/authz"
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
 )
@@ -59,6 +60,9 @@ func (k *Keeper) Once(ctx context.Context) error {
 		if err := k.ensure(ctx, "", "namespaces", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil {
 			return err
 		}
+	}
+	if err := k.policy(ctx, authz.Defaults()); err != nil {
+		return err
 	}
 	if err := k.ensure(ctx, "", "services", k.service()); err != nil {
 		return err

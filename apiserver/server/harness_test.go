@@ -27,10 +27,8 @@ import (
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/registry"
-	"bareboat.dev/apiserver/registry/apps"
-	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
-	"bareboat.dev/apiserver/registry/discovery"
+	"bareboat.dev/apiserver/registry/groups"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/memory"
@@ -112,7 +110,7 @@ func engines() map[string]func(t testing.TB) storage.Engine {
 // start runs a server on an engine until the test ends; change adjusts its configuration.
 func start(t testing.TB, engine storage.Engine, change ...func(*server.Config)) *harness {
 	t.Helper()
-	set, err := registry.NewSet(registry.All(core.Resources(), apps.Resources(), discovery.Resources(), coordination.Resources())...)
+	set, err := registry.NewSet(groups.All(core.Config{})...)
 	check(t, err)
 	p := newPKI(t)
 	serving := p.issue(t, "kube-apiserver")

@@ -90,6 +90,7 @@ type Server struct {
 	http     *http.Server
 	nodes    *node.Proxy
 	keeper   *bootstrap.Keeper
+	rules    *rules
 }
 
 // New puts a server together. Nothing runs yet.
@@ -111,16 +112,18 @@ func New(cfg Config) (*Server, error) {
 		tokens := &tokens{issuer: issuer, now: cfg.Now, id: func() string { return s.pipeline.NewID() }}
 		connectors["/serviceaccounts/token"] = tokens.connect
 	}
+	s.rules = newRules()
+	authorizer := authz.Chain{authz.Masters{}, &authz.Node{Graph: known}, s.rules}
 	s.pipeline, err = pipeline.New(pipeline.Config{
 		Set: cfg.Set, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
-		Authorizer: authz.Chain{authz.Masters{}, &authz.Node{Graph: known}, &authz.RBAC{Rules: authz.Defaults()}},
+		Authorizer: authorizer,
 		Connectors: connectors, Observers: observers, Now: cfg.Now, Rand: rand.IntN, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	known.objects = objects{s.pipeline}
-	s.pipeline.SetPlugins(s.plugins())
+	s.pipeline.SetPlugins(s.plugins(authorizer))
 	s.doors(auth, issuer, limiter, requests)
 	s.keeper = bootstrap.New(bootstrap.Config{
 		Pipeline: s.pipeline, Identity: cfg.Identity, Address: cfg.Advertise, Port: cfg.Port, ServiceIP: cfg.ServiceIP, Now: cfg.Now, Log: cfg.Log,
@@ -144,7 +147,7 @@ func newAuthenticator(cfg Config, lookup authn.Lookup) (*authn.Issuer, *authn.Au
 }
 
 // plugins are the built-in admission plugins, in the order in which Kubernetes runs them.
-func (s *Server) plugins() []admission.Plugin {
+func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
 	all := []admission.Plugin{
 		admission.NamespaceLifecycle(s.pipeline),
 		admission.ServiceAccount(admission.ServiceAccountConfig{
@@ -153,6 +156,7 @@ func (s *Server) plugins() []admission.Plugin {
 		admission.NodeRestriction(s.pipeline),
 		admission.Priority(nil, nil),
 		admission.DefaultTolerationSeconds(),
+		admission.Escalation(&s.rules.rbac, authorizer),
 	}
 	var on []admission.Plugin
 	for _, p := range all {
@@ -250,6 +254,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 		return nil
 	})
 	group.Go(func() error { return s.compact(ctx) })
+	group.Go(func() error { return s.rules.run(ctx, s.pipeline) })
 	group.Go(func() error {
 		<-ctx.Done()
 		s.drain(ctx)
@@ -281,7 +286,10 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	for {
 		err := s.keeper.Once(ctx)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			return s.rules.wait(ctx)
+		}
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		s.cfg.Log.Warn("making the cluster's own objects failed", "error", err)

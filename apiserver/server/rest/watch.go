@@ -176,10 +176,11 @@ func (s *watchStream) frame(kind string, o *pipeline.Object) ([]byte, error) {
 
 func (s *watchStream) wrap(kind string, object []byte) ([]byte, error) {
 	if s.f.media != codec.Protobuf {
-		return json.Marshal(struct {
+		b, err := json.Marshal(struct {
 			Type   string          `json:"type"`
 			Object json.RawMessage `json:"object"`
 		}{kind, object})
+		return append(b, '\n'), err
 	}
 	e := metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: object}}
 	raw, err := e.Marshal()

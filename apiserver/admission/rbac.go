@@ -1,0 +1,96 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	rbacvalidation "k8s.io/component-helpers/auth/rbac/validation"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/authz"
+)
+
+// Escalation keeps users from granting what they do not have: a role's rules must be covered by the rules that its writer
+// has, or the writer may "escalate" the role; a binding's role must be covered likewise, or the writer may "bind" it.
+// (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping)
+func Escalation(rbac *authz.RBAC, authorizer authz.Authorizer) Plugin {
+	e := escalation{rbac, authorizer}
+	return Plugin{Name: "RBACEscalation", Validate: func(ctx context.Context, a *Attributes) error {
+		if a.Operation == Delete || a.Resource.Kind.Group != rbacv1.GroupName || a.User.In(authn.Masters) {
+			return nil
+		}
+		switch obj := a.Object.(type) {
+		case *rbacv1.Role:
+			return e.role(ctx, a, obj.Namespace, obj.Rules)
+		case *rbacv1.ClusterRole:
+			return e.role(ctx, a, "", obj.Rules)
+		case *rbacv1.RoleBinding:
+			return e.binding(ctx, a, obj.Namespace, obj.RoleRef)
+		case *rbacv1.ClusterRoleBinding:
+			return e.binding(ctx, a, "", obj.RoleRef)
+		}
+		return nil
+	}}
+}
+
+type escalation struct {
+	rbac       *authz.RBAC
+	authorizer authz.Authorizer
+}
+
+func (e escalation) role(ctx context.Context, a *Attributes, namespace string, rules []rbacv1.PolicyRule) error {
+	return e.check(ctx, a, namespace, rules, authz.Attributes{
+		User: a.User, Verb: "escalate", Group: rbacv1.GroupName, Version: "v1", Resource: a.Resource.Plural, Namespace: namespace, Name: a.Name,
+	})
+}
+
+func (e escalation) binding(ctx context.Context, a *Attributes, namespace string, ref rbacv1.RoleRef) error {
+	rules, resource := []rbacv1.PolicyRule(nil), "clusterroles"
+	if ref.Kind == "Role" {
+		resource = "roles"
+		if r, ok := e.rbac.Rules.Role(namespace, ref.Name); ok {
+			rules = r.Rules
+		}
+	} else if r, ok := e.rbac.Rules.ClusterRole(ref.Name); ok {
+		rules = r.Rules
+	}
+	return e.check(ctx, a, namespace, rules, authz.Attributes{
+		User: a.User, Verb: "bind", Group: rbacv1.GroupName, Version: "v1", Resource: resource, Namespace: namespace, Name: ref.Name,
+	})
+}
+
+// check allows what the writer has, and what the exception allows.
+func (e escalation) check(ctx context.Context, a *Attributes, namespace string, rules []rbacv1.PolicyRule, exception authz.Attributes) error {
+	ok, missing := rbacvalidation.Covers(e.rbac.RulesFor(a.User, namespace), rules)
+	if ok {
+		return nil
+	}
+	if d, _, err := e.authorizer.Authorize(ctx, &exception); err != nil || d == authz.Allow {
+		return err
+	}
+	var lines strings.Builder
+	for i := range missing {
+		fmt.Fprintf(&lines, "\n%s", describeRule(&missing[i]))
+	}
+	return apierrors.NewForbidden(resource(a), a.Name, fmt.Errorf("user %q (groups=%q) is attempting to grant RBAC permissions not currently held:%s",
+		a.User.Name, a.User.Groups, lines.String()))
+}
+
+// describeRule prints a rule in one line, as Kubernetes does.
+func describeRule(r *rbacv1.PolicyRule) string {
+	var parts []string
+	add := func(name string, list []string) {
+		if len(list) > 0 {
+			parts = append(parts, fmt.Sprintf("%s:%q", name, list))
+		}
+	}
+	add("APIGroups", r.APIGroups)
+	add("Resources", r.Resources)
+	add("ResourceNames", r.ResourceNames)
+	add("NonResourceURLs", r.NonResourceURLs)
+	add("Verbs", r.Verbs)
+	return "{" + strings.Join(parts, ", ") + "}"
+}

@@ -1,0 +1,72 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+const rbacGroup = "rbac.authorization.k8s.io"
+
+func (u *user) createRBAC(t testing.TB, resource, namespace, body string) error {
+	t.Helper()
+	_, err := u.Create(t.Context(), &apiv1.CreateRequest{
+		Ref:    &apiv1.ResourceRef{Group: rbacGroup, Version: "v1", Resource: resource, Namespace: namespace},
+		Object: asJSON(t, "application/json", body),
+	})
+	return err
+}
+
+// eventually waits for something that follows a write through a watch.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 20 s", what)
+		}
+	}
+}
+
+// Stored roles and bindings grant and, once deleted, grant no more; default roles are stored; nobody grants what he lacks.
+func TestStoredRBAC(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin, dev := h.admin(), h.as("dev")
+	_, err := admin.Get(t.Context(), &apiv1.GetRequest{Ref: ref(rbacGroup, "clusterroles", "", "edit")})
+	check(t, err)
+	read := func() codes.Code {
+		_, err := dev.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", "configmaps", "default", "x")})
+		return status.Code(err)
+	}
+	if c := read(); c != codes.PermissionDenied {
+		t.Fatalf("before: %v", c)
+	}
+	check(t, admin.createRBAC(t, "rolebindings", "default", `{"metadata":{"name":"dev"},"subjects":[{"kind":"User","name":"dev","apiGroup":"rbac.authorization.k8s.io"}],"roleRef":{"kind":"ClusterRole","name":"admin","apiGroup":"rbac.authorization.k8s.io"}}`))
+	eventually(t, "the binding", func() bool { return read() == codes.NotFound })
+	if err := dev.createRBAC(t, "roles", "default", `{"metadata":{"name":"pods"},"rules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}]}`); err != nil {
+		t.Errorf("granting what one has: %v", err)
+	}
+	err = dev.createRBAC(t, "roles", "default", `{"metadata":{"name":"nodes"},"rules":[{"apiGroups":[""],"resources":["nodes"],"verbs":["get"]}]}`)
+	if s := apiStatus(t, err); status.Code(err) != codes.PermissionDenied ||
+		!strings.Contains(s.Message, `user "dev" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:`) ||
+		!strings.Contains(s.Message, `{APIGroups:[""], Resources:["nodes"], Verbs:["get"]}`) {
+		t.Errorf("granting what one lacks: %v", err)
+	}
+	err = dev.createRBAC(t, "rolebindings", "default", `{"metadata":{"name":"up"},"subjects":[{"kind":"User","name":"dev","apiGroup":"rbac.authorization.k8s.io"}],"roleRef":{"kind":"ClusterRole","name":"cluster-admin","apiGroup":"rbac.authorization.k8s.io"}}`)
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("binding what one lacks: %v", err)
+	}
+	// A ClusterRole that is labelled to be part of another joins it.
+	check(t, admin.createRBAC(t, "clusterroles", "", `{"metadata":{"name":"more","labels":{"rbac.authorization.k8s.io/aggregate-to-admin":"true"}},"rules":[{"apiGroups":["coordination.k8s.io"],"resources":["leases/x"],"verbs":["get"]},{"apiGroups":["discovery.k8s.io"],"resources":["endpointslices"],"verbs":["delete"]}]}`))
+	eventually(t, "the aggregated rule", func() bool {
+		_, err := dev.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref("discovery.k8s.io", "endpointslices", "default", "none")})
+		return status.Code(err) == codes.NotFound
+	})
+	_, err = admin.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref(rbacGroup, "rolebindings", "default", "dev")})
+	check(t, err)
+	eventually(t, "the binding's end", func() bool { return read() == codes.PermissionDenied })
+}
