@@ -24,7 +24,7 @@ func (w *worker) mountVolumes(ctx context.Context) func() {
 	}
 	return func() {
 		w.seen.Volumes = pod.Volumes{Mounted: true}
-		w.a.wg.Go(w.refresh) // a change may have come in while we wrote
+		w.refresh() // a change may have come in while we wrote
 	}
 }
 
