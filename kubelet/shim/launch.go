@@ -89,12 +89,7 @@ func spawn(ctx context.Context, binary string, config PodConfig) (Process, error
 	go func() { _ = cmd.Wait() }() // it may outlive us; if it does not, it must not stay a zombie
 	stop := context.AfterFunc(ctx, func() { _ = ready.Close() })
 	defer stop()
-	if h, err := cgroup.Detect(); err == nil {
-		if err := h.Join(config.ShimCgroup, cmd.Process.Pid); err != nil {
-			_ = cmd.Process.Kill()
-			return Process{}, fmt.Errorf("move podshim to its cgroup: %w", err)
-		}
-	}
+	joinErr := joinCgroup(config.ShimCgroup, cmd.Process.Pid)
 	var process Process
 	if err := json.NewDecoder(ready).Decode(&process); err != nil {
 		_ = cmd.Process.Kill()
@@ -103,7 +98,20 @@ func spawn(ctx context.Context, binary string, config PodConfig) (Process, error
 		}
 		return Process{}, fmt.Errorf("it ended before it listened: %s", lastWords(filepath.Join(config.StateDir, LogFile)))
 	}
+	if joinErr != nil {
+		_ = cmd.Process.Kill()
+		return Process{}, fmt.Errorf("move podshim to its cgroup: %w", joinErr)
+	}
 	return process, nil
+}
+
+// joinCgroup moves podshim while it gets ready by itself.
+func joinCgroup(path string, pid int) error {
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	return h.Join(path, pid)
 }
 
 // cloneFlags are the namespaces that podshim is born in. Its mounts stay the host's, so that it sees root file systems mounted later.

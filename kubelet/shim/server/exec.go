@@ -66,10 +66,12 @@ func (s *Server) startExec(r *shim.Request, files []*os.File, exited chan<- unix
 		defer c.close()
 	} else {
 		null, err := assignStreams(p, r.Streams, files)
+		if null != nil {
+			defer null.Close()
+		}
 		if err != nil {
 			return nil, nil, err
 		}
-		defer null.Close()
 	}
 	err = s.reaper.start(func() (pid int, err error) {
 		s.forker.do(func() {
@@ -109,7 +111,25 @@ func assignStreams(p *libcontainer.Process, streams shim.Streams, files []*os.Fi
 		return f
 	}
 	p.Stdin, p.Stdout, p.Stderr = next(streams.Stdin), next(streams.Stdout), next(streams.Stderr)
-	return null, nil
+	return null, setBlocking(p.Stdin, p.Stdout, p.Stderr)
+}
+
+// setBlocking undoes what receiving descriptors does: programs do not expect standard streams that never wait.
+func setBlocking(streams ...any) error {
+	for _, s := range streams {
+		raw, err := s.(*os.File).SyscallConn()
+		if err != nil {
+			return err
+		}
+		var set error
+		if err := raw.Control(func(fd uintptr) { set = unix.SetNonblock(int(fd), false) }); err != nil {
+			return err
+		}
+		if set != nil {
+			return set
+		}
+	}
+	return nil
 }
 
 // attach connects a client's descriptors to a container's own streams until it exits or the client goes away.
