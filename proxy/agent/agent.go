@@ -292,12 +292,19 @@ func (a *Agent) sync(ctx context.Context) error {
 	}
 	a.checks.set(a.healthChecks())
 	if failed == nil {
-		a.health.updated(time.Now())
+		a.health.updated(time.Now(), a.waiting())
 		a.metrics.programmed(p)
 	} else {
 		a.putBack(p)
 	}
 	return failed
+}
+
+// waiting is when the oldest change that is not being applied was learnt.
+func (a *Agent) waiting() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pending.since
 }
 
 // putBack keeps the start times of changes that were not applied; the keys themselves are in the families' unsaved sets.

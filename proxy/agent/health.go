@@ -31,10 +31,11 @@ func (h *Health) queued(t time.Time) {
 	}
 }
 
-func (h *Health) updated(t time.Time) {
+// updated notes a successful apply at t; waiting is when the oldest change that it did not include was learnt, or zero.
+func (h *Health) updated(t, waiting time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.oldest, h.last = time.Time{}, t
+	h.oldest, h.last = waiting, t
 }
 
 func (h *Health) setEligible(ok bool) {
