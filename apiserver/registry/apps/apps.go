@@ -13,7 +13,7 @@ import (
 
 // Resources returns the group's resources.
 func Resources() []*registry.Resource {
-	return []*registry.Resource{deployments(), replicaSets()}
+	return []*registry.Resource{deployments(), replicaSets(), statefulSets(), daemonSets(), controllerRevisions()}
 }
 
 func kind(name string) schema.GroupVersionKind { return appsv1.SchemeGroupVersion.WithKind(name) }

@@ -141,14 +141,7 @@ func checkDeploymentStatus(e *check.Errors, d, old *appsv1.Deployment) {
 	if s.TerminatingReplicas != nil {
 		e.NonNegative(at.Child("terminatingReplicas"), int64(*s.TerminatingReplicas))
 	}
-	if s.CollisionCount != nil {
-		e.NonNegative(at.Child("collisionCount"), int64(*s.CollisionCount))
-		if old.Status.CollisionCount != nil && *s.CollisionCount < *old.Status.CollisionCount {
-			e.Invalid(at.Child("collisionCount"), *s.CollisionCount, "cannot be decremented")
-		}
-	} else if old.Status.CollisionCount != nil {
-		e.Invalid(at.Child("collisionCount"), s.CollisionCount, "cannot be decremented")
-	}
+	checkCollisions(e, s.CollisionCount, old.Status.CollisionCount, at.Child("collisionCount"))
 	const most = "cannot be greater than status.replicas"
 	if s.UpdatedReplicas > s.Replicas {
 		e.Invalid(at.Child("updatedReplicas"), s.UpdatedReplicas, most)

@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
@@ -65,10 +67,10 @@ func goldenKind(t *testing.T, c *codec.Codec, r *registry.Resource, base string)
 			t.Fatalf("%s: %v %v", body.contentType, err, warnings)
 		}
 	}
-	if diff := cmp.Diff(fromJSON, fromProto); diff != "" {
+	if diff := cmp.Diff(fromJSON, fromProto, compactRaw()); diff != "" {
 		t.Errorf("JSON and protobuf differ: %s", diff)
 	}
-	if diff := cmp.Diff(fromJSON, fromYAML); diff != "" {
+	if diff := cmp.Diff(fromJSON, fromYAML, compactRaw()); diff != "" {
 		t.Errorf("JSON and YAML differ: %s", diff)
 	}
 	if got, err := c.EncodeJSON(fromProto, true); err != nil || !bytes.Equal(got, jsonText) {
@@ -95,4 +97,13 @@ func goldenKind(t *testing.T, c *codec.Codec, r *registry.Resource, base string)
 	if diff := cmp.Diff(fromJSON, stored); diff != "" {
 		t.Errorf("stored form: %s", diff)
 	}
+}
+
+// compactRaw compares embedded JSON without its white space.
+func compactRaw() cmp.Option {
+	return cmp.Transformer("compact", func(r runtime.RawExtension) string {
+		var out bytes.Buffer
+		_ = json.Compact(&out, r.Raw)
+		return out.String()
+	})
 }
