@@ -2,14 +2,8 @@ package server_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -30,54 +24,12 @@ import (
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/groups"
 	"bareboat.dev/apiserver/server"
+	"bareboat.dev/apiserver/server/servertest"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/memory"
 	"bareboat.dev/apiserver/storage/sqlite"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
-
-// pki is a certificate authority for one test.
-type pki struct {
-	ca   *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newPKI(t testing.TB) *pki {
-	t.Helper()
-	key := newKey(t)
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
-	check(t, err)
-	ca, err = x509.ParseCertificate(der)
-	check(t, err)
-	p := &pki{ca: ca, key: key, pool: x509.NewCertPool()}
-	p.pool.AddCert(ca)
-	return p
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	return key
-}
-
-func (p *pki) issue(t testing.TB, name string, groups ...string) tls.Certificate {
-	t.Helper()
-	key := newKey(t)
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name, Organization: groups},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, p.ca, key.Public(), p.key)
-	check(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
 
 func check(t testing.TB, err error) {
 	t.Helper()
@@ -89,7 +41,7 @@ func check(t testing.TB, err error) {
 // harness is a running server.
 type harness struct {
 	t       testing.TB
-	pki     *pki
+	pki     *servertest.PKI
 	server  *server.Server
 	address string
 	stop    func()
@@ -112,12 +64,12 @@ func start(t testing.TB, engine storage.Engine, change ...func(*server.Config)) 
 	t.Helper()
 	set, err := registry.NewSet(groups.All(core.Config{})...)
 	check(t, err)
-	p := newPKI(t)
-	serving := p.issue(t, "kube-apiserver")
+	p := servertest.NewPKI(t)
+	serving := p.Issue(t, "kube-apiserver")
 	cfg := server.Config{
-		Set: set, Engine: engine, Tokens: authn.IssuerConfig{URL: "https://issuer", Signer: newKey(t)},
+		Set: set, Engine: engine, Tokens: authn.IssuerConfig{URL: "https://issuer", Signer: servertest.NewKey(t)},
 		TLS: &tls.Config{
-			Certificates: []tls.Certificate{serving}, ClientCAs: p.pool, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"},
+			Certificates: []tls.Certificate{serving}, ClientCAs: p.Pool, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"},
 		},
 		Identity: "test", Advertise: "192.0.2.1", Port: 6443, ServiceIP: "10.96.0.1", Metrics: prometheus.NewRegistry(),
 		Version: server.Version("test", ""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -167,9 +119,9 @@ type user struct {
 // as returns the doors for a client certificate; an empty name has none.
 func (h *harness) as(name string, groups ...string) *user {
 	h.t.Helper()
-	cfg := &tls.Config{RootCAs: h.pki.pool}
+	cfg := &tls.Config{RootCAs: h.pki.Pool}
 	if name != "" {
-		cfg.Certificates = []tls.Certificate{h.pki.issue(h.t, name, groups...)}
+		cfg.Certificates = []tls.Certificate{h.pki.Issue(h.t, name, groups...)}
 	}
 	conn, err := rpc.NewClient("passthrough:///"+h.address, rpc.WithTransportCredentials(credentials.NewTLS(cfg)),
 		rpc.WithDefaultCallOptions(rpc.MaxCallRecvMsgSize(64<<20)))

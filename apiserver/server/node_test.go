@@ -19,6 +19,7 @@ import (
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/server"
+	"bareboat.dev/apiserver/server/servertest"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
@@ -71,10 +72,10 @@ func withKubelet(t *testing.T) *harness {
 		// The kubelet's certificate is from the authority that the server's own port uses.
 		c.Kubelet = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) // the test's kubelet has an authority of its own
 	})
-	p := newPKI(t)
+	p := servertest.NewPKI(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	s := rpc.NewServer(rpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{p.issue(t, "n1")}})))
+	s := rpc.NewServer(rpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{p.Issue(t, "n1")}})))
 	nodev1.RegisterNodeServiceServer(s, kubelet{})
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
@@ -176,7 +177,7 @@ func (h *harness) dialWebSocket(t *testing.T, path string) *websocket.Conn {
 	cfg, err := websocket.NewConfig("wss://"+h.address+path, "https://"+h.address)
 	check(t, err)
 	cfg.Protocol = []string{"v5.channel.k8s.io"}
-	cfg.TlsConfig = &tls.Config{RootCAs: h.pki.pool, Certificates: []tls.Certificate{h.pki.issue(t, "kubernetes-admin", authn.Masters)}, NextProtos: []string{"http/1.1"}}
+	cfg.TlsConfig = &tls.Config{RootCAs: h.pki.Pool, Certificates: []tls.Certificate{h.pki.Issue(t, "kubernetes-admin", authn.Masters)}, NextProtos: []string{"http/1.1"}}
 	ws, err := cfg.DialContext(context.Background())
 	check(t, err)
 	t.Cleanup(func() { ws.Close() })
