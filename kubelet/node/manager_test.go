@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"bareboat.dev/client"
+	"bareboat.dev/client/clienttest"
+)
+
+// await waits until the stored node is as wanted.
+func await(t *testing.T, s *clienttest.Server, ok func(*corev1.Node) bool) *corev1.Node {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for e, err := range client.Of(s.Client(), client.Nodes()).Watch(ctx, "", client.WatchOptions{}) {
+		if err != nil {
+			break
+		}
+		if e.Object != nil && e.Type != client.Deleted && ok(e.Object) {
+			return e.Object
+		}
+	}
+	t.Fatal("the node was not reported")
+	return nil
+}
+
+func condition(n *corev1.Node, kind corev1.NodeConditionType) corev1.NodeCondition {
+	for _, c := range n.Status.Conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return corev1.NodeCondition{}
+}
+
+// TestNodeIsRegisteredAndKept shows registration, the lease, a change of condition, labels that others have added, and that a node that
+// is deleted registers again.
+func TestNodeIsRegisteredAndKept(t *testing.T) {
+	s := clienttest.NewServer(t)
+	why := make(chan string, 1)
+	why <- "no network yet"
+	current := ""
+	m := New(Config{
+		Name: "n1", IPs: []string{"192.0.2.1"}, MaxPods: 10, Labels: map[string]string{"zone": "a"},
+		Facts:    Facts{CPUs: 2, Memory: 8 << 30, Disk: 100 << 30, Info: corev1.NodeSystemInfo{OperatingSystem: "linux", Architecture: "amd64"}},
+		Reserved: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+		Checks: func() Checks {
+			select {
+			case current = <-why:
+			default:
+			}
+			return Checks{NotReady: current}
+		},
+	}, s.Client(), slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = m.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+
+	n := await(t, s, func(n *corev1.Node) bool { return condition(n, corev1.NodeReady).Status == corev1.ConditionFalse })
+	if c := condition(n, corev1.NodeReady); c.Reason != "KubeletNotReady" || c.Message != "no network yet" {
+		t.Errorf("condition: %+v", c)
+	}
+	if n.Labels[corev1.LabelHostname] != "n1" || n.Labels["zone"] != "a" || n.Status.Addresses[0].Address != "192.0.2.1" {
+		t.Errorf("labels %v, addresses %v", n.Labels, n.Status.Addresses)
+	}
+	if got := n.Status.Allocatable.Memory().Value(); got != 7<<30 {
+		t.Errorf("allocatable memory is %d", got)
+	}
+	why <- ""
+	m.Nudge()
+	ready := await(t, s, func(n *corev1.Node) bool { return condition(n, corev1.NodeReady).Status == corev1.ConditionTrue })
+	lease, err := client.Of(s.Client(), client.Leases()).Get(ctx, corev1.NamespaceNodeLease, "n1")
+	if err != nil || *lease.Spec.HolderIdentity != "n1" || *lease.Spec.LeaseDurationSeconds != leaseSeconds {
+		t.Errorf("lease: %+v, %v", lease, err)
+	}
+	if err := client.Of(s.Client(), client.Nodes()).Delete(ctx, "", "n1", client.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	m.learn(nil)
+	m.Nudge()
+	await(t, s, func(n *corev1.Node) bool { return n.UID != ready.UID })
+}
+
+// TestAllocatable shows that reserved resources are taken off, never more than there is.
+func TestAllocatable(t *testing.T) {
+	capacity := corev1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("4Gi"), "hugepages-2Mi": resource.MustParse("1Gi"), "pods": resource.MustParse("10")}
+	got := Allocatable(capacity, corev1.ResourceList{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("9Gi"), "other": resource.MustParse("1")})
+	if got.Cpu().MilliValue() != 1500 || got.Memory().Value() > 0 || got.Pods().Value() != 10 || len(got) != 4 {
+		t.Errorf("allocatable is %v", got)
+	}
+}
