@@ -96,3 +96,14 @@ func ListMeta(ctx context.Context, c *client.Client, k plan.Kind, namespace stri
 		more = msg.GetContinue() != ""
 	}
 }
+
+// GetSubresource reads a subresource, such as an object's scale, into out.
+func GetSubresource(ctx context.Context, c *client.Client, k plan.Kind, namespace, name, subresource string, out client.Object) error {
+	r := ref(k, namespace, name)
+	r.Subresource = subresource
+	resp, err := apiv1.NewResourceServiceClient(c.Conn()).Get(ctx, &apiv1.GetRequest{Ref: r})
+	if err != nil {
+		return client.FromGRPC(ctx, err)
+	}
+	return out.Unmarshal(resp.GetObject().GetValue())
+}

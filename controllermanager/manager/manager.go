@@ -9,11 +9,15 @@ import (
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
 	"bareboat.dev/controllermanager/config"
+	"bareboat.dev/controllermanager/cronjob"
 	"bareboat.dev/controllermanager/daemonset"
 	"bareboat.dev/controllermanager/deployment"
+	"bareboat.dev/controllermanager/disruption"
+	"bareboat.dev/controllermanager/endpoints"
 	"bareboat.dev/controllermanager/endpointslice"
 	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/garbagecollector"
+	"bareboat.dev/controllermanager/job"
 	"bareboat.dev/controllermanager/namespace"
 	"bareboat.dev/controllermanager/nodeipam"
 	"bareboat.dev/controllermanager/nodelifecycle"
@@ -22,6 +26,7 @@ import (
 	"bareboat.dev/controllermanager/rootca"
 	"bareboat.dev/controllermanager/serviceaccount"
 	"bareboat.dev/controllermanager/statefulset"
+	"bareboat.dev/controllermanager/ttlafterfinished"
 )
 
 // LeaseName is the Lease that controller managers elect their leader by, upstream's.
@@ -54,7 +59,12 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		replicaset.Controller(),
 		statefulset.Controller(),
 		daemonset.Controller(),
+		job.Controller(),
+		cronjob.Controller(),
+		ttlafterfinished.Controller(),
+		disruption.Controller(),
 		endpointslice.Controller(),
+		endpoints.Controller(),
 		namespace.Controller(),
 		garbagecollector.Controller(),
 		podgc.Controller(cfg.TerminatedPodGCThreshold),
