@@ -323,3 +323,24 @@ func (c *Cache) await(ctx context.Context, opts ReadOptions) (reached bool, rev 
 func (c *Cache) WaitRevision(ctx context.Context, rev storage.Revision) error {
 	return c.waitSeen(ctx, rev)
 }
+
+// Stats are a cache's sizes, for metrics.
+type Stats struct {
+	// Objects in the newest state, and watchers.
+	Objects, Watchers int
+	// LogEvents in the log, and the bytes of objects that only the log keeps.
+	LogEvents, LogBytes int
+	// Oldest is the revision from which a watch can start, Newest that of the newest change.
+	Oldest, Newest storage.Revision
+}
+
+// Stats returns the cache's sizes.
+func (c *Cache) Stats() Stats {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	s := Stats{Objects: c.state.objects.Len(), LogEvents: len(c.log.changes), LogBytes: c.log.bytes, Oldest: c.log.floor, Newest: c.revision}
+	for _, ch := range c.log.channels {
+		s.Watchers += ch.refs
+	}
+	return s
+}

@@ -640,6 +640,9 @@ func TestEveryEventWakes(t *testing.T) {
 			}
 		}()
 	}
+	if stats := caches[0].Stats(); stats.Watchers != 2*len(queries) {
+		t.Errorf("%d watchers", stats.Watchers)
+	}
 	for range 300 {
 		rev := commit(t, engine, putPod(t, "a", "p", "web", "n1"))
 		for i := range 2 * len(queries) {
@@ -655,4 +658,72 @@ func TestEveryEventWakes(t *testing.T) {
 	}
 	cancel()
 	wait.Wait()
+	if stats := caches[0].Stats(); stats.Watchers != 0 || stats.Objects != 1 || stats.LogEvents != 300 {
+		t.Errorf("after all have left: %+v", stats)
+	}
+}
+
+// A watcher that starts from an earlier revision gets what it missed, also when others already select by the same thing.
+func TestWatchFromEarlier(t *testing.T) {
+	engine := memory.New()
+	_, caches := serve(t, engine, podConfig())
+	start := commit(t, engine, putPod(t, "a", "p", "web", "n1"))
+	var expected []string
+	for range 3 {
+		commit(t, engine, putPod(t, "other", "p", "web", "n2"))
+		expected = append(expected, fmt.Sprintf("MODIFIED p@%d", commit(t, engine, putPod(t, "a", "p", "web", "n1"))))
+	}
+	for _, q := range []watchcache.Query{{Namespace: "a"}, {Namespace: "a", Name: "p"}, {Fields: fields.OneTermEqualSelector("spec.nodeName", "n1")}} {
+		for _, from := range []storage.Revision{0, start + 4, start, start + 2} {
+			c, err := caches[0].Watch(deadline(t), q, watchcache.WatchOptions{From: from})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			switch from {
+			case start:
+				want(t, events(t, c, 3), expected...)
+			case start + 2:
+				want(t, events(t, c, 2), expected[1:]...)
+			case start + 4:
+				want(t, events(t, c, 1), expected[2:]...)
+			}
+		}
+	}
+}
+
+// The encodings of events that are no longer new are let go of, so that a log full of them does not hold everything twice.
+func TestEncodingsOfOldEventsAreDropped(t *testing.T) {
+	engine := memory.New()
+	_, caches := serve(t, engine, podConfig())
+	c, err := caches[0].Watch(deadline(t), watchcache.Query{}, watchcache.WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	commit(t, engine, putPod(t, "a", "p", "web", "n1"))
+	batch, err := c.Next(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	builds := 0
+	encode := func() {
+		if _, err := batch.Events[0].Encoded("test", func(*watchcache.Event) ([]byte, error) { builds++; return nil, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	encode()
+	encode()
+	if builds != 1 {
+		t.Errorf("a new event was encoded %d times", builds)
+	}
+	for range 1100 {
+		commit(t, engine, putPod(t, "a", "p", "web", "n1"))
+	}
+	list(t, caches[0], watchcache.Query{}, watchcache.ListOptions{})
+	encode()
+	encode()
+	if builds != 3 {
+		t.Errorf("an old event was encoded %d times", builds-1)
+	}
 }

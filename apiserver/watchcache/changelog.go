@@ -21,6 +21,11 @@ const (
 	// logAge is how long changes are kept while there are few of them: the store forgets its history after five minutes
 	// too, and so an idle server's log shrinks.
 	logAge = 5 * time.Minute
+	// encodedChanges and encodedBytes bound the changes whose encodings are kept, each about as large as the object: watchers
+	// that keep up, which is nearly all, are within a few dozen. At least encodedLeast are kept, however large.
+	encodedChanges = 1 << 10
+	encodedBytes   = 16 << 20
+	encodedLeast   = 8
 	// logKeep changes are kept however old, so that a quiet resource's watchers can resume after a long break.
 	logKeep = 1 << 10
 )
@@ -30,8 +35,10 @@ type change struct {
 	revision  storage.Revision
 	at        int64 // Unix nanoseconds
 	prev, cur *Item
-	once      [3]sync.Once
-	events    [3]*Event
+	// events are the change as watchers see it, by type, made when the first one does.
+	events [3]atomic.Pointer[Event]
+	mu     sync.Mutex
+	sealed bool
 }
 
 // event returns the change as a watcher sees that selected the object before, after, or both; nil if the tombstone cannot be
@@ -44,17 +51,45 @@ func (ch *change) event(before, after bool) *Event {
 	case !after:
 		typ = Deleted
 	}
-	ch.once[typ].Do(func() {
-		it := ch.cur
-		if typ == Deleted {
-			var err error
-			if it, err = ch.prev.tombstone(ch.revision); err != nil {
-				return
-			}
+	if e := ch.events[typ].Load(); e != nil {
+		return e
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if e := ch.events[typ].Load(); e != nil {
+		return e
+	}
+	it := ch.cur
+	if typ == Deleted {
+		var err error
+		if it, err = ch.prev.tombstone(ch.revision); err != nil {
+			return nil
 		}
-		ch.events[typ] = &Event{Type: typ, Item: it}
-	})
-	return ch.events[typ]
+	}
+	e := &Event{Type: typ, Item: it}
+	e.cached.sealed = ch.sealed
+	ch.events[typ].Store(e)
+	return e
+}
+
+// seal lets go of the encodings of the change's events.
+func (ch *change) seal() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.sealed = true
+	for i := range ch.events {
+		if e := ch.events[i].Load(); e != nil {
+			e.cached.seal()
+		}
+	}
+}
+
+// weight is about what one encoding of the change takes.
+func (ch *change) weight() int {
+	if ch.cur != nil {
+		return ch.cur.Frame.Size()
+	}
+	return ch.prev.Frame.Size()
 }
 
 // size is what the change adds to the memory of the log: the object that is no longer in the tree.
@@ -167,6 +202,9 @@ type changelog struct {
 	floor storage.Revision
 	bytes int
 	limit int
+	// open is the position of the oldest change whose encodings are kept, openBytes what one encoding of each takes.
+	open      uint64
+	openBytes int
 	// channels by facet, and how many watch each label, so that a change is looked up by those only.
 	channels map[facet]*channel
 	labels   map[string]int
@@ -176,7 +214,7 @@ func newChangelog(limit int) changelog {
 	if limit <= 0 {
 		limit = DefaultLogEvents
 	}
-	return changelog{base: 1, limit: limit, channels: map[facet]*channel{}, labels: map[string]int{}}
+	return changelog{base: 1, open: 1, limit: limit, channels: map[facet]*channel{}, labels: map[string]int{}}
 }
 
 // head is the position that the next change will have.
@@ -192,6 +230,8 @@ func (l *changelog) append(ch *change, indexes []string, woken map[*channel]stru
 	position := l.head()
 	l.changes = append(l.changes, ch)
 	l.bytes += ch.size()
+	l.openBytes += ch.weight()
+	l.sealOld()
 	note := func(fc facet) {
 		c, ok := l.channels[fc]
 		if !ok {
@@ -220,6 +260,16 @@ func (l *changelog) append(ch *change, indexes []string, woken map[*channel]stru
 				}
 			}
 		}
+	}
+}
+
+// sealOld lets go of the encodings of changes that are no longer new.
+func (l *changelog) sealOld() {
+	for n := l.head() - l.open; n > encodedLeast && (n > encodedChanges || l.openBytes > encodedBytes); n-- {
+		ch := l.changes[l.open-l.base]
+		ch.seal()
+		l.openBytes -= ch.weight()
+		l.open++
 	}
 }
 
@@ -261,6 +311,10 @@ func (l *changelog) trim(now int64) {
 		bytes -= l.changes[n].size()
 		n++
 	}
+	for l.open < l.base+uint64(n) {
+		l.openBytes -= l.changes[l.open-l.base].weight()
+		l.open++
+	}
 	l.floor, l.bytes = l.changes[n-1].revision, bytes
 	l.changes = append(make([]*change, 0, len(l.changes)-n+slack), l.changes[n:]...)
 	l.base += uint64(n)
@@ -283,6 +337,7 @@ func (l *changelog) reset(floor storage.Revision) {
 	// One position is left out, so that a cursor that had seen everything has not.
 	l.base = l.head() + 1
 	l.changes, l.bytes, l.floor = nil, 0, floor
+	l.open, l.openBytes = l.base, 0
 	for _, c := range l.channels {
 		c.positions, c.since, c.lost = nil, l.base, l.base
 	}

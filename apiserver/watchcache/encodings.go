@@ -1,14 +1,21 @@
 package watchcache
 
-import "sync"
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
 
 // maxEncodings is how many different encodings of one event are kept: the two doors in three views each, and two spare.
 const maxEncodings = 8
 
 // encodings are an event's encoded forms.
 type encodings struct {
+	// list is replaced, never modified, so that the thousands of watchers that only look need no lock.
+	list atomic.Pointer[[]encoding]
 	mu   sync.Mutex
-	list []encoding
+	// sealed says that nothing is kept any more.
+	sealed bool
 }
 
 type encoding struct {
@@ -17,19 +24,50 @@ type encoding struct {
 }
 
 // Encoded returns the event encoded in some form, such as a framed response message, building it the first time only: the
-// bytes are shared by every watcher that the event goes to and live as long as the event does. The form is a constant that
-// names everything that the bytes depend on. A failed build is not kept.
+// bytes are shared by every watcher that the event goes to. The form is a constant that names everything that the bytes
+// depend on. A failed build is not kept, and an event that is no longer among the newest is built anew for the few that are
+// so far behind.
 func (e *Event) Encoded(form string, build func(*Event) ([]byte, error)) ([]byte, error) {
+	if data, ok := e.cached.find(form); ok {
+		return data, nil
+	}
 	e.cached.mu.Lock()
 	defer e.cached.mu.Unlock()
-	for _, c := range e.cached.list {
-		if c.form == form {
-			return c.data, nil
-		}
+	if data, ok := e.cached.find(form); ok {
+		return data, nil
 	}
 	data, err := build(e)
-	if err == nil && len(e.cached.list) < maxEncodings {
-		e.cached.list = append(e.cached.list, encoding{form, data})
+	if err != nil || e.cached.sealed {
+		return data, err
 	}
-	return data, err
+	var list []encoding
+	if old := e.cached.list.Load(); old != nil {
+		list = *old
+	}
+	if len(list) < maxEncodings {
+		list = append(slices.Clone(list), encoding{form, data})
+		e.cached.list.Store(&list)
+	}
+	return data, nil
+}
+
+func (c *encodings) find(form string) ([]byte, bool) {
+	list := c.list.Load()
+	if list == nil {
+		return nil, false
+	}
+	for _, x := range *list {
+		if x.form == form {
+			return x.data, true
+		}
+	}
+	return nil, false
+}
+
+// seal lets go of what is kept.
+func (c *encodings) seal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sealed = true
+	c.list.Store(nil)
 }
