@@ -34,8 +34,8 @@ type Config struct {
 // is served. It works on the network namespace of the calling thread of the first Apply.
 type Applier struct {
 	mu     sync.Mutex
-	conn   *nft.Conn     // for listing; opens a socket for each question
-	writer *netlink.Conn // for transactions; nil: to be opened
+	conn   *nft.Conn // for listing; opens a socket for each question
+	writer writer
 	layout layout
 	table  *nft.Table
 	sets   map[string]*nft.Set
@@ -121,38 +121,11 @@ func (a *Applier) Apply(_ context.Context, set *plan.Set, changed []string) erro
 	return nil
 }
 
-// commitLocked sends a transaction on the socket, which is kept: to close one that has changed rules waits until the kernel
-// has done away with everything replaced, some ten milliseconds. After an error a new one is used.
-func (a *Applier) commitLocked(t *transaction) error {
-	if a.writer == nil {
-		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-		if err != nil {
-			return err
-		}
-		if err := conn.SetWriteBuffer(sendBuffer); err != nil {
-			conn.Close()
-			return err
-		}
-		a.writer = conn
-	}
-	err := t.commit(a.writer)
-	if err != nil {
-		a.writer.Close()
-		a.writer = nil
-	}
-	return err
-}
-
 // Close closes the socket; the rules stay.
 func (a *Applier) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.writer == nil {
-		return nil
-	}
-	err := a.writer.Close()
-	a.writer = nil
-	return err
+	return a.writer.close()
 }
 
 // Forget makes the next Apply read the kernel's state again and repair what somebody else changed.
@@ -178,7 +151,7 @@ func (a *Applier) Cleanup(context.Context) error {
 	t := newTransaction(a.table)
 	t.addTable(tableName) // deleting what does not exist would be an error
 	t.deleteTable(tableName)
-	if err := a.commitLocked(t); err != nil {
+	if err := a.writer.commit(t); err != nil {
 		return fmt.Errorf("nftables: deleting the table: %w", err)
 	}
 	return nil
@@ -188,12 +161,12 @@ func (a *Applier) Cleanup(context.Context) error {
 // table that is in use stays; that is for the kernel to decide, so nothing can come in between.
 func DropEmpty(family plan.Family, names ...string) {
 	l := layout{words: newWords(family)}
-	a := &Applier{table: l.table()}
-	defer a.Close()
+	var w writer
+	defer w.close()
 	for _, name := range names {
-		t := newTransaction(a.table)
+		t := newTransaction(l.table())
 		t.add(unix.NFT_MSG_DELTABLE, unix.NLM_F_NONREC, text(nil, unix.NFTA_TABLE_NAME, name))
-		_ = a.commitLocked(t) // it says that the table is in use or does not exist: both are fine
+		_ = w.commit(t) // it says that the table is in use or does not exist: both are fine
 	}
 }
 
@@ -241,7 +214,7 @@ func (a *Applier) sendLocked(d delta, fresh bool) (made, unused []string, err er
 			t.deleteChain(tableName, name)
 		}
 	}
-	return made, unused, a.commitLocked(t)
+	return made, unused, a.writer.commit(t)
 }
 
 func bySet(places []place) map[string][]place {

@@ -26,7 +26,7 @@ func (a *Applier) forgetClientsLocked() (err error) {
 		}
 		t := newTransaction(a.table)
 		t.elements(unix.NFT_MSG_DELSETELEM, 0, a.sets[setSticky], stale, nil)
-		if err = a.commitLocked(t); !errors.Is(err, unix.ENOENT) {
+		if err = a.writer.commit(t); !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}

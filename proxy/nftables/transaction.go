@@ -25,10 +25,14 @@ const (
 // the library cannot say "ct original daddr" in the form that the nft tool can print.
 type transaction struct {
 	family byte
-	msgs   []netlink.Message
+	// verdict is how the chains in verdict maps are entered: with a goto, unless more rules are to be looked at afterwards.
+	verdict expr.VerdictKind
+	msgs    []netlink.Message
 }
 
-func newTransaction(t *nft.Table) *transaction { return &transaction{family: byte(t.Family)} }
+func newTransaction(t *nft.Table) *transaction {
+	return &transaction{family: byte(t.Family), verdict: expr.VerdictGoto}
+}
 
 // attribute appends a netlink attribute.
 func attribute(b []byte, kind uint16, data ...byte) []byte {
@@ -139,7 +143,11 @@ func (t *transaction) expression(e expr.Any) ([]byte, error) {
 
 // addSet makes a set or map.
 func (t *transaction) addSet(s *nft.Set, id uint32) {
-	var flags uint32 = flagConcat
+	fields := nft.ConcatSetTypeElements(s.KeyType)
+	var flags uint32
+	if len(fields) > 1 {
+		flags |= flagConcat
+	}
 	for f, on := range map[uint32]bool{
 		unix.NFT_SET_MAP: s.IsMap, unix.NFT_SET_INTERVAL: s.Interval, unix.NFT_SET_TIMEOUT: s.HasTimeout, unix.NFT_SET_EVAL: s.Dynamic,
 	} {
@@ -163,14 +171,21 @@ func (t *transaction) addSet(s *nft.Set, id uint32) {
 		if s.Size > 0 {
 			b = number(b, unix.NFTA_SET_DESC_SIZE, s.Size)
 		}
+		if len(fields) == 1 {
+			return b
+		}
 		return nested(b, descConcat, func(b []byte) []byte {
-			for _, f := range nft.ConcatSetTypeElements(s.KeyType) {
+			for _, f := range fields {
 				b = nested(b, unix.NFTA_LIST_ELEM, func(b []byte) []byte { return number(b, fieldLen, f.Bytes) })
 			}
 			return b
 		})
 	})
 	t.add(unix.NFT_MSG_NEWSET, netlink.Create, b)
+}
+
+func (t *transaction) deleteSet(table, name string) {
+	t.add(unix.NFT_MSG_DELSET, 0, text(text(nil, unix.NFTA_SET_TABLE, table), unix.NFTA_SET_NAME, name))
 }
 
 // From linux/netfilter/nf_tables.h; the unix package lacks them.
@@ -189,7 +204,7 @@ func (t *transaction) elements(kind uint16, flags netlink.HeaderFlags, s *nft.Se
 		start := len(b)
 		b = nested(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(b []byte) []byte {
 			for len(places) > 0 && len(b)-start < chunkBytes-200 {
-				b = element(b, s, places[0], data)
+				b = t.element(b, s, places[0], data)
 				places = places[1:]
 			}
 			return b
@@ -199,7 +214,7 @@ func (t *transaction) elements(kind uint16, flags netlink.HeaderFlags, s *nft.Se
 }
 
 // element appends one element. To be deleted it is named by its key alone.
-func element(b []byte, s *nft.Set, p place, data elements) []byte {
+func (t *transaction) element(b []byte, s *nft.Set, p place, data elements) []byte {
 	value := func(b []byte, kind uint16, v string) []byte {
 		return nested(b, kind, func(b []byte) []byte {
 			b = binary.NativeEndian.AppendUint16(b, uint16(4+len(v)))
@@ -220,8 +235,7 @@ func element(b []byte, s *nft.Set, p place, data elements) []byte {
 		}
 		return nested(b, unix.NFTA_SET_ELEM_DATA, func(b []byte) []byte {
 			return nested(b, unix.NFTA_DATA_VERDICT, func(b []byte) []byte {
-				code := int32(expr.VerdictGoto)
-				b = number(b, unix.NFTA_VERDICT_CODE, uint32(code))
+				b = number(b, unix.NFTA_VERDICT_CODE, uint32(int32(t.verdict)))
 				return text(b, unix.NFTA_VERDICT_CHAIN, data[p])
 			})
 		})
