@@ -2,10 +2,12 @@ package patch
 
 import (
 	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,7 +75,9 @@ func step(t *testing.T, f *Fields, r *registry.Resource, sub string, mine, their
 	}
 	theirs.SetManagedFields(out.(registry.Object).GetManagedFields())
 	if diff := cmp.Diff(plain(theirs), plain(mine)); diff != "" {
-		t.Fatalf("%s %q %s: %s", r.Kind.Kind, sub, manager, diff)
+		is, _ := json.Marshal(mine)
+		was, _ := json.Marshal(mineOld)
+		t.Fatalf("%s %q %s: %s\nis  %s\nwas %s", r.Kind.Kind, sub, manager, diff, is, was)
 	}
 	return true
 }
@@ -131,9 +135,9 @@ func thin(v any, rng *rand.Rand) any {
 	switch v := v.(type) {
 	case map[string]any:
 		out := map[string]any{}
-		for key, value := range v {
+		for _, key := range slices.Sorted(maps.Keys(v)) {
 			if rng.IntN(8) != 0 {
-				out[key] = thin(value, rng)
+				out[key] = thin(v[key], rng)
 			}
 		}
 		return out

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// A shape is what the recorded fields of a new object depend on: which fields are set, the keys of its maps, and, since list
+// A shape is what the recorded fields of a new object depend on: which fields are set and not zero, the keys of its maps, and, since list
 // elements are recorded under the values of their keys, the contents of its lists. Two objects of one kind and one shape have
 // the same fields, so that of a thousand pods of one ReplicaSet only the first has to be gone through with its schema.
 type shapes struct {
@@ -101,7 +101,8 @@ func (s *shapes) write(out []byte, v reflect.Value, inList bool) ([]byte, bool) 
 			return binary.AppendVarint(out, v.Int()), true
 		}
 	}
-	return append(out, 2), true
+	// A field that is written even when it is zero is recorded only if it is not.
+	return append(out, 2, isZero(v)), true
 }
 
 func (s *shapes) writeStruct(out []byte, v reflect.Value, inList bool) ([]byte, bool) {
