@@ -3,6 +3,7 @@ package daemon
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,6 +21,8 @@ type Env struct {
 
 	notifier *notifier
 	ready    atomic.Bool
+	// afterStart, if set, is called once the daemon has been ready for a while.
+	afterStart func()
 }
 
 func newEnv(spec Spec, log *slog.Logger) *Env {
@@ -47,7 +50,9 @@ func NewEnv(name string, log *slog.Logger) *Env {
 // Ready tells systemd and /readyz that the daemon does its work now. It may be called more than once; status, if given, is
 // what `systemctl status` shows.
 func (e *Env) Ready(status ...string) {
-	e.ready.Store(true)
+	if !e.ready.Swap(true) && e.afterStart != nil {
+		time.AfterFunc(settle, e.afterStart)
+	}
 	message := "READY=1"
 	if len(status) > 0 {
 		message += "\nSTATUS=" + status[0]

@@ -85,6 +85,7 @@ func Execute(ctx context.Context, spec Spec, args []string, stdout, stderr io.Wr
 
 func (spec Spec) run(ctx context.Context, set *settings, stderr io.Writer) error {
 	env := newEnv(spec, set.logger(stderr))
+	env.afterStart = forgetStart
 	env.Log.Info("starting", "daemon", spec.Name, "version", spec.version())
 	watchdog := env.notifier.startWatchdog(ctx, env.Health)
 	err := spec.Run(ctx, env)
