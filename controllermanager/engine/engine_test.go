@@ -309,7 +309,7 @@ func TestFollowMeta(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		FollowMeta(ctx, b.client, plan.ConfigMaps, MetaHandler{
+		FollowMeta(ctx, s.Client(), plan.ConfigMaps, MetaHandler{
 			Snapshot: func(objects []*Meta) { got <- fmt.Sprintf("snapshot of %d", len(objects)) },
 			Changed:  func(m *Meta) { got <- "changed " + m.Name },
 			Deleted:  func(m *Meta) { got <- "deleted " + m.Name },
@@ -326,6 +326,8 @@ func TestFollowMeta(t *testing.T) {
 	b.configMap("b")
 	expect("changed b")
 	s.Disconnect()
+	// A fresh client writes meanwhile; the old one may still be finding out.
+	b.client = s.NewClient()
 	if err := client.Of(b.client, client.ConfigMaps()).Delete(t.Context(), "ns", "a", client.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
