@@ -172,7 +172,7 @@ func (s *source) manifest(ctx context.Context, identifier string) (data []byte, 
 
 // small fetches a blob of known digest into memory.
 func (s *source) small(ctx context.Context, digest v1.Hash) ([]byte, error) {
-	body, _, err := s.open(ctx, digest, 0)
+	body, _, err := s.open(ctx, digest, 0, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -187,14 +187,15 @@ func (s *source) small(ctx context.Context, digest v1.Hash) ([]byte, error) {
 	return data, nil
 }
 
-// open starts to read a blob at an offset; from says where the registry really starts.
-func (s *source) open(ctx context.Context, digest v1.Hash, offset int64) (body io.ReadCloser, from int64, err error) {
+// open starts to read a blob of known size at an offset; from says where the registry really starts.
+func (s *source) open(ctx context.Context, digest v1.Hash, offset, size int64) (body io.ReadCloser, from int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/blobs/"+digest.String(), nil)
 	if err != nil {
 		return nil, 0, err
 	}
 	if offset > 0 {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
+		// With its end, which some registries want.
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, size-1))
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
@@ -266,7 +267,10 @@ func (s *source) fillOnce(ctx context.Context, f *os.File, want v1.Descriptor, o
 	if offset > want.Size {
 		offset = 0
 	}
-	body, from, err := s.open(ctx, want.Digest, offset)
+	body, from, err := s.open(ctx, want.Digest, offset, want.Size)
+	if status, ok := httpStatus(err); ok && offset > 0 && status == http.StatusRequestedRangeNotSatisfiable {
+		body, from, err = s.open(ctx, want.Digest, 0, want.Size)
+	}
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package image
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -31,8 +33,17 @@ func parse(ref string) (name.Reference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: couldn't parse image name %q: %s", ErrInvalidName, ref, err)
 	}
+	if !repositoryPattern().MatchString(r.Context().RepositoryStr()) {
+		return nil, fmt.Errorf("%w: couldn't parse image name %q: invalid reference format", ErrInvalidName, ref)
+	}
 	return r, nil
 }
+
+// repositoryPattern is the distribution specification's for repository names ("Pulling manifests"), which the library does not insist on.
+var repositoryPattern = sync.OnceValue(func() *regexp.Regexp {
+	const component = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
+	return regexp.MustCompile(`^` + component + `(?:/` + component + `)*$`)
+})
 
 // full is the reference with registry, repository, and tag or digest.
 func full(r name.Reference) string {
