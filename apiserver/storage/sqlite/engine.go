@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"bareboat.dev/apiserver/storage"
@@ -105,6 +106,10 @@ func (e *Engine) open(ctx context.Context) (err error) {
 		return err
 	}
 	if e.writer, err = openWriter(e.cfg.Path); err != nil {
+		return err
+	}
+	// The file's name has to survive a crash as its content does.
+	if err = syncDirectory(filepath.Dir(e.cfg.Path)); err != nil {
 		return err
 	}
 	if e.reader, err = openReaders(e.cfg.Path); err != nil {

@@ -87,6 +87,14 @@ func checkHeader(path string) error {
 	return nil
 }
 
+func syncDirectory(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // dsn names the file for the driver.
 func dsn(path, options string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + fmt.Sprintf("?_busy_timeout=%d&%s", busyWait, options)
