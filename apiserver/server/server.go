@@ -254,6 +254,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 		return nil
 	})
 	group.Go(func() error { return s.compact(ctx) })
+	group.Go(func() error { return s.expire(ctx) })
 	group.Go(func() error { return s.rules.run(ctx, s.pipeline) })
 	group.Go(func() error {
 		<-ctx.Done()

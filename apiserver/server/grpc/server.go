@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	rpc "google.golang.org/grpc"
@@ -63,14 +62,15 @@ type Server struct {
 	kinds  map[string]schema.GroupVersionKind
 	rpc    *rpc.Server
 	health *health.Server
-	// stopping is closed when watches must end because the server does.
-	stopping chan struct{}
-	once     sync.Once
+	// stopping ends when watches must because the server does.
+	stopping context.Context
+	stop     context.CancelFunc
 }
 
 // NewServer returns a door that serves nothing yet.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, kinds: bodyKinds(cfg.Pipeline.Set()), health: health.NewServer(), stopping: make(chan struct{})}
+	s := &Server{cfg: cfg, kinds: bodyKinds(cfg.Pipeline.Set()), health: health.NewServer()}
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.rpc = rpc.NewServer(
 		rpc.Creds(handshaken{}),
 		rpc.ForceServerCodecV2(newCodec()),
@@ -106,7 +106,7 @@ func (s *Server) Handler() *rpc.Server { return s.rpc }
 // Stop ends watches, so that their clients go on elsewhere, lets running calls end, and then closes the connections. When ctx
 // ends first it closes them at once.
 func (s *Server) Stop(ctx context.Context) {
-	s.once.Do(func() { close(s.stopping) })
+	s.stop()
 	s.health.Shutdown()
 	done := make(chan struct{})
 	go func() {

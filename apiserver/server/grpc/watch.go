@@ -34,15 +34,7 @@ var errStopping = status.New(codes.Unavailable, "the server is stopping").Err()
 func (s *Server) Watch(q *apiv1.WatchRequest, stream rpc.ServerStreamingServer[apiv1.WatchResponse]) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-s.stopping:
-			cancel(errStopping)
-		case <-stop:
-		}
-	}()
+	defer context.AfterFunc(s.stopping, func() { cancel(errStopping) })()
 	r := &pipeline.Request{
 		Verb: pipeline.Watch, Ref: ref(q.GetRef()), Caller: CallerOf(ctx),
 		LabelSelector: q.GetLabelSelector(), FieldSelector: q.GetFieldSelector(), ResourceVersion: q.GetResourceVersion(),
