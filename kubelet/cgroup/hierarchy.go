@@ -61,6 +61,10 @@ func detect(root string) (*Hierarchy, error) {
 	if len(h.roots) == 0 {
 		return nil, ErrUnavailable
 	}
+	// On a hybrid host libcontainer makes every group in the v2 hierarchy, too, which must go with the others.
+	if dir := filepath.Join(root, "unified"); hasMagic(dir, unix.CGROUP2_SUPER_MAGIC) {
+		h.distinct = append(h.distinct, dir)
+	}
 	return h, nil
 }
 
