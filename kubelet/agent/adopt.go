@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -22,6 +23,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the pods of an earlier run: %w", err)
 	}
+	var tried sync.WaitGroup
 	for _, e := range entries {
 		uid := types.UID(e.Name())
 		p, err := a.readPod(uid)
@@ -36,15 +38,62 @@ func (a *Agent) adopt(ctx context.Context) error {
 		w.status = p.Status.DeepCopy()
 		a.workers[uid] = w
 		a.mu.Unlock()
-		if err := w.adopt(ctx); err != nil {
-			a.Log.Error("pod was not adopted whole", "pod", podKey(p), "error", err)
-		}
-		a.wg.Go(w.run)
+		tried.Add(1)
+		a.wg.Go(func() {
+			if w.adoptUntilDone(tried.Done) {
+				w.run()
+			}
+		})
 	}
+	a.wg.Go(func() {
+		tried.Wait()
+		close(a.adopted)
+	})
 	return nil
 }
 
-// adopt restores what is observed of a pod from its records and its podshim.
+// adoptRetry is when a pod is asked again for its state; its podshim may be starved on a loaded host.
+const adoptRetry = time.Second
+
+// adoptUntilDone restores the pod's state, however often it takes: a pod of which it is not known what runs must not be
+// stepped. It calls tried after the first try, and returns false if the kubelet ends first.
+func (w *worker) adoptUntilDone(tried func()) bool {
+	for first := true; ; first = false {
+		w.mu.Lock()
+		err := w.adopt(w.ctx)
+		w.mu.Unlock()
+		if first {
+			tried()
+		}
+		if w.ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			return true
+		}
+		w.a.Log.Error("pod was not adopted; trying again", "pod", podKey(w.pod), "error", err)
+		timer := time.NewTimer(adoptRetry)
+		select {
+		case <-timer.C:
+		case <-w.ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+}
+
+// WaitAdopted waits until every pod of an earlier run has been tried to adopt: from then on requests find their containers.
+func (a *Agent) WaitAdopted(ctx context.Context) error {
+	select {
+	case <-a.adopted:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// adopt restores what is observed of a pod from its records and its podshim. The lock is held; nobody else has seen the
+// worker's state yet.
 func (w *worker) adopt(ctx context.Context) error {
 	records, err := w.a.readRecords(w.uid)
 	if err != nil {
@@ -54,7 +103,7 @@ func (w *worker) adopt(ctx context.Context) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	w.records = records
+	w.records, w.seen.Containers = records, nil
 	w.seen.Volumes.Mounted = w.a.hasVolumes(w.uid)
 	if terminal(w.pod) {
 		// Its last word is told; whatever is left is taken down, with nothing to observe.

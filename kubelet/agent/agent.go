@@ -70,6 +70,9 @@ type Agent struct {
 	caps     []string
 	metrics  *metrics
 
+	// adopted is closed when the pods of an earlier run have been tried to adopt.
+	adopted chan struct{}
+
 	ctx     context.Context
 	wg      sync.WaitGroup
 	mu      sync.Mutex
@@ -79,7 +82,7 @@ type Agent struct {
 
 // New makes an agent; nothing runs before Run.
 func New(c Config, d Deps) *Agent {
-	a := &Agent{Config: c, Deps: d, workers: map[types.UID]*worker{}, caps: kernelCapabilities(), metrics: newMetrics()}
+	a := &Agent{Config: c, Deps: d, workers: map[types.UID]*worker{}, caps: kernelCapabilities(), metrics: newMetrics(), adopted: make(chan struct{})}
 	a.pods = client.NewMirror(d.Client, client.Pods(), client.MirrorOptions[*corev1.Pod]{
 		FieldSelector: "spec.nodeName=" + c.NodeName, Log: d.Log,
 	})

@@ -56,7 +56,7 @@ func (s *stepper) ensureVolumes(wanted bool) bool {
 func (s *stepper) startable() []*container {
 	var next []*container
 	for _, c := range s.ofKind(ephemeral) {
-		if c.latest == nil && c.known == nil && s.in.Observed.Sandbox.State == SandboxReady {
+		if c.latest == nil && s.in.Observed.Sandbox.State == SandboxReady {
 			next = append(next, c)
 		}
 	}

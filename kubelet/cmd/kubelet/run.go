@@ -204,15 +204,23 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	}
 	own := func(n *corev1.Node) bool { return n != nil && n.Name == k.nodeName }
 	k.nodes.OnChange(func(ch client.Change[*corev1.Node]) {
-		if own(ch.New) {
+		switch {
+		case own(ch.New):
 			k.node.Observe(ch.New)
+		case own(ch.Old):
+			k.node.Observe(nil) // somebody deleted it: we register again
 		}
 	})
 	routes := newRouter(k)
 	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
 	runs := []func(context.Context) error{
 		k.nodes.Run, k.node.Run, k.agent.Run, k.events.Run, routes.run,
-		func(ctx context.Context) error { return k.server.Serve(ctx, listener, tlsConfig) },
+		func(ctx context.Context) error {
+			if err := k.agent.WaitAdopted(ctx); err != nil {
+				return nil // only the end of ctx ends the wait
+			}
+			return k.server.Serve(ctx, listener, tlsConfig)
+		},
 		func(ctx context.Context) error { return k.announce(ctx) },
 		func(ctx context.Context) error { return k.collectImages(ctx) },
 		func(ctx context.Context) error {

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"bareboat.dev/client"
+	nodev1 "bareboat.dev/proto/bareboat/node/v1"
+
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+// TestAPIOutage shows that pods live on while the API server is away, even through a restart of the kubelet: containers
+// that crash are started again, nothing is killed, and all is told once the server is back.
+func TestAPIOutage(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	h.create("stays", `containers: [{name: app}]`)
+	h.create("crash", `{containers: [{name: app, command: [sh, -c, "while test ! -e /v/go; do sleep 0.1; done; rm /v/go; exit 4"], volumeMounts: [{name: v, mountPath: /v}]}], volumes: [{name: v, emptyDir: {}}]}`)
+	stays, crash := h.await("stays", "Running", running), h.await("crash", "Running", running)
+	pid := h.pid(stays)
+
+	h.api.Fail(func(string, *apiv1.ResourceRef) error { return status.Error(codes.Unavailable, "away") })
+	h.api.Disconnect()
+	h.stop()
+	h.start()
+	touch(t, filepath.Join(h.c.RootDir, "pods", string(crash.UID), "volumes/kubernetes.io~empty-dir/v/go"))
+	logs := filepath.Join(h.c.LogDir, "default_crash_"+string(crash.UID), "app")
+	h.awaitOn(logs, "a second instance while the API is away", func() bool {
+		_, err := os.Stat(filepath.Join(logs, "1.log"))
+		return err == nil
+	})
+	if h.pid(stays) != pid {
+		t.Error("a pod was touched while the API was away")
+	}
+	h.api.Fail(nil)
+	p := h.await("crash", "one restart told", func(p *corev1.Pod) bool { return running(p) && p.Status.ContainerStatuses[0].RestartCount == 1 })
+	if s := p.Status.ContainerStatuses[0].LastTerminationState.Terminated; s == nil || s.ExitCode != 4 {
+		t.Errorf("last state: %s", statusText(p))
+	}
+	if h.pid(stays) != pid {
+		t.Error("a pod was touched when the API came back")
+	}
+}
+
+// TestManyRestarts shows that a kubelet that starts again and again over running pods changes none of them, and that exec works
+// after each start.
+func TestManyRestarts(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	pids := map[string]int{}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		h.create(name, `containers: [{name: app, readinessProbe: {exec: {command: ["true"]}}}]`)
+	}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		pids[name] = h.pid(h.await(name, "Running", running))
+	}
+	for range 5 {
+		h.stop()
+		h.start()
+		for name, pid := range pids {
+			p := h.await(name, "still Running and ready", running)
+			if got := h.pid(p); got != pid || p.Status.ContainerStatuses[0].RestartCount != 0 {
+				t.Fatalf("%s has process %d, had %d: %s", name, got, pid, statusText(p))
+			}
+		}
+		out, _, code := execute(t, h.dialNode(), &nodev1.ExecRequest_Start{Ref: &nodev1.ContainerRef{Namespace: "default", Pod: "a"}, Command: []string{"echo", "hi"}}, "")
+		if out != "hi\n" || code != 0 {
+			t.Fatalf("exec gave %q, %d", out, code)
+		}
+	}
+}
+
+// TestLiveChanges shows what can change of a running pod: an image restarts its container, resources are resized in place, and
+// an ephemeral container joins.
+func TestLiveChanges(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	h.create("web", `containers: [{name: app, resources: {limits: {memory: 64Mi}}, stdin: true}]`)
+	p := h.await("web", "Running", running)
+	pid := h.pid(p)
+	h.update("web", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources.Limits[corev1.ResourceMemory] = resource.MustParse("48Mi")
+	})
+	p = h.await("web", "resized", func(p *corev1.Pod) bool {
+		r := p.Status.ContainerStatuses[0].Resources
+		return r != nil && r.Limits.Memory().Value() == 48<<20 && p.Status.ObservedGeneration == p.Generation
+	})
+	if h.pid(p) != pid {
+		t.Error("the container was restarted")
+	}
+	if got := h.memoryLimit(p); got != "50331648" {
+		t.Errorf("the kernel limits memory to %s", got)
+	}
+	h.update("web", func(p *corev1.Pod) {
+		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+			Name: "debug", Image: "busybox:1", ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sh", "-c", "echo looking; exit 2"},
+		}}}
+	})
+	p = h.await("web", "the ephemeral container's end", func(p *corev1.Pod) bool {
+		s := p.Status.EphemeralContainerStatuses
+		return len(s) == 1 && s[0].State.Terminated != nil
+	})
+	if s := p.Status.EphemeralContainerStatuses[0].State.Terminated; s.ExitCode != 2 || !running(p) {
+		t.Errorf("after the ephemeral container: %s", statusText(p))
+	}
+	h.awaitLog(p, "debug", "0", "looking\n")
+	h.update("web", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "docker.io/library/busybox:1" })
+	h.await("web", "restarted with the other image", func(p *corev1.Pod) bool {
+		return running(p) && p.Status.ContainerStatuses[0].RestartCount == 1 && strings.HasPrefix(p.Status.ContainerStatuses[0].Image, "docker.io")
+	})
+}
+
+// update changes a pod's specification.
+func (h *host) update(name string, change func(*corev1.Pod)) {
+	h.t.Helper()
+	pods := client.Of(h.api.Client(), client.Pods())
+	for {
+		p, err := pods.Get(context.Background(), "default", name)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		change(p)
+		if _, err = pods.Update(context.Background(), p); err == nil {
+			return
+		}
+		if !apierrors.IsConflict(err) {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// memoryLimit reads a container's limit from the kernel.
+func (h *host) memoryLimit(p *corev1.Pod) string {
+	h.t.Helper()
+	id := strings.TrimPrefix(p.Status.ContainerStatuses[0].ContainerID, "bareboat://")
+	for _, pattern := range []string{"/sys/fs/cgroup/memory/%s/burstable/pod%s/%s/memory.limit_in_bytes", "/sys/fs/cgroup/%s/burstable/pod%s/%s/memory.max"} {
+		path := strings.Replace(strings.Replace(strings.Replace(pattern, "%s", h.c.CgroupRoot, 1), "%s", string(p.UID), 1), "%s", id, 1)
+		if data, err := os.ReadFile(path); err == nil {
+			return strings.TrimSpace(string(data))
+		}
+	}
+	h.t.Fatal("the container's memory limit cannot be read")
+	return ""
+}
