@@ -226,3 +226,44 @@ func BenchmarkList(b *testing.B) {
 	b.ReportMetric(float64(narrow.Microseconds())/float64(rounds), "us/list-100-by-field")
 	b.ReportMetric(0, "ns/op")
 }
+
+// How many changes a second the feed takes into a cache, against decoding the same objects and nothing else.
+func BenchmarkFeed(b *testing.B) {
+	engine := memory.New()
+	feed, caches := serve(b, engine, podConfig())
+	var ops []storage.Op
+	for i := range storage.MaxOps {
+		ops = append(ops, putPod(b, "a", fmt.Sprintf("p%05d", i), "web", "node1"))
+	}
+	const round = 100
+	var feeding, decoding time.Duration
+	rounds := 0
+	for b.Loop() {
+		start := time.Now()
+		var rev storage.Revision
+		for range round {
+			rev = commit(b, engine, ops...)
+		}
+		if err := feed.WaitRevision(deadline(b), rev); err != nil {
+			b.Fatal(err)
+		}
+		feeding += time.Since(start)
+		it, _, err := caches[0].Get(deadline(b), "a", "p00000", watchcache.ReadOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		start = time.Now()
+		for range round * storage.MaxOps {
+			if _, err := podConfig().Decode(it.Frame); err != nil {
+				b.Fatal(err)
+			}
+		}
+		decoding += time.Since(start)
+		rounds++
+	}
+	n := float64(rounds * round * storage.MaxOps)
+	b.ReportMetric(n/feeding.Seconds(), "changes/s")
+	b.ReportMetric(n/decoding.Seconds(), "decodes/s")
+	b.ReportMetric(feeding.Seconds()/decoding.Seconds(), "decodes/change")
+	b.ReportMetric(0, "ns/op")
+}

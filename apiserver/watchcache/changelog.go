@@ -67,7 +67,7 @@ func (ch *change) event(before, after bool) *Event {
 		}
 	}
 	e := &Event{Type: typ, Item: it}
-	e.cached.sealed = ch.sealed
+	e.cached.sealed.Store(ch.sealed)
 	ch.events[typ].Store(e)
 	return e
 }

@@ -13,9 +13,11 @@ const maxEncodings = 8
 type encodings struct {
 	// list is replaced, never modified, so that the thousands of watchers that only look need no lock.
 	list atomic.Pointer[[]encoding]
-	mu   sync.Mutex
-	// sealed says that nothing is kept any more.
-	sealed bool
+	// mu is held while an encoding is built, so that only one is.
+	mu sync.Mutex
+	// sealed says that nothing is kept any more. It is set before list is emptied, and looked at after list is set: so
+	// nothing stays behind, and the log never waits for a build.
+	sealed atomic.Bool
 }
 
 type encoding struct {
@@ -37,8 +39,8 @@ func (e *Event) Encoded(form string, build func(*Event) ([]byte, error)) ([]byte
 		return data, nil
 	}
 	data, err := build(e)
-	if err != nil || e.cached.sealed {
-		return data, err
+	if err != nil {
+		return nil, err
 	}
 	var list []encoding
 	if old := e.cached.list.Load(); old != nil {
@@ -47,6 +49,9 @@ func (e *Event) Encoded(form string, build func(*Event) ([]byte, error)) ([]byte
 	if len(list) < maxEncodings {
 		list = append(slices.Clone(list), encoding{form, data})
 		e.cached.list.Store(&list)
+		if e.cached.sealed.Load() {
+			e.cached.list.Store(nil)
+		}
 	}
 	return data, nil
 }
@@ -66,8 +71,6 @@ func (c *encodings) find(form string) ([]byte, bool) {
 
 // seal lets go of what is kept.
 func (c *encodings) seal() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sealed = true
+	c.sealed.Store(true)
 	c.list.Store(nil)
 }
