@@ -52,7 +52,7 @@ require (
 
 require (
 	bareboat.dev/client v0.0.0
-	bareboat.dev/proto v0.0.0 // indirect
+	bareboat.dev/proto v0.0.0
 	github.com/fxamacker/cbor/v2 v2.9.1 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect

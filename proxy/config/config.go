@@ -32,6 +32,8 @@ type Config struct {
 	MasqueradeAll bool `json:"masqueradeAll,omitempty"`
 	// AllowExternalIPs makes spec.externalIPs of services effective.
 	AllowExternalIPs bool `json:"allowExternalIPs,omitempty"`
+	// NetworkPolicy enforces NetworkPolicies, where the kernel has nftables.
+	NetworkPolicy bool `json:"networkPolicy,omitempty"`
 	// HealthzBindAddress serves /healthz and /livez for load balancers; empty: not served.
 	HealthzBindAddress string `json:"healthzBindAddress,omitempty"`
 	// MetricsBindAddress serves /metrics, health and, for loopback, pprof; empty: not served.
@@ -44,7 +46,7 @@ type Config struct {
 // Default is the settings without a file and flags.
 func Default() Config {
 	return Config{
-		ProxyMode: ModeIPTables, ClusterCIDR: "10.244.0.0/16",
+		ProxyMode: ModeIPTables, ClusterCIDR: "10.244.0.0/16", NetworkPolicy: true,
 		HealthzBindAddress: "0.0.0.0:10256", MetricsBindAddress: "127.0.0.1:10249",
 	}
 }
@@ -58,6 +60,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.NodePortAddresses, "nodeport-addresses", c.NodePortAddresses, "networks whose addresses of this host serve node ports (default: all but loopback)")
 	fs.BoolVar(&c.MasqueradeAll, "masquerade-all", c.MasqueradeAll, "masquerade all traffic to cluster addresses")
 	fs.BoolVar(&c.AllowExternalIPs, "allow-external-ips", c.AllowExternalIPs, "serve spec.externalIPs of services: whoever may create a service can then take over any address")
+	fs.BoolVar(&c.NetworkPolicy, "network-policy", c.NetworkPolicy, "enforce NetworkPolicies (needs nftables in the kernel, whatever the proxy mode)")
 	fs.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "address of /healthz and /livez for load balancers; empty: none")
 	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", c.MetricsBindAddress, "address of /metrics; empty: none")
 	fs.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "remove all of the proxy's rules from this host, then exit")

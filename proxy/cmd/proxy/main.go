@@ -31,7 +31,7 @@ func main() {
 				return errors.New("only root may change the packet filter: run the proxy as root")
 			}
 			if cfg.Cleanup {
-				return cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables)
+				return errors.Join(cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables), cleanupPolicies(ctx, env.Log))
 			}
 			return run(ctx, env, &cfg)
 		},
@@ -76,6 +76,9 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 		return nil
 	})
 	runs := []func(context.Context) error{a.Run}
+	if p := policies(c, name, cfg, env); p != nil {
+		runs = append(runs, p.Run)
+	}
 	if addr := cfg.MetricsBindAddress; addr != "" {
 		runs = append(runs, func(ctx context.Context) error { return daemon.ServeAdmin(ctx, env, addr, nil) })
 	}
@@ -126,6 +129,44 @@ func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 		}
 	}
 	return out, nil
+}
+
+// policies makes the enforcement of policies; nil: there is none.
+func policies(c *client.Client, node string, cfg *config.Config, env *daemon.Env) *agent.Policies {
+	cidrs, _ := cfg.ClusterCIDRs() // validated at the start
+	out := agent.PolicyConfig{NodeName: node, Log: env.Log, Registry: env.Registry}
+	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+		p, err := nftables.NewPolicies(f, cidrs)
+		switch {
+		case err != nil && cfg.NetworkPolicy:
+			env.Log.Warn("network policies are not enforced", "family", f, "reason", err)
+		case err != nil:
+		case cfg.NetworkPolicy:
+			out.Families = append(out.Families, agent.PolicyFamily{Family: f, Policer: p})
+		default:
+			if err := p.Cleanup(context.Background()); err != nil {
+				env.Log.Warn("network policies of an earlier run not removed", "family", f, "error", err)
+			}
+		}
+	}
+	if len(out.Families) == 0 {
+		return nil
+	}
+	return agent.NewPolicies(c, out)
+}
+
+// cleanupPolicies removes the policies' tables.
+func cleanupPolicies(ctx context.Context, log *slog.Logger) error {
+	var errs []error
+	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+		p, err := nftables.NewPolicies(f, nil)
+		if err != nil {
+			log.Debug("nothing to remove", "family", f, "reason", err)
+			continue
+		}
+		errs = append(errs, p.Cleanup(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // cleanup removes what the given modes left behind. A mode whose tools are missing cannot have left anything.
