@@ -105,6 +105,11 @@ func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj regi
 	} else {
 		r = withName(r, obj.GetName())
 	}
+	// What a client may not set is no field of his.
+	h.clearMeta(obj)
+	if err := p.track(h, r, obj, nil); err != nil {
+		return nil, err
+	}
 	a := h.attributes(r, admission.Create, obj, nil)
 	if err := p.mutate(ctx, a); err != nil {
 		return nil, err
@@ -112,7 +117,8 @@ func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj regi
 	if s.Default != nil && len(p.cfg.Plugins) > 0 {
 		s.Default(obj)
 	}
-	p.prepareMeta(h, obj)
+	obj.SetUID(types.UID(p.newUID()))
+	obj.SetCreationTimestamp(p.timestamp())
 	if s.PrepareCreate != nil {
 		s.PrepareCreate(obj)
 	}
@@ -131,10 +137,10 @@ func withName(r *Request, name string) *Request {
 	return &c
 }
 
-// prepareMeta sets what the system owns in a new object's metadata.
-func (p *Pipeline) prepareMeta(h *handle, obj registry.Object) {
-	obj.SetUID(types.UID(p.newUID()))
-	obj.SetCreationTimestamp(p.timestamp())
+// clearMeta takes out of a new object's metadata what the system owns.
+func (h *handle) clearMeta(obj registry.Object) {
+	obj.SetUID("")
+	obj.SetCreationTimestamp(metav1.Time{})
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
@@ -158,9 +164,6 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 		if err := h.invalid(obj.GetName(), errs); err != nil {
 			return nil, err
 		}
-	}
-	if err := p.track(h, r, obj, nil); err != nil {
-		return nil, err
 	}
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, h.res.Namespaced, h.nameRule(), field.NewPath("metadata"))
 	if s.Validate != nil {

@@ -66,6 +66,7 @@ type Pipeline struct {
 	codec   *codec.Codec
 	handles map[schema.GroupVersionResource]*handle
 	fields  *patch.Fields
+	shapes  shapeCache
 	now     func() time.Time
 }
 

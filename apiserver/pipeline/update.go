@@ -86,6 +86,9 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 		s.Default(obj)
 	}
 	carryMeta(obj, cur.obj)
+	if err := p.track(h, r, obj, cur.obj); err != nil {
+		return decision{}, nil, err
+	}
 	a := h.attributes(r, admission.Update, obj, cur.obj)
 	if err := p.mutate(ctx, a); err != nil {
 		return decision{}, nil, err
@@ -106,9 +109,6 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	}
 	if s.SpecChanged != nil && s.SpecChanged(obj, cur.obj) {
 		obj.SetGeneration(cur.obj.GetGeneration() + 1)
-	}
-	if err := p.track(h, r, obj, cur.obj); err != nil {
-		return decision{}, nil, err
 	}
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))
 	if s.ValidateUpdate != nil {
@@ -288,12 +288,12 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	case s.SpecChanged != nil && s.SpecChanged(obj, cur.obj):
 		obj.SetGeneration(cur.obj.GetGeneration() + 1)
 	}
+	if err := p.track(h, r, obj, cur.obj); err != nil {
+		return decision{}, err
+	}
 	a := h.attributes(r, admission.Update, obj, cur.obj)
 	a.Body = body
 	if err := p.mutate(ctx, a); err != nil {
-		return decision{}, err
-	}
-	if err := p.track(h, r, obj, cur.obj); err != nil {
 		return decision{}, err
 	}
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))

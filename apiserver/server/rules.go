@@ -18,12 +18,14 @@ import (
 type rules struct {
 	store *authz.Store
 	rbac  authz.RBAC
+	// begin is closed when the default roles are stored: whoever reads the rules from then on sees all of them.
+	begin chan struct{}
 	ready chan struct{}
 }
 
 func newRules() *rules {
 	store := authz.NewStore()
-	return &rules{store: store, rbac: authz.RBAC{Rules: store}, ready: make(chan struct{})}
+	return &rules{store: store, rbac: authz.RBAC{Rules: store}, begin: make(chan struct{}), ready: make(chan struct{})}
 }
 
 // Authorize implements authz.Authorizer.
@@ -41,13 +43,18 @@ func (r *rules) Authorize(ctx context.Context, a *authz.Attributes) (authz.Decis
 	}
 }
 
-// kinds are the resources that rules are made of.
+// rbacResources are the resources that rules are made of.
 func rbacResources() []string {
 	return []string{"clusterroles", "clusterrolebindings", "roles", "rolebindings"}
 }
 
 // run follows all four resources until ctx ends.
 func (r *rules) run(ctx context.Context, p *pipeline.Pipeline) error {
+	select {
+	case <-r.begin:
+	case <-ctx.Done():
+		return nil
+	}
 	resources := rbacResources()
 	synced := make(chan string, len(resources))
 	done := make(chan error, len(resources))
@@ -139,8 +146,9 @@ func (r *rules) followOnce(ctx context.Context, p *pipeline.Pipeline, plural str
 // rulesWait bounds how long a start waits for the rules to have been read once the default ones are stored.
 const rulesWait = 30 * time.Second
 
-// wait blocks until the rules have been read.
-func (r *rules) wait(ctx context.Context) error {
+// readAll lets run begin and blocks until the rules have been read.
+func (r *rules) readAll(ctx context.Context) error {
+	close(r.begin)
 	ctx, cancel := context.WithTimeout(ctx, rulesWait)
 	defer cancel()
 	select {

@@ -288,7 +288,7 @@ func (s *Server) start(ctx context.Context) error {
 	for {
 		err := s.keeper.Once(ctx)
 		if err == nil {
-			return s.rules.wait(ctx)
+			return s.rules.readAll(ctx)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
