@@ -1,0 +1,173 @@
+package shim_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bareboat.dev/kubelet/shim"
+	"bareboat.dev/kubelet/shim/shimtest"
+)
+
+// Shows that a container cannot write to the runtime's binary through /proc, neither as its own first program nor by waiting for an exec
+// (CVE-2019-5736).
+func TestRuntimeBinaryIsOutOfReach(t *testing.T) {
+	binary, rootfs := shimtest.Binary(t), shimtest.Rootfs(t)
+	before := digest(t, binary)
+	pod := shimtest.LaunchBinary(t, binary, shim.PodConfig{})
+
+	// The image's program is the runtime itself: the container starts as a copy of podshim, and has a library of its own choice.
+	self := shimtest.ContainerIn(t, rootfs, "")
+	self.Spec.Process.Args = []string{"/proc/self/exe"}
+	if err := pod.Create(t.Context(), self); err == nil {
+		if _, err := pod.Start(t.Context(), self.ID); err == nil {
+			shimtest.AwaitExit(t, pod, self.ID)
+		}
+	}
+	// A process that lies in wait for whatever joins the container, and writes to its program.
+	waiting := shimtest.ContainerIn(t, rootfs, `
+		while :; do
+			for p in /proc/[0-9]*; do
+				[ "$p" = /proc/1 ] || [ "$p" = "/proc/$$" ] || { echo overwritten > $p/exe; } 2>/dev/null && echo "wrote to $p"
+			done
+		done`)
+	caps := append(shim.DefaultCapabilities(), "CAP_SYS_PTRACE")
+	waiting.Spec.Process.Capabilities.Bounding, waiting.Spec.Process.Capabilities.Effective, waiting.Spec.Process.Capabilities.Permitted = caps, caps, caps
+	run(t, pod, waiting)
+	for range 10 {
+		execIn(t, pod, waiting.ID, "true")
+	}
+	if after := digest(t, binary); after != before {
+		t.Error("the runtime's binary was changed")
+	}
+	if err := pod.Kill(t.Context(), waiting.ID); err != nil {
+		t.Fatal(err)
+	}
+	finishes(t, pod, shimtest.ContainerIn(t, rootfs, "true")) // and it still works
+}
+
+func digest(t *testing.T, path string) [32]byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(data)
+}
+
+// Shows that a working directory in one of the runtime's own descriptors is refused, for a container and for an exec (CVE-2024-21626).
+func TestWorkingDirectoryInDescriptors(t *testing.T) {
+	pod, rootfs := shimtest.Launch(t, shim.PodConfig{}), shimtest.Rootfs(t)
+	alive := shimtest.ContainerIn(t, rootfs, "sleep 1000")
+	run(t, pod, alive)
+	for fd := range 16 {
+		cwd := "/proc/self/fd/" + itoa(fd)
+		c := shimtest.ContainerIn(t, rootfs, "pwd; ls ../../..")
+		c.Spec.Process.Cwd = cwd
+		if err := pod.Create(t.Context(), c); err == nil {
+			if _, err := pod.Start(t.Context(), c.ID); err == nil {
+				shimtest.AwaitExit(t, pod, c.ID)
+				t.Errorf("a container started in %s: %s", cwd, shimtest.Log(t, c))
+			}
+		}
+		var out bytes.Buffer
+		exit, err := pod.Exec(t.Context(), alive.ID, shim.ExecConfig{Args: []string{"sh", "-c", "ls ../../.."}, Cwd: cwd}, shim.Stdio{Stdout: &out}, nil)
+		if err == nil && exit.Code == 0 {
+			t.Errorf("a process was run in %s: %s", cwd, out.String())
+		}
+	}
+}
+
+// Shows that a container has no descriptor but its standard streams.
+func TestNoDescriptorsLeak(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	c := shimtest.Container(t, "ls -l /proc/self/fd; exec sleep 1000")
+	run(t, pod, c)
+	want := "0 1 2 3" // the last is ls reading the directory
+	if got := execIn(t, pod, c.ID, "ls /proc/self/fd | tr '\\n' ' '"); strings.TrimSpace(got) != want {
+		t.Errorf("an exec'd process has descriptors %q", got)
+	}
+	if got := execIn(t, pod, c.ID, "ls /proc/1/fd | tr '\\n' ' '"); strings.TrimSpace(got) != "0 1 2" {
+		t.Errorf("the first process has descriptors %q", got)
+	}
+}
+
+// Shows that an image whose /proc, /dev, /sys or masked paths are links to elsewhere gets nothing on the host mounted over or read.
+func TestImagesWithLinksForMounts(t *testing.T) {
+	outside := t.TempDir()
+	marker := filepath.Join(outside, "marker")
+	if err := os.WriteFile(marker, []byte("untouched"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mountsBefore := mountsUnder(t, outside)
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	for _, name := range []string{"proc", "dev", "sys"} {
+		for _, target := range []string{outside, "../../../../../../../../" + outside, "/"} {
+			rootfs := shimtest.Rootfs(t)
+			if err := os.Remove(filepath.Join(rootfs, name)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(target, filepath.Join(rootfs, name)); err != nil {
+				t.Fatal(err)
+			}
+			c := shimtest.ContainerIn(t, rootfs, "cat "+marker+" && echo leaked")
+			if err := pod.Create(t.Context(), c); err != nil {
+				continue // refused
+			}
+			if _, err := pod.Start(t.Context(), c.ID); err == nil {
+				shimtest.AwaitExit(t, pod, c.ID)
+				if log := shimtest.Log(t, c); strings.Contains(log, "leaked") {
+					t.Errorf("/%s -> %s: the container read the host's file", name, target)
+				}
+			}
+		}
+	}
+	if data, err := os.ReadFile(marker); err != nil || string(data) != "untouched" {
+		t.Errorf("the host's file: %q, %v", data, err)
+	}
+	if after := mountsUnder(t, outside); after != mountsBefore {
+		t.Errorf("mounts on the host: %s", after)
+	}
+}
+
+// Shows that what the kernel tells about the host in /proc and /sys is hidden or read-only, unless the container is privileged.
+func TestMaskedPaths(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	c := shimtest.Container(t, `
+		[ "$(cat /proc/kcore 2>/dev/null | wc -c)" = 0 ] || echo kcore
+		[ -z "$(ls /sys/firmware 2>/dev/null)" ] || echo firmware
+		echo 1 2>/dev/null > /proc/sys/kernel/panic && echo sysctl
+		echo b 2>/dev/null > /proc/sysrq-trigger && echo sysrq
+		mkdir /sys/fs/cgroup/memory/x 2>/dev/null && echo cgroup
+		mknod /tmp/vda b 254 0 && head -c 1 /tmp/vda 2>/dev/null && echo disk
+		true`)
+	c.Spec.Linux.Seccomp = shim.DefaultSeccomp(shim.DefaultCapabilities())
+	finishes(t, pod, c)
+	if got := shimtest.Log(t, c); got != "" {
+		t.Errorf("within reach: %s", strings.Fields(got))
+	}
+}
+
+func mountsUnder(t *testing.T, dir string) string {
+	t.Helper()
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "")
+}
