@@ -8,6 +8,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/clusterrole"
 	"bareboat.dev/controllermanager/config"
 	"bareboat.dev/controllermanager/cronjob"
 	"bareboat.dev/controllermanager/daemonset"
@@ -23,9 +24,11 @@ import (
 	"bareboat.dev/controllermanager/nodelifecycle"
 	"bareboat.dev/controllermanager/podgc"
 	"bareboat.dev/controllermanager/replicaset"
+	"bareboat.dev/controllermanager/resourcequota"
 	"bareboat.dev/controllermanager/rootca"
 	"bareboat.dev/controllermanager/serviceaccount"
 	"bareboat.dev/controllermanager/statefulset"
+	"bareboat.dev/controllermanager/tokencleaner"
 	"bareboat.dev/controllermanager/ttlafterfinished"
 )
 
@@ -69,6 +72,9 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		garbagecollector.Controller(),
 		podgc.Controller(cfg.TerminatedPodGCThreshold),
 		serviceaccount.Controller(),
+		tokencleaner.Controller(),
+		clusterrole.Controller(),
+		resourcequota.Controller(),
 	}
 	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
 	if len(pools) > 0 {

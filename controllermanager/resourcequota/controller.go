@@ -1,0 +1,125 @@
+package resourcequota
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+
+	"bareboat.dev/client"
+	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/plan"
+	"bareboat.dev/controllermanager/pods"
+)
+
+const (
+	// workers is how many quotas are recounted at a time.
+	workers = 5
+	// recount is how often a quota is counted anew whatever happens, as upstream.
+	recount = 5 * time.Minute
+)
+
+// Reconcile plans a quota's status.
+func Reconcile(q *corev1.ResourceQuota, c Contents, now time.Time) plan.Plan {
+	var p plan.Plan
+	if q.DeletionTimestamp != nil {
+		return p
+	}
+	p.After = recount
+	want := corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: Usage(q, c, now)}
+	if apiequality.Semantic.DeepEqual(want, q.Status) {
+		return p
+	}
+	next := q.DeepCopy()
+	next.Status = want
+	p.Add(plan.UpdateStatus(plan.ResourceQuotas, next))
+	return p
+}
+
+// Controller returns the controller's declaration.
+func Controller() engine.Controller {
+	return engine.Controller{
+		Name:     "resourcequota-controller",
+		Reads:    []plan.Kind{plan.ResourceQuotas, plan.Pods, plan.Services},
+		Optional: []plan.Kind{plan.PVCs},
+		Writes:   []engine.Claim{{Kind: plan.ResourceQuotas, Field: "status"}},
+		Setup:    setup,
+	}
+}
+
+type controller struct {
+	setup    *engine.Setup
+	quotas   *engine.View[*corev1.ResourceQuota]
+	pods     *engine.View[*corev1.Pod]
+	services *engine.View[*corev1.Service]
+	claims   *engine.View[*corev1.PersistentVolumeClaim] // nil if the server has none
+}
+
+func setup(s *engine.Setup) error {
+	c := &controller{
+		setup: s, quotas: engine.Mirror(s, client.ResourceQuotas()), pods: engine.Mirror(s, client.Pods()), services: engine.Mirror(s, client.Services()),
+	}
+	loop := s.Loop(engine.LoopConfig{Name: "resource_quota_controller_resource_changes", Workers: workers, Step: c.step})
+	inNamespace := func(namespace string) {
+		for _, q := range c.quotas.ByIndex("namespace", namespace) {
+			loop.Add(engine.Key(q))
+		}
+	}
+	c.quotas.Enqueue(loop, engine.Self[*corev1.ResourceQuota])
+	c.pods.OnChange(func(old, new *corev1.Pod) {
+		switch {
+		case new == nil:
+			inNamespace(old.Namespace)
+		case old == nil || pods.Finished(old) != pods.Finished(new) || !apiequality.Semantic.DeepEqual(old.Spec.Containers, new.Spec.Containers):
+			inNamespace(new.Namespace)
+		}
+	})
+	c.services.Enqueue(loop, func(s *corev1.Service) []string { inNamespace(s.Namespace); return nil })
+	if s.Serves(plan.PVCs) {
+		c.claims = engine.Mirror(s, client.PersistentVolumeClaims())
+		c.claims.Enqueue(loop, func(p *corev1.PersistentVolumeClaim) []string { inNamespace(p.Namespace); return nil })
+	}
+	return nil
+}
+
+func (c *controller) step(ctx context.Context, s engine.Step) (plan.Plan, error) {
+	q, ok := c.quotas.Get(s.Namespace, s.Name)
+	if !ok {
+		return plan.Plan{}, nil
+	}
+	var failed error
+	contents := Contents{
+		Pods: c.pods.ByIndex("namespace", q.Namespace), Services: c.services.ByIndex("namespace", q.Namespace),
+		Count: func(name string) int64 {
+			n, err := c.count(ctx, q.Namespace, name)
+			if err != nil {
+				failed = err
+			}
+			return n
+		},
+	}
+	if c.claims != nil {
+		contents.Claims = c.claims.ByIndex("namespace", q.Namespace)
+	}
+	p := Reconcile(q, contents, s.Now)
+	if failed != nil {
+		return plan.Plan{}, failed // A number that could not be had must not be written as zero.
+	}
+	return p, nil
+}
+
+// count lists the metadata of a kind named as "deployments.apps".
+func (c *controller) count(ctx context.Context, namespace, name string) (int64, error) {
+	resources, err := c.setup.Discover(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range resources {
+		if r.Kind.String() == name && r.Namespaced {
+			objects, _, err := engine.ListMeta(ctx, c.setup.Client(), r.Kind, namespace, 0)
+			return int64(len(objects)), err
+		}
+	}
+	return 0, nil
+}

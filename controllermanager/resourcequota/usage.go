@@ -1,0 +1,241 @@
+// Package resourcequota keeps status.used of ResourceQuotas true. Admission counts up what it lets in; this controller
+// recounts, so that what is deleted is given back and a count that went wrong heals.
+//
+// Usage and Reconcile are pure.
+package resourcequota
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	podresource "k8s.io/component-helpers/resource"
+
+	"bareboat.dev/controllermanager/pods"
+)
+
+// storageClassSuffix is between a storage class and what of it is limited: "gold.storageclass.storage.k8s.io/requests.storage".
+const storageClassSuffix = ".storageclass.storage.k8s.io/"
+
+// Contents are the things in a namespace that quotas may count.
+type Contents struct {
+	Pods     []*corev1.Pod
+	Services []*corev1.Service
+	Claims   []*corev1.PersistentVolumeClaim
+	// Count returns how many objects of a kind there are, by its name as in "count/<name>": "deployments.apps".
+	Count func(name string) int64
+}
+
+// legacyCounts are the kinds whose number may be limited without "count/".
+var legacyCounts = []corev1.ResourceName{corev1.ResourceConfigMaps, corev1.ResourceSecrets, corev1.ResourceReplicationControllers, corev1.ResourceQuotas}
+
+// Usage computes what a quota's hard limits count.
+func Usage(q *corev1.ResourceQuota, c Contents, now time.Time) corev1.ResourceList {
+	used := corev1.ResourceList{}
+	for name := range q.Spec.Hard {
+		used[name] = zero(name)
+	}
+	for _, pod := range c.Pods {
+		if matchesScopes(q, pod) {
+			addPod(used, pod, now)
+		}
+	}
+	if scoped(q) {
+		return used // Only pods have scopes; a quota with scopes counts nothing else.
+	}
+	for _, s := range c.Services {
+		addService(used, s)
+	}
+	for _, claim := range c.Claims {
+		addClaim(used, claim)
+	}
+	for name := range q.Spec.Hard {
+		kind, counted := strings.CutPrefix(string(name), "count/")
+		if slices.Contains(legacyCounts, name) {
+			kind, counted = string(name), true
+		}
+		if counted && kind != "pods" && kind != "services" && kind != "persistentvolumeclaims" {
+			used[name] = *resource.NewQuantity(c.Count(kind), resource.DecimalSI)
+		}
+	}
+	return used
+}
+
+// zero is nothing of a resource, in the notation that fits it.
+func zero(name corev1.ResourceName) resource.Quantity {
+	if strings.HasSuffix(string(name), "memory") || strings.HasSuffix(string(name), "storage") {
+		return *resource.NewQuantity(0, resource.BinarySI)
+	}
+	return *resource.NewQuantity(0, resource.DecimalSI)
+}
+
+// add adds to a resource if the quota limits it.
+func add(used corev1.ResourceList, name corev1.ResourceName, q resource.Quantity) {
+	if sum, ok := used[name]; ok {
+		sum.Add(q)
+		used[name] = sum
+	}
+}
+
+func one(used corev1.ResourceList, name corev1.ResourceName) {
+	add(used, name, *resource.NewQuantity(1, resource.DecimalSI))
+}
+
+func addPod(used corev1.ResourceList, pod *corev1.Pod, now time.Time) {
+	one(used, "count/pods")
+	if !charged(pod, now) {
+		return
+	}
+	one(used, corev1.ResourcePods)
+	for name, q := range podresource.PodRequests(pod, podresource.PodResourcesOptions{}) {
+		switch name {
+		case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+			add(used, name, q) // "cpu" is an old name of "requests.cpu".
+		}
+		if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+			add(used, name, q)
+		}
+		add(used, corev1.ResourceName(corev1.DefaultResourceRequestsPrefix)+name, q)
+	}
+	for name, q := range podresource.PodLimits(pod, podresource.PodResourcesOptions{}) {
+		add(used, "limits."+name, q)
+	}
+}
+
+// charged reports whether a pod still takes what it was given: not once it has finished, nor when its grace period is long
+// over on a node that does not answer.
+func charged(pod *corev1.Pod, now time.Time) bool {
+	if pods.Finished(pod) {
+		return false
+	}
+	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
+		return now.Before(pod.DeletionTimestamp.Add(time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second))
+	}
+	return true
+}
+
+func addService(used corev1.ResourceList, s *corev1.Service) {
+	one(used, "count/services")
+	one(used, corev1.ResourceServices)
+	ports := int64(len(s.Spec.Ports))
+	switch s.Spec.Type {
+	case corev1.ServiceTypeNodePort:
+		add(used, corev1.ResourceServicesNodePorts, *resource.NewQuantity(ports, resource.DecimalSI))
+	case corev1.ServiceTypeLoadBalancer:
+		one(used, corev1.ResourceServicesLoadBalancers)
+		if s.Spec.AllocateLoadBalancerNodePorts == nil || *s.Spec.AllocateLoadBalancerNodePorts {
+			add(used, corev1.ResourceServicesNodePorts, *resource.NewQuantity(ports, resource.DecimalSI))
+		}
+	}
+}
+
+func addClaim(used corev1.ResourceList, claim *corev1.PersistentVolumeClaim) {
+	one(used, "count/persistentvolumeclaims")
+	one(used, corev1.ResourcePersistentVolumeClaims)
+	storage, asked := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	if asked {
+		add(used, corev1.ResourceRequestsStorage, storage)
+	}
+	class := claim.Annotations[corev1.BetaStorageClassAnnotation]
+	if class == "" && claim.Spec.StorageClassName != nil {
+		class = *claim.Spec.StorageClassName
+	}
+	if class == "" {
+		return
+	}
+	one(used, corev1.ResourceName(class+storageClassSuffix+"persistentvolumeclaims"))
+	if asked {
+		add(used, corev1.ResourceName(class+storageClassSuffix+"requests.storage"), storage)
+	}
+}
+
+func scoped(q *corev1.ResourceQuota) bool {
+	return len(q.Spec.Scopes) > 0 || q.Spec.ScopeSelector != nil && len(q.Spec.ScopeSelector.MatchExpressions) > 0
+}
+
+// matchesScopes reports whether a pod is of all the kinds that the quota is for.
+func matchesScopes(q *corev1.ResourceQuota, pod *corev1.Pod) bool {
+	for _, s := range q.Spec.Scopes {
+		if !inScope(pod, corev1.ScopedResourceSelectorRequirement{ScopeName: s, Operator: corev1.ScopeSelectorOpExists}) {
+			return false
+		}
+	}
+	if q.Spec.ScopeSelector == nil {
+		return true
+	}
+	for _, e := range q.Spec.ScopeSelector.MatchExpressions {
+		if !inScope(pod, e) {
+			return false
+		}
+	}
+	return true
+}
+
+func inScope(pod *corev1.Pod, e corev1.ScopedResourceSelectorRequirement) bool {
+	deadline := pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
+	switch e.ScopeName {
+	case corev1.ResourceQuotaScopeTerminating:
+		return deadline
+	case corev1.ResourceQuotaScopeNotTerminating:
+		return !deadline
+	case corev1.ResourceQuotaScopeBestEffort:
+		return bestEffort(pod)
+	case corev1.ResourceQuotaScopeNotBestEffort:
+		return !bestEffort(pod)
+	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
+		return crossNamespace(pod)
+	case corev1.ResourceQuotaScopePriorityClass:
+		switch class := pod.Spec.PriorityClassName; e.Operator {
+		case corev1.ScopeSelectorOpIn:
+			return slices.Contains(e.Values, class)
+		case corev1.ScopeSelectorOpNotIn:
+			return !slices.Contains(e.Values, class)
+		case corev1.ScopeSelectorOpDoesNotExist:
+			return class == ""
+		default:
+			return class != ""
+		}
+	}
+	return false
+}
+
+func bestEffort(pod *corev1.Pod) bool {
+	if pod.Status.QOSClass != "" {
+		return pod.Status.QOSClass == corev1.PodQOSBestEffort
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		for _, list := range []corev1.ResourceList{c.Resources.Requests, c.Resources.Limits} {
+			for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+				if q, ok := list[name]; ok && !q.IsZero() {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// crossNamespace reports whether a pod's affinity looks into other namespaces.
+func crossNamespace(pod *corev1.Pod) bool {
+	a := pod.Spec.Affinity
+	if a == nil {
+		return false
+	}
+	var terms []corev1.PodAffinityTerm
+	weighted := func(in []corev1.WeightedPodAffinityTerm) {
+		for _, w := range in {
+			terms = append(terms, w.PodAffinityTerm)
+		}
+	}
+	if a.PodAffinity != nil {
+		terms = append(terms, a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution...)
+		weighted(a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
+	}
+	if a.PodAntiAffinity != nil {
+		terms = append(terms, a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution...)
+		weighted(a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
+	}
+	return slices.ContainsFunc(terms, func(t corev1.PodAffinityTerm) bool { return len(t.Namespaces) > 0 || t.NamespaceSelector != nil })
+}
