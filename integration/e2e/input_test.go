@@ -21,7 +21,7 @@ spec:
         - {name: web, image: "example.test/web:1"}
 `
 	tests := map[string]struct{ manifest, want string }{
-		"unknown field":     {strings.Replace(good, "spec:\n  selector", "spec:\n  replica: 2\n  selector", 1), `unknown field "spec.replica"`},
+		"unknown field":     {strings.Replace(good, "spec:\n  selector", "spec:\n  replica: 2\n  selector", 1), ".spec.replica: field not declared in schema"},
 		"wrong type":        {strings.Replace(good, "spec:\n  selector", "spec:\n  replicas: two\n  selector", 1), "replicas"},
 		"missing selector":  {strings.Replace(good, "  selector: {matchLabels: {app: web}}\n", "", 1), "spec.selector: Required value"},
 		"selector mismatch": {strings.Replace(good, "labels: {app: web}", "labels: {app: other}", 1), "`selector` does not match template `labels`"},

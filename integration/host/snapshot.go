@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -29,11 +30,12 @@ func (h *Host) Snapshot() Snapshot {
 	return s
 }
 
-// Cgroups lists every cgroup of this machine, whatever the version, but for those of processes outside of clusters.
+// Cgroups lists the cgroups of clusters on this machine, whatever the version.
 func Cgroups() string {
 	var found []string
+	ours := regexp.MustCompile(`/(kubepods|bareboat)(/|$)`)
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && (strings.Contains(path, "kubepods") || strings.Contains(path, "bareboat")) {
+		if err == nil && d.IsDir() && ours.MatchString(path) {
 			found = append(found, path)
 		}
 		return nil

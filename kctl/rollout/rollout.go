@@ -132,7 +132,7 @@ func Target(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, to int64) (*appsv1.
 	default:
 		found = sets[len(sets)-2]
 	}
-	if template := withoutHash(found); equality.Semantic.DeepEqual(template.Spec, d.Spec.Template.Spec) && maps.Equal(template.Labels, d.Spec.Template.Labels) {
+	if equality.Semantic.DeepEqual(withoutHash(found), &d.Spec.Template) {
 		return nil, nil
 	}
 	return found, nil

@@ -38,6 +38,11 @@ func TestTarget(t *testing.T) {
 	if rs, err := Target(testDeployment("web:3"), sets, 3); err != nil || rs != nil {
 		t.Errorf("undo to the current revision gives %v, %v", rs, err)
 	}
+	annotated := testDeployment("web:3")
+	annotated.Spec.Template.Annotations = map[string]string{"restarted": "now"}
+	if rs, err := Target(annotated, sets, 3); err != nil || Revision(rs) != 3 {
+		t.Errorf("undo of an annotation goes to %v, %v", rs, err)
+	}
 	if _, err := Target(testDeployment("web:3"), sets, 9); err == nil {
 		t.Error("undo to an unknown revision succeeded")
 	}
