@@ -94,7 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	defer cancel()
 	if _, err := e.readCurrent(first); err != nil {
 		e.Close()
-		return nil, fmt.Errorf("no etcd answers at %s: %w", strings.Join(cfg.Endpoints, ", "), err)
+		return nil, fmt.Errorf("no etcd answers: %w", cfg.diagnose(err))
 	}
 	e.prod.enabled = e.ordersProgress(first)
 	if cfg.progress != nil {

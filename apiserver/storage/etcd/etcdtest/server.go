@@ -7,6 +7,7 @@ package etcdtest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os/exec"
@@ -25,6 +26,8 @@ const startTime = 20 * time.Second
 type Server struct {
 	// Endpoint is the client URL.
 	Endpoint string
+	// TLS is what clients need to talk to a server of StartTLS; nil for one of Start.
+	TLS *tls.Config
 
 	peer, dir string
 	args      []string
@@ -35,7 +38,12 @@ type Server struct {
 // Start starts a server and waits until it answers. A missing binary fails the test. More arguments are passed on.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := &Server{Endpoint: "http://" + freeAddress(t), peer: "http://" + freeAddress(t), dir: t.TempDir(), args: args}
+	return (&Server{Endpoint: "http://" + freeAddress(t)}).start(t, args)
+}
+
+func (s *Server) start(t testing.TB, args []string) *Server {
+	t.Helper()
+	s.peer, s.dir, s.args = "http://"+freeAddress(t), t.TempDir(), args
 	t.Cleanup(s.Kill)
 	s.run(t)
 	return s
@@ -103,7 +111,7 @@ func (s *Server) run(t testing.TB) {
 // Client returns a plain client; the caller closes it.
 func (s *Server) Client(t testing.TB) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, TLS: s.TLS, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
