@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"bareboat.dev/kubelet/eviction"
 )
 
 // Config is the kubelet's settings.
@@ -63,8 +65,10 @@ type Config struct {
 	ImageGCHighThresholdPercent int             `json:"imageGCHighThresholdPercent"`
 	ImageGCLowThresholdPercent  int             `json:"imageGCLowThresholdPercent"`
 	ImageMinimumGCAge           metav1.Duration `json:"imageMinimumGCAge"`
-	ContainerLogMaxSize         string          `json:"containerLogMaxSize"`
-	ContainerLogMaxFiles        int             `json:"containerLogMaxFiles"`
+	// EvictionHard are the node's shortages that end pods: signal<quantity,…
+	EvictionHard         string `json:"evictionHard"`
+	ContainerLogMaxSize  string `json:"containerLogMaxSize"`
+	ContainerLogMaxFiles int    `json:"containerLogMaxFiles"`
 
 	RegistryMirrors    map[string]string `json:"registryMirrors"`
 	InsecureRegistries []string          `json:"insecureRegistries"`
@@ -136,6 +140,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.ImageGCHighThresholdPercent, "image-gc-high-threshold", c.ImageGCHighThresholdPercent, "disk usage in percent from which images are collected")
 	f.IntVar(&c.ImageGCLowThresholdPercent, "image-gc-low-threshold", c.ImageGCLowThresholdPercent, "disk usage in percent down to which images are collected")
 	f.DurationVar(&c.ImageMinimumGCAge.Duration, "minimum-image-ttl-duration", c.ImageMinimumGCAge.Duration, "how long an unused image is kept at least")
+	f.StringVar(&c.EvictionHard, "eviction-hard", c.EvictionHard, "shortages that end pods, such as memory.available<100Mi,nodefs.available<10%; those not named keep their defaults")
 	f.StringVar(&c.ContainerLogMaxSize, "container-log-max-size", c.ContainerLogMaxSize, "size from which a container's log is rotated")
 	f.IntVar(&c.ContainerLogMaxFiles, "container-log-max-files", c.ContainerLogMaxFiles, "most files of one container's log")
 	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
@@ -185,6 +190,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
 		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
+	}
+	if _, err := eviction.Parse(c.EvictionHard); err != nil {
+		fail("--eviction-hard: %w", err)
 	}
 	if _, err := c.Reserved(); err != nil {
 		errs = append(errs, err)

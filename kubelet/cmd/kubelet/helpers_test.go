@@ -133,3 +133,10 @@ func (h *host) awaitLog(p *corev1.Pod, container, attempt, want string) {
 		return got == want
 	})
 }
+
+// awaitLogHas waits until a container's log ends as wanted.
+func (h *host) awaitLogHas(p *corev1.Pod, container, attempt, end string) {
+	h.t.Helper()
+	dir := filepath.Join(h.c.LogDir, p.Namespace+"_"+p.Name+"_"+string(p.UID), container)
+	h.awaitOn(dir, "end of the log of "+container, func() bool { return strings.HasSuffix(h.log(p, container, attempt), end) })
+}

@@ -92,6 +92,7 @@ type kubelet struct {
 	network  *agent.LateNetwork
 	nodes    *client.Mirror[*corev1.Node]
 	nodeName string
+	pressure pressure
 }
 
 func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *image.Store) (*kubelet, error) {
@@ -186,7 +187,8 @@ func (k *kubelet) imageList() []corev1.ContainerImage {
 
 // checks are the node's findings about itself.
 func (k *kubelet) checks() node.Checks {
-	var c node.Checks
+	d := k.pressure.get()
+	c := node.Checks{MemoryPressure: d.MemoryPressure, DiskPressure: d.DiskPressure, PIDs: d.PIDPressure}
 	if k.network.Get() == nil {
 		c.NotReady = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod range yet"
 	}
@@ -222,7 +224,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 			return k.server.Serve(ctx, listener, tlsConfig)
 		},
 		func(ctx context.Context) error { return k.announce(ctx) },
-		func(ctx context.Context) error { return k.collectImages(ctx) },
+		k.collectImages, k.watchResources,
 		func(ctx context.Context) error {
 			return k.agent.RotateLogs(ctx, k.c.LogMaxBytes(), k.c.ContainerLogMaxFiles)
 		},

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/eviction"
+	"bareboat.dev/kubelet/image"
+)
+
+// watchEvery is how often the node's resources are looked at (upstream's housekeeping interval is the same).
+const watchEvery = 10 * time.Second
+
+// pressure is the node's last finding about its resources.
+type pressure struct {
+	mu   sync.Mutex
+	last eviction.Decision
+}
+
+func (p *pressure) get() eviction.Decision {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+// set notes a finding and says whether a condition has changed.
+func (p *pressure) set(d eviction.Decision) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := d.MemoryPressure != p.last.MemoryPressure || d.DiskPressure != p.last.DiskPressure || d.PIDPressure != p.last.PIDPressure
+	p.last = d
+	return changed
+}
+
+// watchResources ends pods when the node runs short, until ctx ends.
+func (k *kubelet) watchResources(ctx context.Context) error {
+	thresholds, err := eviction.Parse(k.c.EvictionHard)
+	if err != nil {
+		return err
+	}
+	var memory eviction.Memory
+	timer := time.NewTimer(watchEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-timer.C:
+			in := eviction.Input{Levels: k.levels(), Thresholds: thresholds, Memory: memory, Now: now}
+			d := eviction.Decide(in)
+			in.Pods = k.agent.Usage(ctx, d.Reclaim)
+			if d.Reclaim && k.reclaim(ctx, now) {
+				in.Levels = k.levels()
+			}
+			d = eviction.Decide(in)
+			memory = d.Memory
+			if k.pressure.set(d) {
+				k.node.Nudge()
+			}
+			for _, v := range d.Victims {
+				k.agent.Evict(v.UID, v.Message)
+			}
+		}
+		timer.Reset(watchEvery)
+	}
+}
+
+// reclaim removes every image that no pod uses, and says whether that freed anything.
+func (k *kubelet) reclaim(ctx context.Context, now time.Time) bool {
+	result, err := k.images.GC(ctx, now, image.GCPolicy{HighPercent: 0, LowPercent: 0, InUse: k.agent.UsesImage})
+	if err != nil && ctx.Err() == nil {
+		k.env.Log.Warn("images were not reclaimed", "error", err)
+	}
+	return result.FreedBytes > 0
+}
+
+// levels are what is left on the node. What cannot be read is left out.
+func (k *kubelet) levels() map[eviction.Signal]eviction.Level {
+	levels := map[eviction.Signal]eviction.Level{}
+	if total, available, ok := memoryLevels(); ok {
+		levels[eviction.MemoryAvailable] = eviction.Level{Capacity: total, Available: available}
+	}
+	if fs, ok := statfs(k.c.RootDir); ok {
+		levels[eviction.NodeFSAvailable], levels[eviction.NodeFSInodesFree] = fs[0], fs[1]
+	}
+	if fs, ok := statfs(k.c.ImageStore); ok {
+		levels[eviction.ImageFSAvailable], levels[eviction.ImageFSInodesFree] = fs[0], fs[1]
+	}
+	if max, used, ok := pidLevels(); ok {
+		levels[eviction.PIDAvailable] = eviction.Level{Capacity: max, Available: max - used}
+	}
+	return levels
+}
+
+// statfs is a file system's space in bytes and its inodes. File systems without a fixed number of inodes have no such level.
+func statfs(path string) (levels [2]eviction.Level, ok bool) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return levels, false
+	}
+	levels[0] = eviction.Level{Capacity: int64(st.Blocks) * st.Bsize, Available: int64(st.Bavail) * st.Bsize}
+	levels[1] = eviction.Level{Capacity: int64(st.Files), Available: int64(st.Ffree)}
+	return levels, true
+}
+
+func memoryLevels() (total, available int64, ok bool) {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, 0, false
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 2 {
+			continue
+		}
+		n, _ := strconv.ParseInt(fields[1], 10, 64)
+		switch fields[0] {
+		case "MemTotal:":
+			total = n << 10
+		case "MemAvailable:":
+			available = n << 10
+		}
+	}
+	return total, available, total > 0
+}
+
+// pidLevels are the most processes and threads that the kernel allows, and how many there are (proc_loadavg(5), field 4).
+func pidLevels() (most, used int64, ok bool) {
+	data, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		return 0, 0, false
+	}
+	most, _ = strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	load, err := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(load))
+	if err != nil || len(fields) < 4 {
+		return 0, 0, false
+	}
+	_, count, _ := strings.Cut(fields[3], "/")
+	used, _ = strconv.ParseInt(count, 10, 64)
+	return most, used, most > 0
+}
