@@ -34,7 +34,7 @@ func daemonSets() *registry.Resource {
 			func(d *appsv1.DaemonSet) string { return registry.LabelsText(d.Spec.Template.Spec.NodeSelector) }),
 		registry.AgeColumn(),
 	}
-	columns = append(columns, workloadColumns(func(d *appsv1.DaemonSet) *corev1.PodTemplateSpec { return &d.Spec.Template })...)
+	columns = append(columns, podspec.TemplateColumns(func(d *appsv1.DaemonSet) *corev1.PodTemplateSpec { return &d.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", appsv1.DaemonSetSpec{}.SwaggerDoc()["selector"],
 		func(d *appsv1.DaemonSet) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide())
 	return &registry.Resource{

@@ -28,7 +28,7 @@ func deployments() *registry.Resource {
 		registry.Number("Available", doc["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }),
 		registry.AgeColumn(),
 	}
-	columns = append(columns, workloadColumns(func(d *appsv1.Deployment) *corev1.PodTemplateSpec { return &d.Spec.Template })...)
+	columns = append(columns, podspec.TemplateColumns(func(d *appsv1.Deployment) *corev1.PodTemplateSpec { return &d.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", appsv1.DeploymentSpec{}.SwaggerDoc()["selector"],
 		func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide())
 	return &registry.Resource{

@@ -27,7 +27,7 @@ func replicaSets() *registry.Resource {
 		registry.Number("Ready", status["readyReplicas"], func(r *appsv1.ReplicaSet) int64 { return int64(r.Status.ReadyReplicas) }),
 		registry.AgeColumn(),
 	}
-	columns = append(columns, workloadColumns(func(r *appsv1.ReplicaSet) *corev1.PodTemplateSpec { return &r.Spec.Template })...)
+	columns = append(columns, podspec.TemplateColumns(func(r *appsv1.ReplicaSet) *corev1.PodTemplateSpec { return &r.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", doc["selector"],
 		func(r *appsv1.ReplicaSet) string { return metav1.FormatLabelSelector(r.Spec.Selector) }).Wide())
 	return &registry.Resource{

@@ -43,7 +43,7 @@ func statefulSets() *registry.Resource {
 
 			AllowUnconditionalUpdate: true,
 		},
-		Columns: append(columns, workloadColumns(func(s *appsv1.StatefulSet) *corev1.PodTemplateSpec { return &s.Spec.Template })...),
+		Columns: append(columns, podspec.TemplateColumns(func(s *appsv1.StatefulSet) *corev1.PodTemplateSpec { return &s.Spec.Template })...),
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(s, body *appsv1.StatefulSet) { s.Status = body.Status }, checkStatefulSetStatus),
 			"scale": registry.ScaleSubresource(registry.Scaled[*appsv1.StatefulSet]{

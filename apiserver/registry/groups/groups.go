@@ -4,6 +4,7 @@ package groups
 import (
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/apps"
+	"bareboat.dev/apiserver/registry/batch"
 	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/discovery"
@@ -15,6 +16,7 @@ func All(config core.Config) []*registry.Resource {
 	return registry.All(
 		core.Resources(config),
 		apps.Resources(),
+		batch.Resources(),
 		discovery.Resources(),
 		coordination.Resources(),
 		rbac.Resources(),
