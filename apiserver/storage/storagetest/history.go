@@ -131,6 +131,7 @@ func history(s *suite) {
 	m := s.checkAttempts(start, attempts)
 	s.checkEvents(m, w)
 	s.checkSnapshots(m)
+	s.checkCompactions(m)
 }
 
 // attempt makes one random call on few keys, so that conflicts are frequent.
@@ -282,20 +283,40 @@ func differences(old, state map[string]storage.Entry) (n int) {
 // checkSnapshots lists the store at revisions of its history.
 func (s *suite) checkSnapshots(m *model) {
 	for i := 0; i < len(m.revs); i += 7 {
-		rev := m.revs[i]
-		r, err := s.List(s.ctx, "/", storage.ListOptions{Revision: rev})
-		if err != nil {
+		s.checkSnapshot(m, m.revs[i])
+	}
+}
+
+func (s *suite) checkSnapshot(m *model, rev storage.Revision) {
+	r, err := s.List(s.ctx, "/", storage.ListOptions{Revision: rev})
+	if err != nil {
+		s.Fatal(err)
+	}
+	state := m.at(rev)
+	if len(r.Entries) != len(state) {
+		s.Errorf("%d entries at revision %d, not %d", len(r.Entries), rev, len(state))
+	}
+	for _, e := range r.Entries {
+		if !sameEntry(e, state[e.Key]) {
+			s.Errorf("%s at revision %d, not %s", show(e), rev, show(state[e.Key]))
+		}
+	}
+}
+
+// checkCompactions forgets more and more of the history, and checks that what is left is as it was.
+func (s *suite) checkCompactions(m *model) {
+	for part := 1; part <= 4; part++ {
+		before := m.revs[(len(m.revs)-1)*part/4]
+		if err := s.Compact(s.ctx, before); err != nil {
 			s.Fatal(err)
 		}
-		state := m.states[rev]
-		if len(r.Entries) != len(state) {
-			s.Errorf("%d entries at revision %d, not %d", len(r.Entries), rev, len(state))
-		}
-		for _, e := range r.Entries {
-			if !sameEntry(e, state[e.Key]) {
-				s.Errorf("%s at revision %d, not %s", show(e), rev, show(state[e.Key]))
+		for i, rev := range m.revs {
+			if rev >= before && (i%7 == 0 || rev == before) {
+				s.checkSnapshot(m, rev)
 			}
 		}
+		_, err := s.List(s.ctx, "/", storage.ListOptions{Revision: before - 1})
+		s.wantErr(err, storage.ErrCompacted)
 	}
 }
 
