@@ -9,7 +9,7 @@ import (
 // pool hands out the addresses of one range. It is pure: what is taken is told to it.
 //
 // The first address is the range itself, the second the gateway's, and the last of an IPv4 range broadcast; none of them is given out.
-// Addresses go round: one that was freed comes back last, so that what still talks to its old owner finds nobody for a while.
+// Addresses go round: one that was freed comes back when the round comes by, so that what still talks to its old owner mostly finds nobody.
 type pool struct {
 	prefix netip.Prefix
 	used   map[netip.Addr]string // by address: the pod's UID

@@ -242,3 +242,49 @@ func TestForeignBridgeIsLeftAlone(t *testing.T) {
 		}
 	})
 }
+
+// Shows that bandwidth limits are set on both ends, and that a limited pod still talks.
+func TestBandwidth(t *testing.T) {
+	node := newNode(t)
+	n := openNetwork(t, config(t, node, "10.244.9.0/24"))
+	ns := newNamespace(t)
+	a := Attachment{PodUID: "slow", NetNSPath: ns, IngressBandwidth: 10_000_000, EgressBandwidth: 5_000_000}
+	for range 2 {
+		if _, err := n.Setup(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, name := range map[string]string{node: hostName("slow"), ns: podInterface} {
+		withHandle(t, path, func(h *netlink.Handle) {
+			link, err := h.LinkByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			qdiscs, err := h.QdiscList(link)
+			if err != nil || len(qdiscs) == 0 || qdiscs[0].Type() != "tbf" {
+				t.Errorf("%s: %v, %v", name, qdiscs, err)
+			}
+		})
+	}
+	serve(t, ns, ":80")
+	if _, err := ask(node, "10.244.9.2:80"); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkSetup measures connecting a pod; disconnecting it is not counted.
+func BenchmarkSetup(b *testing.B) {
+	node := newNode(b)
+	n := openNetwork(b, config(b, node, "10.244.0.0/24"))
+	ns := newNamespace(b)
+	for b.Loop() {
+		if _, err := n.Setup(b.Context(), Attachment{PodUID: "p", NetNSPath: ns}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := n.Teardown(b.Context(), "p"); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
