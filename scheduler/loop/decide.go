@@ -33,7 +33,11 @@ func (s *Scheduler) wake(now time.Time) {
 			if s.news.placedPods && it.Plugins&(plan.PodTopologySpread|plan.InterPodAffinity) != 0 {
 				return true
 			}
+			nom, nominated := s.nominated[it.Pod.UID]
 			for node := range s.news.nodes {
+				if nominated && nom.node == node {
+					return true
+				}
 				if s.cluster.CouldFit(it.Pod, node) {
 					return true
 				}
@@ -60,9 +64,10 @@ func (s *Scheduler) decide(ctx context.Context, batch []*queue.Item) {
 			s.queue.Retry(it, time.Now())
 		case d.Node == "":
 			s.cfg.Metrics.attempt("unschedulable", took)
-			s.refuse(it, d.Why)
+			s.refuse(ctx, it, d.Why)
 		default:
 			s.cfg.Metrics.attempt("scheduled", took)
+			delete(s.nominated, it.Pod.UID)
 			s.binding[it.Pod.UID] = it
 			bound = append(bound, binding{it, it.Pod, d.Node})
 		}
@@ -73,11 +78,12 @@ func (s *Scheduler) decide(ctx context.Context, batch []*queue.Item) {
 	}
 }
 
-// refuse parks a pod and says why.
-func (s *Scheduler) refuse(it *queue.Item, why *plan.Unschedulable) {
+// refuse parks a pod and says why, after it has tried to make room for it.
+func (s *Scheduler) refuse(ctx context.Context, it *queue.Item, why *plan.Unschedulable) {
+	nominated := s.preempt(ctx, it, why)
 	message := why.String()
 	s.queue.Park(it, why.Plugins, time.Now())
-	s.reports.add(it.Pod, message)
+	s.reports.add(it.Pod, message, nominated)
 	s.cfg.Events.Event(it.Pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
 }
 

@@ -56,10 +56,13 @@ type Scheduler struct {
 	queue   *queue.Queue
 	gated   map[types.UID]bool
 	// binding holds decided pods whose binding is under way, batches how many requests carry them.
-	binding  map[types.UID]*queue.Item
-	batches  int
-	reports  reports
-	unsynced int
+	binding map[types.UID]*queue.Item
+	batches int
+	// nominated are waiting pods that room is being made for, evictions how many requests make it.
+	nominated map[types.UID]nomination
+	evictions int
+	reports   reports
+	unsynced  int
 	// touched nodes and kinds of news since parked pods were last looked at.
 	news news
 }
@@ -80,7 +83,7 @@ func New(cfg Config) *Scheduler {
 	}
 	s := &Scheduler{
 		cfg: cfg, inbox: make(chan func(), inboxSize), cluster: plan.New(), queue: queue.New(), gated: map[types.UID]bool{},
-		binding: map[types.UID]*queue.Item{}, reports: newReports(), news: newNews(),
+		binding: map[types.UID]*queue.Item{}, nominated: map[types.UID]nomination{}, reports: newReports(), news: newNews(),
 	}
 	s.newMirrors()
 	return s
@@ -115,7 +118,7 @@ func (s *Scheduler) send(ctx context.Context, f func()) {
 // run is the deciding goroutine.
 func (s *Scheduler) run(ctx context.Context) error {
 	defer func() { // requests under way report to nobody any more, but must end before Run does
-		for s.batches > 0 || s.reports.underWay {
+		for s.batches > 0 || s.evictions > 0 || s.reports.underWay {
 			(<-s.inbox)()
 		}
 	}()

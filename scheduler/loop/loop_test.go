@@ -271,3 +271,47 @@ func TestRestartsAndRivals(t *testing.T) {
 		r.full(600, 50)
 	})
 }
+
+// Shows that a more important pod has less important ones deleted, waits for them in the room that is kept for it, and goes there;
+// that nobody else gets the room meanwhile; and that no more pods are deleted than needed although it is decided on again.
+func TestPreempts(t *testing.T) {
+	story(t, func(t *testing.T, r *rig) {
+		r.node("a", 2)
+		stop := r.scheduler()
+		pods := client.Of(r.s.Client(), client.Pods())
+		create := func(name string, priority int32) {
+			t.Helper()
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{Priority: &priority}}
+			if _, err := pods.Create(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		create("low", 1)
+		create("mid", 5)
+		create("high", 9)
+		r.expect("high= low=a mid=a")
+		create("rival", 5) // decided on while low is still terminating
+		low, err := pods.Get(t.Context(), "default", "low")
+		if err != nil || low.DeletionTimestamp == nil || !strings.Contains(r.s.Dump(), `"reason":"PreemptionByScheduler"`) {
+			t.Errorf("victim: %+v, %v", low, err)
+		}
+		high, err := pods.Get(t.Context(), "default", "high")
+		if err != nil || high.Status.NominatedNodeName != "a" {
+			t.Errorf("preemptor: %+v, %v", high.Status, err)
+		}
+		r.node("b", 0) // news that does not help
+		time.Sleep(20 * time.Second)
+		r.expect("high= low=a mid=a rival=")
+		if err := pods.Delete(t.Context(), "default", "low", client.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil { // as the kubelet does at the end
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		r.expect("high=a mid=a rival=")
+		mid, err := pods.Get(t.Context(), "default", "mid")
+		if err != nil || mid.DeletionTimestamp != nil {
+			t.Errorf("bystander: %+v, %v", mid, err)
+		}
+		stop()
+	})
+}

@@ -19,6 +19,9 @@ type Metrics struct {
 	queued    *prometheus.CounterVec
 	cache     *prometheus.GaugeVec
 	bindError prometheus.Counter
+
+	preemptions prometheus.Counter
+	victims     prometheus.Histogram
 }
 
 // NewMetrics returns metrics, not registered yet.
@@ -32,12 +35,15 @@ func NewMetrics() *Metrics {
 		queued:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_queue_incoming_pods_total", Help: "Pods that entered a queue by event."}, []string{"event", "queue"}),
 		cache:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_scheduler_cache_size", Help: "Nodes and pods known."}, []string{"type"}),
 		bindError: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_binding_failures_total", Help: "Bindings that failed and are tried again."}),
+
+		preemptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_preemption_attempts_total", Help: "Searches for pods to preempt."}),
+		victims:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "scheduler_preemption_victims", Help: "Pods deleted for one that was more important.", Buckets: prometheus.ExponentialBuckets(1, 2, 7)}),
 	}
 }
 
 // Register adds the metrics to a registry.
 func (m *Metrics) Register(r prometheus.Registerer) {
-	r.MustRegister(m.pending, m.attempts, m.duration, m.sli, m.tries, m.queued, m.cache, m.bindError)
+	r.MustRegister(m.pending, m.attempts, m.duration, m.sli, m.tries, m.queued, m.cache, m.bindError, m.preemptions, m.victims)
 }
 
 func (m *Metrics) observeQueue(q *queue.Queue, gated int, c *plan.Cluster) {

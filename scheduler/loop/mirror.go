@@ -129,22 +129,36 @@ func (s *Scheduler) podChanged(ch client.Change[*corev1.Pod]) {
 	delete(s.gated, pod.UID)
 	switch {
 	case ch.Type == client.Deleted:
-		s.queue.Delete(pod.UID)
+		s.dequeue(pod)
 		s.vacate(pod)
 	case pod.Spec.NodeName != "":
+		delete(s.nominated, pod.UID)
 		s.queue.Delete(pod.UID)
 		s.occupy(ch)
 	case pod.DeletionTimestamp != nil || !s.mine(pod):
-		s.queue.Delete(pod.UID)
+		s.dequeue(pod)
 	case len(pod.Spec.SchedulingGates) > 0:
-		s.queue.Delete(pod.UID)
+		s.dequeue(pod)
 		s.gated[pod.UID] = true
 	case s.binding[pod.UID] != nil:
 		s.binding[pod.UID].Pod = pod
 	case ch.Type == client.Updated && sameDemands(ch.Old, ch.New) && s.queue.Replace(pod):
 	default:
+		if node := pod.Status.NominatedNodeName; ch.Type == client.Added && node != "" {
+			s.cluster.Nominate(pod, node) // by an earlier run: the room stays kept until the pod is decided on
+		}
 		s.queue.Add(pod, time.Now())
 		s.cfg.Metrics.incoming("PodAdd", "active")
+	}
+}
+
+// dequeue forgets a waiting pod and the room kept for it.
+func (s *Scheduler) dequeue(pod *corev1.Pod) {
+	s.queue.Delete(pod.UID)
+	if nom, ok := s.nominated[pod.UID]; ok {
+		delete(s.nominated, pod.UID)
+		s.cluster.Forget(pod.UID)
+		s.news.nodes[nom.node] = true
 	}
 }
 

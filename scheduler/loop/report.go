@@ -26,18 +26,21 @@ type reports struct {
 type report struct {
 	pod     *corev1.Pod
 	message string
+	// nominated is the node where room is being made.
+	nominated string
 }
 
 func newReports() reports { return reports{waiting: map[types.UID]report{}} }
 
 // add notes a condition, unless the pod has it already.
-func (r *reports) add(pod *corev1.Pod, message string) {
+func (r *reports) add(pod *corev1.Pod, message, nominated string) {
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == message {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == message &&
+			pod.Status.NominatedNodeName == nominated {
 			return
 		}
 	}
-	r.waiting[pod.UID] = report{pod, message}
+	r.waiting[pod.UID] = report{pod, message, nominated}
 }
 
 func (r *reports) drop(uid types.UID) { delete(r.waiting, uid) }
@@ -70,7 +73,7 @@ func (s *Scheduler) sendReports(ctx context.Context) {
 	}()
 }
 
-// conditionPatch sets PodScheduled to False, on the very pod that was decided on.
+// conditionPatch sets PodScheduled to False and the nominated node, on the very pod that was decided on.
 func conditionPatch(r report, now metav1.Time) []byte {
 	transition := now
 	for _, c := range r.pod.Status.Conditions {
@@ -81,7 +84,7 @@ func conditionPatch(r report, now metav1.Time) []byte {
 	type object = map[string]any
 	data, err := json.Marshal(object{
 		"metadata": object{"uid": r.pod.UID},
-		"status": object{"conditions": []object{{
+		"status": object{"nominatedNodeName": r.nominated, "conditions": []object{{
 			"type": corev1.PodScheduled, "status": corev1.ConditionFalse, "reason": corev1.PodReasonUnschedulable,
 			"message": r.message, "lastTransitionTime": transition,
 		}}},

@@ -32,6 +32,8 @@ type Cluster struct {
 
 	candidates []candidate // reused
 	fewDomains int         // tests lower it
+	// nextCandidate is the node at which the next search for pods to preempt begins.
+	nextCandidate int32
 }
 
 // nodeChange says that a node changed; object is set if more than its pods did.
@@ -165,14 +167,17 @@ func (c *Cluster) Forget(uid types.UID) {
 }
 
 func (c *Cluster) place(pod *corev1.Pod, s *shape, i int32) {
-	p := &placed{pod: pod, shape: s, node: i}
-	c.pods[pod.UID] = p
-	n := &c.nodes[i]
+	c.insert(&placed{pod: pod, shape: s, node: i})
+}
+
+func (c *Cluster) insert(p *placed) {
+	c.pods[p.pod.UID] = p
+	n := &c.nodes[p.node]
 	n.pods = append(n.pods, p)
-	n.account(s, 1)
-	n.ports = append(n.ports, s.ports...)
+	n.account(p.shape, 1)
+	n.ports = append(n.ports, p.shape.ports...)
 	c.topology.podAdded(c, p)
-	c.changed(i, false)
+	c.changed(p.node, false)
 }
 
 func (c *Cluster) remove(p *placed) {

@@ -31,6 +31,8 @@ type placed struct {
 	pod   *corev1.Pod
 	shape *shape
 	node  int32
+	// nominated tells that the pod is not bound: its room is being made.
+	nominated bool
 	// terms are the distinct affinity terms that the pod carries.
 	terms []*term
 }
