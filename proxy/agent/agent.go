@@ -49,8 +49,10 @@ type Family struct {
 
 // Config is what the agent does not learn from the API.
 type Config struct {
-	NodeName         string
-	Families         []Family // at least one
+	NodeName string
+	Families []Family // at least one
+	// Mode is iptables or nftables; kube-proxy names a metric after it.
+	Mode             string
 	AllowExternalIPs bool
 	// Sweep removes stale tracked flows of a set and returns how many; nil: nothing does.
 	Sweep func(*plan.Set) (int, error)
@@ -101,7 +103,7 @@ type family struct {
 // New makes an agent; it does nothing until Run.
 func New(c *client.Client, cfg Config) *Agent {
 	a := &Agent{
-		cfg: cfg, metrics: newMetrics(cfg.Registry), health: newHealth(time.Now), wake: make(chan struct{}, 1),
+		cfg: cfg, metrics: newMetrics(cfg.Registry, cfg.Mode), health: newHealth(time.Now), wake: make(chan struct{}, 1),
 		checks: newCheckPorts(cfg.Listen, cfg.Log), pending: pending{services: map[string]bool{}, all: true},
 	}
 	a.services = client.NewMirror(c, client.Services(), client.MirrorOptions[*corev1.Service]{Log: cfg.Log})

@@ -108,7 +108,7 @@ func start(t *testing.T, k *kernel, objects ...client.Object) *world {
 	}
 	ready := make(chan struct{})
 	w.agent = agent.New(w.c, agent.Config{
-		NodeName: "n1", Log: slog.New(slog.DiscardHandler), Registry: w.reg,
+		NodeName: "n1", Mode: "iptables", Log: slog.New(slog.DiscardHandler), Registry: w.reg,
 		Families: []agent.Family{{Family: plan.IPv4, Applier: k}},
 		Listen: func(port uint16) (net.Listener, error) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -257,7 +257,7 @@ func TestRetries(t *testing.T) {
 	k.fail = nil
 	k.mu.Unlock()
 	k.has(t, "10.96.0.7")
-	if n := testutil.CollectAndCount(w.reg, "kubeproxy_sync_proxy_rules_failures_total"); n != 1 {
+	if n := testutil.CollectAndCount(w.reg, "kubeproxy_sync_proxy_rules_iptables_restore_failures_total"); n != 1 {
 		t.Errorf("%d failure counters", n)
 	}
 }

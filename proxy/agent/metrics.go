@@ -26,7 +26,7 @@ type metrics struct {
 	serviceChanges          prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, mode string) *metrics {
 	const ns, family = "kubeproxy", "ip_family"
 	seconds := prometheus.ExponentialBuckets(0.001, 2, 15) // 1 ms … 16 s
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
@@ -48,7 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lastSync:   gauge("sync_proxy_rules_last_timestamp_seconds", "When rules were last applied."),
 		lastQueued: gauge("sync_proxy_rules_last_queued_timestamp_seconds", "When the oldest change of the last apply was learnt."),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: ns, Name: "sync_proxy_rules_failures_total", Help: "Applies that failed and were tried again.",
+			Namespace: ns, Name: failuresName(mode), Help: "Applies that failed and were tried again.",
 		}, []string{family}),
 		endpointChanges: counter("sync_proxy_rules_endpoint_changes_total", "Endpoint slice changes seen."),
 		serviceChanges:  counter("sync_proxy_rules_service_changes_total", "Service changes seen."),
@@ -58,6 +58,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			m.endpointChanges, m.serviceChanges)
 	}
 	return m
+}
+
+// failuresName is what kube-proxy calls the counter of failed applies in a mode.
+func failuresName(mode string) string {
+	switch mode {
+	case "iptables":
+		return "sync_proxy_rules_iptables_restore_failures_total"
+	case "nftables":
+		return "sync_proxy_rules_nftables_sync_failures_total"
+	}
+	return "sync_proxy_rules_failures_total"
 }
 
 func label(f plan.Family) string { return strings.ToLower(f.String()) }

@@ -122,12 +122,27 @@ func (a *Applier) Forget() {
 func (a *Applier) Intact() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, h := range hooks() {
+	all := hooks()
+	for _, h := range []hook{all[0], all[len(all)-1]} { // one of each table: they go together
 		if ok, err := a.ipt.Exists(h.table, h.chain, h.rule...); err != nil || !ok {
 			return false
 		}
 	}
 	return true
+}
+
+// Missing lists what services must do without on this kernel.
+func (a *Applier) Missing() (out []string) {
+	f := a.r.features
+	for what, there := range map[string]bool{
+		"session affinity (the recent match)": f.recent, "SCTP": f.sctp, "random source ports when masquerading": f.randomFully,
+	} {
+		if !there {
+			out = append(out, what)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // batchesLocked is what to write, by table: for all chains or for those that changed.

@@ -58,7 +58,7 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 		return err
 	}
 	a := agent.New(c, agent.Config{
-		NodeName: name, Families: families, AllowExternalIPs: cfg.AllowExternalIPs, Sweep: conntrack.Sweep,
+		NodeName: name, Mode: cfg.ProxyMode, Families: families, AllowExternalIPs: cfg.AllowExternalIPs, Sweep: conntrack.Sweep,
 		Listen: func(port uint16) (net.Listener, error) { return net.Listen("tcp", fmt.Sprintf(":%d", port)) },
 		Log:    env.Log, Registry: env.Registry,
 		Ready: func() {
@@ -114,6 +114,15 @@ func newApplier(mode string, family plan.Family, cfg *config.Config) (applier, e
 	})
 }
 
+// warnMissing tells what services will not have on this kernel.
+func warnMissing(a agent.Applier, family plan.Family, log *slog.Logger) {
+	if limited, ok := a.(interface{ Missing() []string }); ok {
+		for _, what := range limited.Missing() {
+			log.Warn("this kernel or its iptables lacks something; services do without it", "what", what, "family", family)
+		}
+	}
+}
+
 // families makes an applier for each IP family that this host can serve; IPv4 must be one of them.
 func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 	var out []agent.Family
@@ -121,6 +130,7 @@ func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 		a, err := newApplier(cfg.ProxyMode, f, cfg)
 		switch {
 		case err == nil:
+			warnMissing(a, f, log)
 			out = append(out, agent.Family{Family: f, Applier: a})
 		case f == plan.IPv4:
 			return nil, err
