@@ -171,7 +171,7 @@ func (c *Cache) close() {
 	c.expireLocked(c.revision)
 }
 
-// seen returns the revision that the state is of. The feed's must be read before the cache's: what the feed has published
+// seenLocked returns the revision that the state is of. The feed's must be read before the cache's: what the feed has published
 // is in the cache, and what is in the cache beyond that has the cache's own revision.
 func (c *Cache) seenLocked(feed storage.Revision) storage.Revision { return max(feed, c.revision) }
 

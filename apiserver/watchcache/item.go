@@ -57,7 +57,7 @@ func (it *Item) tombstone(rev storage.Revision) (*Item, error) {
 	return &gone, nil
 }
 
-// Has and Get make an item what field selectors look at.
+// itemFields makes an item what field selectors look at.
 type itemFields struct{ *Item }
 
 func (f itemFields) Has(field string) bool {

@@ -155,7 +155,7 @@ func rowID(rev storage.Revision, seq uint8) int64 { return int64(rev)<<8 | int64
 
 func revisionOf(id int64) storage.Revision { return storage.Revision(id >> 8) }
 
-// readable resolves the revision of a read. e.mu must be held.
+// readableLocked resolves the revision of a read.
 func (e *Engine) readableLocked(ctx context.Context, at storage.Revision) (storage.Revision, error) {
 	select {
 	case <-e.closing:
