@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"time"
 
@@ -52,17 +53,16 @@ const (
 	keepaliveAfter = 30 * time.Second
 )
 
-// Serve serves on the listener until ctx ends, and closes it. Streams are given no grace: their clients see the node go.
-func (s *Server) Serve(ctx context.Context, l net.Listener, tlsConfig *tls.Config) error {
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)), grpc.MaxRecvMsgSize(maxMessage),
+// Serve serves NodeService, and web over HTTPS, on the listener until ctx ends, and closes it. Streams are given no grace:
+// their clients see the node go. config is what [ChooseProtocol] makes.
+func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config, web http.Handler) error {
+	g := grpc.NewServer(grpc.Creds(handshaked{credentials.NewTLS(config)}), grpc.MaxRecvMsgSize(maxMessage),
 		grpc.UnaryInterceptor(authorizeUnary), grpc.StreamInterceptor(authorizeStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveAfter}))
 	nodev1.RegisterNodeServiceServer(g, s)
 	reflection.Register(g)
-	stop := context.AfterFunc(ctx, g.Stop)
-	defer stop()
-	if err := g.Serve(l); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("serve NodeService: %w", err)
+	if err := serveBoth(ctx, l, config, g, web); err != nil {
+		return fmt.Errorf("serve the node's API: %w", err)
 	}
 	return nil
 }

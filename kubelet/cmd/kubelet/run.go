@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/node"
 	"bareboat.dev/kubelet/server"
+	"bareboat.dev/kubelet/stats"
 )
 
 // version is the API that this kubelet speaks.
@@ -197,10 +199,15 @@ func (k *kubelet) checks() node.Checks {
 
 // run runs all parts until ctx ends.
 func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
-	tlsConfig, err := tlsconf.Server(k.c.TLSCertFile, k.c.TLSPrivateKeyFile, k.c.ClientCAFile, "h2")
+	tlsConfig, err := k.tlsConfig()
 	if err != nil {
 		return err
 	}
+	groups, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	web := server.Web(stats.New(k.nodeName, k.agent, groups, k.images), daemon.AdminHandler(k.env))
 	if err := k.startNetwork(ctx); err != nil {
 		return err
 	}
@@ -221,7 +228,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 			if err := k.agent.WaitAdopted(ctx); err != nil {
 				return nil // only the end of ctx ends the wait
 			}
-			return k.server.Serve(ctx, listener, tlsConfig)
+			return k.server.Serve(ctx, listener, tlsConfig, web)
 		},
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources,
@@ -234,6 +241,19 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 		runs = append(runs, func(ctx context.Context) error { return daemon.ServeAdmin(ctx, k.env, address, nil) })
 	}
 	return client.RunAll(ctx, runs...)
+}
+
+// tlsConfig is that of the node's port, for both protocols.
+func (k *kubelet) tlsConfig() (*tls.Config, error) {
+	var configs []*tls.Config
+	for _, proto := range server.Protocols() {
+		c, err := tlsconf.Server(k.c.TLSCertFile, k.c.TLSPrivateKeyFile, k.c.ClientCAFile, proto)
+		if err != nil {
+			return nil, err
+		}
+		configs = append(configs, c)
+	}
+	return server.ChooseProtocol(configs[0], configs[1]), nil
 }
 
 // announce tells systemd that the kubelet works once it knows its pods, or, if the API server cannot be reached, that it

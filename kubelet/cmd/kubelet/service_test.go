@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -18,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/daemon/tlsconf"
+	"bareboat.dev/kubelet/stats"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
 
@@ -46,7 +49,7 @@ func TestNodeService(t *testing.T) {
 	h := newHost(t)
 	h.load()
 	ctx := context.Background()
-	h.create("web", `containers: [{name: app, command: [sh, -c, "seq 1 5; echo oops >&2; httpd -f -p 127.0.0.1:8080 -h /etc"]}]`)
+	h.create("web", `containers: [{name: app, command: [sh, -c, "seq 1 5; echo oops; httpd -f -p 127.0.0.1:8080 -h /etc"]}]`)
 	p := h.await("web", "Running", running)
 	h.awaitLog(p, "app", "0", "1\n2\n3\n4\n5\noops\n")
 	n := h.dialNode()
@@ -196,4 +199,59 @@ func forward(t *testing.T, n nodev1.NodeServiceClient, pod string, port uint32, 
 		}
 		b.Write(m.GetData())
 	}
+}
+
+// TestNodeHTTPS shows summary and metrics over HTTPS on the port of NodeService, and who is let in.
+func TestNodeHTTPS(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	h.create("web", `containers: [{name: app, resources: {limits: {memory: 64Mi}}}]`)
+	h.await("web", "Running", running)
+	config, err := tlsconf.Client(h.c.TLSCertFile, h.c.TLSPrivateKeyFile, h.c.ClientCAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.dialNode().Stats(context.Background(), &nodev1.StatsRequest{}); err != nil {
+		t.Errorf("gRPC beside HTTPS: %v", err)
+	}
+	admin := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+	defer admin.CloseIdleConnections()
+	var summary stats.Summary
+	if err := json.Unmarshal([]byte(h.get(admin, "/stats/summary")), &summary); err != nil {
+		t.Fatal(err)
+	}
+	if len(summary.Pods) != 1 || summary.Pods[0].PodRef.Name != "web" || summary.Pods[0].Memory.WorkingSetBytes == 0 || summary.Node.Memory.WorkingSetBytes == 0 ||
+		summary.Pods[0].Containers[0].Memory.AvailableBytes == nil || summary.Node.FS.CapacityBytes == 0 {
+		t.Errorf("summary: %+v", summary)
+	}
+	if text := h.get(admin, "/metrics/resource"); !strings.Contains(text, `container_memory_working_set_bytes{container="app",namespace="default",pod="web"}`) {
+		t.Errorf("metrics: %s", text)
+	}
+	if text := h.get(admin, "/metrics"); !strings.Contains(text, "kubelet_running_pods 1") {
+		t.Error("the kubelet's own metrics are not there")
+	}
+	config = config.Clone()
+	config.Certificates, config.GetClientCertificate = nil, nil
+	anonymous := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	defer anonymous.CloseIdleConnections()
+	if text := h.get(anonymous, "/stats/summary"); !strings.HasPrefix(text, "Unauthorized") {
+		t.Errorf("without a certificate: %s", text)
+	}
+	if text := h.get(anonymous, "/healthz"); text != "ok" {
+		t.Errorf("health: %s", text)
+	}
+}
+
+func (h *host) get(c *http.Client, path string) string {
+	h.t.Helper()
+	r, err := c.Get("https://" + h.addr + path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(data)
 }
