@@ -24,6 +24,8 @@ import (
 // Applier is what is tested.
 type Applier interface {
 	Apply(ctx context.Context, set *plan.Set, changed []string) error
+	Intact() bool
+	Forget()
 	Cleanup(ctx context.Context) error
 }
 
@@ -200,6 +202,7 @@ func Run(t *testing.T, mk Make) {
 	t.Run("Restart", func(t *testing.T) { restart(t, mk) })
 	t.Run("Change", func(t *testing.T) { change(t, mk) })
 	t.Run("Atomic", func(t *testing.T) { atomic(t, mk) })
+	t.Run("Repair", func(t *testing.T) { repair(t, mk) })
 	t.Run("Cleanup", func(t *testing.T) { cleanup(t, mk) })
 }
 
@@ -504,6 +507,41 @@ func atomic(t *testing.T, mk Make) {
 	}
 	close(stop)
 	traffic.Wait()
+}
+
+// Somebody removes all rules: it is noticed, and everything is written again. Without being noticed, the next change fails
+// or repairs, but is never lost.
+func repair(t *testing.T, mk Make) {
+	w := NewWorld(t, plan.IPv4, mk)
+	web, pod := w.Pod("web", 2), w.Pod("pod", 3)
+	serve(web)
+	w.Put(Service("a", "10.96.0.7", NodePort(30080)), Slice("10.244.0.2@node"))
+	w.Put(Service("b", "10.96.0.8"), Slice("10.244.0.2@node"))
+	intact := func() (ok bool) { w.Node.Do(func() { ok = w.Applier.Intact() }); return ok }
+	if !intact() {
+		t.Error("damaged from the start")
+	}
+	w.Node.Run("nft", "flush", "ruleset")
+	if intact() {
+		t.Error("the loss is not noticed")
+	}
+	w.Applier.Forget()
+	w.Apply(nil)
+	w.asks(pod, "10.96.0.7:80", "web", "10.244.0.3")
+	w.asks(w.Client, "192.168.50.1:30080", "web", "10.244.0.1")
+
+	w.Node.Run("nft", "flush", "ruleset")
+	changed := w.Set.Delete("default/b")
+	var err error
+	for range 2 { // the first may find out the hard way
+		w.Node.Do(func() { err = w.Applier.Apply(context.Background(), w.Set, changed) })
+		if err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Errorf("after a loss: %v", err)
+	}
 }
 
 // Cleanup leaves the rules of others and none of ours; a second one finds nothing to do.
