@@ -8,6 +8,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"bareboat.dev/apiserver/storage"
 )
@@ -108,4 +110,19 @@ func (e *Engine) commitFailure(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, ctx.Err())
 	}
 	return fmt.Errorf("%w: etcd: %w", storage.ErrUnknownOutcome, err)
+}
+
+// definite reports whether a failed commit has certainly not happened: the server refused it before it was proposed.
+func definite(err error) bool {
+	for _, refused := range []error{rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyRequests, rpctypes.ErrNoSpace, rpctypes.ErrNoLeader,
+		rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrTooManyOps} {
+		if errors.Is(err, refused) {
+			return true
+		}
+	}
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		return true
+	}
+	return false
 }
