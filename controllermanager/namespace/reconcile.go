@@ -18,7 +18,6 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/plan"
 )
 
@@ -34,7 +33,7 @@ const (
 type Content struct {
 	Kind plan.Kind
 	// Objects are the first PageSize; More is set if there are others.
-	Objects []*engine.Meta
+	Objects []*metav1.PartialObjectMetadata
 	More    bool
 	// Err is why the kind could not be surveyed.
 	Err error
@@ -78,7 +77,7 @@ func remaining(in Input) (left []Content, waiting bool) {
 	for _, c := range in.Contents {
 		if len(c.Objects) > 0 {
 			left = append(left, c)
-			waiting = waiting || c.Kind != plan.Pods || slices.ContainsFunc(c.Objects, func(m *engine.Meta) bool { return len(m.Finalizers) > 0 })
+			waiting = waiting || c.Kind != plan.Pods || slices.ContainsFunc(c.Objects, func(m *metav1.PartialObjectMetadata) bool { return len(m.Finalizers) > 0 })
 		}
 	}
 	return left, waiting

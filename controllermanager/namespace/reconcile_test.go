@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/plan"
 	"bareboat.dev/controllermanager/plantest"
 )
@@ -24,8 +23,8 @@ func start() *plantest.World {
 	return w
 }
 
-func meta(obj plan.Object) *engine.Meta {
-	return &engine.Meta{ObjectMeta: metav1.ObjectMeta{
+func meta(obj plan.Object) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: obj.GetNamespace(), Name: obj.GetName(), UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(),
 		Finalizers: obj.GetFinalizers(), DeletionTimestamp: obj.GetDeletionTimestamp(),
 	}}

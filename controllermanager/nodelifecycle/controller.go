@@ -75,8 +75,10 @@ func setupHealth(s *engine.Setup, cfg Config) error {
 		if old == nil || heartbeat(old) != heartbeat(new) {
 			h.saw(new.Name)
 		}
-		loop.Add(everyone)
-		unready.Add(new.Name)
+		if old == nil || matters(old, new) {
+			loop.Add(everyone)
+			unready.Add(new.Name)
+		}
 	})
 	h.pods.OnChange(func(_, new *corev1.Pod) {
 		if new != nil && h.silent(new.Spec.NodeName) {
@@ -93,6 +95,22 @@ func (h *health) silent(node string) bool {
 	}
 	c := condition(n, corev1.NodeReady)
 	return c != nil && c.Status == corev1.ConditionUnknown
+}
+
+// matters reports whether a change of a node can change its taints. Most changes are heartbeats and lists of images, and a
+// look goes over all nodes.
+func matters(old, new *corev1.Node) bool {
+	if old.UID != new.UID || old.Spec.Unschedulable != new.Spec.Unschedulable || !sameTaints(old.Spec.Taints, new.Spec.Taints) ||
+		zoneOf(old) != zoneOf(new) || len(old.Status.Conditions) != len(new.Status.Conditions) {
+		return true
+	}
+	for i := range new.Status.Conditions {
+		a, b := old.Status.Conditions[i], new.Status.Conditions[i]
+		if a.Type != b.Type || a.Status != b.Status {
+			return true
+		}
+	}
+	return false
 }
 
 func heartbeat(n *corev1.Node) time.Time {

@@ -77,7 +77,7 @@ func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
 	p := Reconcile(Input{
 		RS:      rs,
 		Pods:    engine.Owned(c.pods, rs),
-		Related: c.related(rs),
+		Related: func() map[string]int { return c.related(rs) },
 		Failure: failure(s.Last),
 		Taken: func(name string) bool {
 			_, exists := c.pods.Get(rs.Namespace, name)

@@ -31,8 +31,9 @@ type Input struct {
 	Pods []*corev1.Pod
 	// Taken reports whether a pod name is in use or was until recently.
 	Taken func(name string) bool
-	// Related counts, per node, the active pods of all ReplicaSets with the same controller; nil if there is none.
-	Related map[string]int
+	// Related counts, per node, the active pods of all ReplicaSets with the same controller. It is asked only to choose whom
+	// to delete; nil stands for no such pods.
+	Related func() map[string]int
 	// Failure is what went wrong with the writes of the step before, nil if they went through.
 	Failure *Failure
 }
@@ -90,7 +91,11 @@ func scale(p *plan.Plan, in Input, active []*corev1.Pod, adopting int, now time.
 			p.EventOf(pod, rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", pod.Name)
 		}
 	case len(active) > want:
-		for _, pod := range pods.RankForDeletion(active, in.Related, now)[:min(len(active)-want, Burst)] {
+		var related map[string]int
+		if in.Related != nil {
+			related = in.Related()
+		}
+		for _, pod := range pods.RankForDeletion(active, related, now)[:min(len(active)-want, Burst)] {
 			p.Add(plan.Delete(plan.Pods, pod))
 			p.EventOf(pod, rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
 		}

@@ -2,7 +2,6 @@ package resourcequota
 
 import (
 	"context"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -13,29 +12,8 @@ import (
 	"bareboat.dev/controllermanager/pods"
 )
 
-const (
-	// workers is how many quotas are recounted at a time.
-	workers = 5
-	// recount is how often a quota is counted anew whatever happens, as upstream.
-	recount = 5 * time.Minute
-)
-
-// Reconcile plans a quota's status.
-func Reconcile(q *corev1.ResourceQuota, c Contents, now time.Time) plan.Plan {
-	var p plan.Plan
-	if q.DeletionTimestamp != nil {
-		return p
-	}
-	p.After = recount
-	want := corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: Usage(q, c, now)}
-	if apiequality.Semantic.DeepEqual(want, q.Status) {
-		return p
-	}
-	next := q.DeepCopy()
-	next.Status = want
-	p.Add(plan.UpdateStatus(plan.ResourceQuotas, next))
-	return p
-}
+// workers is how many quotas are recounted at a time.
+const workers = 5
 
 // Controller returns the controller's declaration.
 func Controller() engine.Controller {
