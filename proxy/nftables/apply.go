@@ -111,9 +111,10 @@ func (a *Applier) Apply(_ context.Context, set *plan.Set, changed []string) erro
 	for _, name := range unused {
 		delete(a.chains, name)
 	}
+	turned := turned(d, a.have, a.want.want)
 	a.want.settle(a.have, d)
-	if fresh || d.deletes(setMember) || d.deletes(ofSort(setMember, true)) {
-		if err := a.forgetClientsLocked(); err != nil {
+	if fresh || len(turned) > 0 || d.deletes(setMember) || d.deletes(ofSort(setMember, true)) {
+		if err := a.forgetClientsLocked(turned); err != nil {
 			a.have = nil
 			return fmt.Errorf("nftables: clients of endpoints that are gone: %w", err)
 		}

@@ -196,6 +196,7 @@ func Run(t *testing.T, mk Make) {
 	t.Run("LoadBalancer", func(t *testing.T) { loadBalancer(t, mk) })
 	t.Run("InternalLocal", func(t *testing.T) { internalLocal(t, mk) })
 	t.Run("Affinity", func(t *testing.T) { affinity(t, mk) })
+	t.Run("AffinityTurns", func(t *testing.T) { affinityTurns(t, mk) })
 	t.Run("Hairpin", func(t *testing.T) { hairpin(t, mk) })
 	t.Run("NoEndpoints", func(t *testing.T) { noEndpoints(t, mk) })
 	t.Run("LocalAddress", func(t *testing.T) { localAddress(t, mk) })
@@ -368,6 +369,20 @@ func affinity(t *testing.T, mk Make) {
 	}
 	w.Put(svc, Slice(values(ip)...))
 	stays()
+}
+
+// A client that is stuck to an endpoint on another node is led to one of this node when the policy becomes Local.
+func affinityTurns(t *testing.T, mk Make) {
+	w := NewWorld(t, plan.IPv4, mk)
+	web, far := w.Pod("web", 2), w.RemotePod("far", 1)
+	serve(web, far)
+	affine := func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
+	w.Put(Service("s", "10.96.0.7", NodePort(30080), affine), Slice("10.244.1.2@other"))
+	w.asks(w.Client, "192.168.50.1:30080", "far", "10.244.1.1")
+	w.Put(Service("s", "10.96.0.7", NodePort(30080), affine), Slice("10.244.1.2@other", "10.244.0.2@node"))
+	w.asks(w.Client, "192.168.50.1:30080", "far", "10.244.1.1")
+	w.Put(Service("s", "10.96.0.7", NodePort(30080), affine, LocalExternal), Slice("10.244.1.2@other", "10.244.0.2@node"))
+	w.asks(w.Client, "192.168.50.1:30080", "web", "192.168.50.2")
 }
 
 func values(m map[string]string) (out []string) {
