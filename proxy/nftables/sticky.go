@@ -56,7 +56,9 @@ func (a *Applier) rememberedLocked(e nft.SetElement, turned map[place]bool) bool
 // for a client may not be any more.
 func turned(d delta, have, want elements) map[place]bool {
 	// A chain's name tells the kind before the numbers of endpoints.
-	kindOf := func(chain string) string { return strings.TrimRightFunc(strings.TrimSuffix(chain, "-sticky"), notLetter) }
+	kindOf := func(chain string) string {
+		return strings.TrimRightFunc(strings.TrimSuffix(chain, "-sticky"), notLetter)
+	}
 	out := map[place]bool{}
 	for _, p := range d.del {
 		if p.set != setFrontend && p.set != setNodePort {
