@@ -3,6 +3,7 @@ package shim_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -171,7 +172,7 @@ func report(b *testing.B, what string, ours, theirs []time.Duration) {
 	mine, yardstick := median(ours), median(theirs)
 	b.ReportMetric(0, "ns/op") // the sum of both says nothing
 	b.ReportMetric(float64(mine.Microseconds())/1000, what+"-ms")
-	b.ReportMetric(float64(yardstick.Microseconds())/1000, "runc-ms")
+	b.ReportMetric(float64(yardstick.Microseconds())/1000, "yardstick-ms")
 	b.ReportMetric(float64(mine)/float64(yardstick), "ratio")
 }
 
@@ -234,4 +235,39 @@ func memory(b *testing.B, pid int) (pss, private, threads int) {
 		}
 	}
 	return pss, private, len(tasks)
+}
+
+// BenchmarkLog measures how fast a container's output gets into its log, against the same output into a file through a pipe and cat.
+func BenchmarkLog(b *testing.B) {
+	const size = 64 << 20
+	rootfs := shimtest.Rootfs(b)
+	pod := shimtest.Launch(b, shim.PodConfig{})
+	produce := fmt.Sprintf("yes 'a line of output such as a server writes when it has answered a request, some hundred bytes long......' | head -c %d", size)
+	var ours, theirs []time.Duration
+	for b.Loop() {
+		c := shimtest.ContainerIn(b, rootfs, produce)
+		if err := pod.Create(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+		begin := time.Now()
+		if _, err := pod.Start(b.Context(), c.ID); err != nil {
+			b.Fatal(err)
+		}
+		shimtest.AwaitExit(b, pod, c.ID)
+		ours = append(ours, time.Since(begin))
+		if err := pod.Delete(b.Context(), c.ID); err != nil {
+			b.Fatal(err)
+		}
+		begin = time.Now()
+		copied := filepath.Join(b.TempDir(), "copy")
+		if out, err := exec.Command("busybox", "sh", "-c", produce+" | cat > "+copied).CombinedOutput(); err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+		theirs = append(theirs, time.Since(begin))
+		if err := errors.Join(os.Remove(c.LogPath), os.Remove(copied)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	report(b, "log", ours, theirs)
+	b.ReportMetric(size/1e6/median(ours).Seconds(), "MB/s")
 }

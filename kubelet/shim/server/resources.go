@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -72,9 +74,20 @@ func (s *Server) oomKilled(ctr *container) bool {
 	return n > 0
 }
 
+// killPatience is how long killed processes may take to die. Longer takes only what waits in the kernel for a device or a file server:
+// then the caller is told, and may try again.
+const killPatience = 30 * time.Second
+
 // killAll ends every process in the container's group, and waits for that.
-func (s *Server) killAll(ctr *container) error {
-	return s.cgroups.Kill(context.Background(), s.cgroupPath(ctr.config.ID))
+func (s *Server) killAll(ctr *container) error { return s.killGroup(s.cgroupPath(ctr.config.ID)) }
+
+func (s *Server) killGroup(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), killPatience)
+	defer cancel()
+	if err := s.cgroups.Kill(ctx, path); err != nil {
+		return fmt.Errorf("kill all in %s: %w", path, err)
+	}
+	return nil
 }
 
 // lowestOOMScore limits how far an oom_score_adj may be lowered: without CAP_SYS_RESOURCE the kernel refuses less than the

@@ -254,7 +254,7 @@ func (s *Server) shutdown() error {
 	s.mu.Lock()
 	s.ending = true
 	s.mu.Unlock()
-	if err := s.cgroups.Kill(context.Background(), s.config.CgroupParent); err != nil {
+	if err := s.killGroup(s.config.CgroupParent); err != nil {
 		return err
 	}
 	for _, ctr := range s.all() {
