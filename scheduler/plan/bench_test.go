@@ -34,6 +34,12 @@ func benchPod(i int) *corev1.Pod {
 	}
 }
 
+// group makes a pod one of a thousand replicas and returns what selects them.
+func group(p *corev1.Pod, i int) *metav1.LabelSelector {
+	p.Labels = map[string]string{"group": fmt.Sprint(i / 1000)}
+	return &metav1.LabelSelector{MatchLabels: p.Labels}
+}
+
 // BenchmarkSchedule measures decisions one by one, on clusters that fill up to 10 pods a node, for each kind of pod.
 func BenchmarkSchedule(b *testing.B) {
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
@@ -49,11 +55,20 @@ func BenchmarkSchedule(b *testing.B) {
 			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: selector}}
 		}},
 		{"anti", func(p *corev1.Pod, i int) {
-			group := map[string]string{"group": fmt.Sprint(i / 1000)}
-			p.Labels = group
+			selector := group(p, i)
 			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
-				{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: group}},
+				{TopologyKey: corev1.LabelHostname, LabelSelector: selector},
 			}}}
+		}},
+		{"prefer-apart", func(p *corev1.Pod, i int) {
+			selector := group(p, i)
+			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{
+				{Weight: 100, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: corev1.LabelHostname, LabelSelector: selector}},
+			}}}
+		}},
+		{"spread-hosts", func(p *corev1.Pod, i int) {
+			selector := group(p, i)
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 5, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: selector}}
 		}},
 		{"affinity", func(p *corev1.Pod, _ int) {
 			p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{

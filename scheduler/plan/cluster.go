@@ -30,8 +30,12 @@ type Cluster struct {
 	changes []nodeChange
 	base    uint64
 
-	candidates []candidate // reused
-	fewDomains int         // tests lower it
+	candidates  []candidate // reused
+	marks       []uint64    // by node: the number of the decision that marked it last
+	decisions   uint64
+	fewDomains  int // tests lower it
+	apartShare  int // likewise: told apart are at most one node in so many
+	maxRankings int // likewise: 0 for as many as their memory allows
 	// nextCandidate is the node at which the next search for pods to preempt begins.
 	nextCandidate int32
 }
@@ -46,7 +50,7 @@ type nodeChange struct {
 func New() *Cluster {
 	return &Cluster{
 		resources: newResourceTable(), images: imageTable{nodes: map[string]int{}}, verdicts: newVerdictTable(), topology: newTopology(),
-		byName: map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{}, fewDomains: defaultFewDomains,
+		byName: map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{}, fewDomains: defaultFewDomains, apartShare: 2,
 	}
 }
 

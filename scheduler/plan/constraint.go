@@ -133,56 +133,93 @@ func (k *constraints) pull(in domainOf) (sum int64) {
 // defaultFewDomains is up to how many domains a topology key may have to divide rankings by it: zones and racks, not hosts.
 const defaultFewDomains = 64
 
-// split chooses the keys to divide the ranking by: those of few domains. nodeFilters tells that other keys filter, so that
-// nodes must be looked at one by one, nodeScores that other keys score, so that all of them must be.
-func (k *constraints) split(c *Cluster) (by partition, nodeFilters, nodeScores bool) {
+// search is how a decision looks for its node.
+type search struct {
+	// by divides the ranking by the topology keys of few domains.
+	by partition
+	// nodeFilters tells that other keys filter, so that nodes must be looked at one by one until one passes.
+	nodeFilters bool
+	// everyNode tells that other keys score in such a way that every node must be looked at.
+	everyNode bool
+	// apart are counts of keys that tell hosts apart and score: the nodes that have any are looked at one by one, the others are
+	// alike.
+	apart []*tally
+}
+
+// split divides the constraints by how their topology keys can be handled.
+func (k *constraints) split(c *Cluster) search {
+	var out search
 	used := 0
 	place := func(key int32) bool {
-		if by.position(key) >= 0 {
+		if out.by.position(key) >= 0 {
 			return true
 		}
 		if used == maxPartition || len(c.topology.domains[key].ids) > c.fewDomains {
 			return false
 		}
-		by[used] = key + 1
+		out.by[used] = key + 1
 		used++
 		return true
 	}
 	for j := range k.hard {
-		nodeFilters = !place(k.hard[j].key) || nodeFilters
+		out.nodeFilters = !place(k.hard[j].key) || out.nodeFilters
 	}
 	for _, counter := range k.affinity {
-		nodeFilters = !place(counter.key) || nodeFilters
+		out.nodeFilters = !place(counter.key) || out.nodeFilters
 	}
 	for _, counter := range k.anti {
-		nodeFilters = !place(counter.key) || nodeFilters
+		out.nodeFilters = !place(counter.key) || out.nodeFilters
 	}
 	for _, term := range k.keepOut {
-		nodeFilters = !place(term.key) || nodeFilters
+		out.nodeFilters = !place(term.key) || out.nodeFilters
 	}
 	for j := range k.soft {
-		nodeScores = !place(k.soft[j].key) || k.soft[j].hostname || nodeScores
-	}
-	for _, p := range k.pulls {
-		nodeScores = !place(p.tally.key) || nodeScores
-	}
-	for i := 1; i < used; i++ { // in order, so that the same keys make the same partition
-		for j := i; j > 0 && by[j] < by[j-1]; j-- {
-			by[j], by[j-1] = by[j-1], by[j]
+		h := &k.soft[j]
+		d := &c.topology.domains[h.key]
+		switch placed := place(h.key); {
+		case placed && !h.hostname:
+		case !placed && h.hostname && d.shared == 0 && d.unlabelled == 0 && !out.nodeFilters:
+			h.sparse = true
+			out.apart = append(out.apart, &h.counter.tally)
+		default:
+			out.everyNode = true
 		}
 	}
-	return by, nodeFilters, nodeScores
+	for _, p := range k.pulls {
+		if place(p.tally.key) {
+			continue
+		}
+		if out.apart = append(out.apart, p.tally); c.topology.domains[p.tally.key].shared > 0 {
+			out.everyNode = true
+		}
+	}
+	out.by.sort(used)
+	few := 0
+	for _, t := range out.apart {
+		few += len(t.occupied)
+	}
+	out.everyNode = out.everyNode || few*c.apartShare > c.live
+	return out
+}
+
+// sort orders the first n keys, so that the same keys make the same partition.
+func (p *partition) sort(n int) {
+	for i := 1; i < n; i++ {
+		for j := i; j > 0 && p[j] < p[j-1]; j-- {
+			p[j], p[j-1] = p[j-1], p[j]
+		}
+	}
 }
 
 // best returns a node of the highest score, or why there is none.
 func (k *constraints) best(c *Cluster, s *shape) (int32, *Unschedulable) {
-	by, nodeFilters, nodeScores := k.split(c)
-	r := c.ranking(s, by)
+	how := k.split(c)
+	r := c.ranking(s, how.by)
 	k.countSpread(c, r)
-	if nodeScores {
+	if how.everyNode {
 		c.candidates = k.everyNode(c, r, c.candidates[:0])
 	} else {
-		c.candidates = k.everyClass(c, r, nodeFilters, c.candidates[:0])
+		c.candidates = k.everyClass(c, r, how, c.candidates[:0])
 	}
 	if len(c.candidates) == 0 {
 		return none, k.explain(c, r)
@@ -201,6 +238,10 @@ func (k *constraints) best(c *Cluster, s *shape) (int32, *Unschedulable) {
 type candidate struct {
 	node, class int32
 	level       int
+	// nodes is how many it stands for, itself included.
+	nodes int
+	// apart tells that its domains are its own, not its class's.
+	apart bool
 	// pull and spread are raw scores; ignored nodes lack a soft constraint's key.
 	pull    int64
 	spread  int64
@@ -210,6 +251,9 @@ type candidate struct {
 
 // everyNode lists all nodes that pass, with their raw scores.
 func (k *constraints) everyNode(c *Cluster, r *ranking, out []candidate) []candidate {
+	for j := range k.soft {
+		k.soft[j].sparse = false
+	}
 	var n *node
 	var i int32
 	in := func(key int32) int32 { return n.domain(key) }
@@ -220,44 +264,119 @@ func (k *constraints) everyNode(c *Cluster, r *ranking, out []candidate) []candi
 		}
 		n, i = &c.nodes[j], int32(j)
 		if k.reject(in, nil) == feasible {
-			out = append(out, candidate{node: i, class: e.class, level: int(e.level), pull: k.pull(in)})
+			out = append(out, candidate{node: i, class: e.class, level: int(e.level), nodes: 1, pull: k.pull(in)})
 		}
 	}
 	k.weighSoft(out, func(cd *candidate) domainOf { n = &c.nodes[cd.node]; return in })
 	return out
 }
 
-// everyClass lists the best passing node of each class. That is enough where all nodes of a class score alike but for their level.
-func (k *constraints) everyClass(c *Cluster, r *ranking, nodeFilters bool, out []candidate) []candidate {
+// everyClass lists the best passing node of each class, and the nodes that are told apart. That is enough where all other nodes of
+// a class score alike but for their level.
+func (k *constraints) everyClass(c *Cluster, r *ranking, how search, out []candidate) []candidate {
 	var key *classKey
-	in := func(topologyKey int32) int32 { return key.domains[r.by.position(topologyKey)] }
+	in := func(topologyKey int32) int32 {
+		if i := r.by.position(topologyKey); i >= 0 {
+			return key.domains[i]
+		}
+		return unlabelled // as good as a domain without any of the pods that count
+	}
 	divides := func(topologyKey int32) bool { return r.by.position(topologyKey) >= 0 }
+	marked := c.markApart(how.apart)
+	r.countApart(marked)
 	for id := range r.classes {
 		cl := &r.classes[id]
-		if key = &cl.key; cl.size == 0 || k.reject(in, divides) != feasible {
+		key = &cl.key
+		cl.passes = cl.size > 0 && k.reject(in, divides) == feasible
+		if !cl.passes {
 			continue
 		}
 		node, level := cl.head[cl.highest()], cl.top
-		if nodeFilters {
+		if how.nodeFilters || len(marked) > 0 {
 			if node, level = k.firstPassing(c, r, cl, divides); node == none {
 				continue
 			}
 		}
-		out = append(out, candidate{node: node, class: int32(id), level: level, pull: k.pull(in)})
+		out = append(out, candidate{node: node, class: int32(id), level: level, nodes: cl.size - cl.apart, pull: k.pull(in)})
 	}
-	k.weighSoft(out, func(cd *candidate) domainOf { key = &r.classes[cd.class].key; return in })
+	out = k.addApart(c, r, marked, divides, out)
+	var n *node
+	k.weighSoft(out, func(cd *candidate) domainOf {
+		if cd.apart {
+			n = &c.nodes[cd.node]
+			return func(topologyKey int32) int32 { return n.domain(topologyKey) }
+		}
+		key = &r.classes[cd.class].key
+		return in
+	})
 	return out
 }
 
-// firstPassing looks through a class from its highest level down for a node that passes what the class as a whole has not been
-// checked for.
+// markApart marks the nodes that are told apart and returns them.
+func (c *Cluster) markApart(tallies []*tally) []int32 {
+	c.decisions++
+	if len(tallies) == 0 {
+		return nil
+	}
+	for len(c.marks) < len(c.nodes) {
+		c.marks = append(c.marks, 0)
+	}
+	var out []int32
+	for _, t := range tallies {
+		for _, i := range t.occupied {
+			if c.marks[i] != c.decisions {
+				c.marks[i] = c.decisions
+				out = append(out, i)
+			}
+		}
+	}
+	return out
+}
+
+// marked tells whether a node is told apart in this decision.
+func (c *Cluster) marked(i int32) bool { return int(i) < len(c.marks) && c.marks[i] == c.decisions }
+
+// countApart counts the feasible ones of the nodes told apart by class.
+func (r *ranking) countApart(nodes []int32) {
+	for id := range r.classes {
+		r.classes[id].apart = 0
+	}
+	for _, i := range nodes {
+		if int(i) < len(r.entries) && r.entries[i].known && r.entries[i].verdict == feasible {
+			r.classes[r.entries[i].class].apart++
+		}
+	}
+}
+
+// addApart adds the passing nodes among those told apart.
+func (k *constraints) addApart(c *Cluster, r *ranking, nodes []int32, divides func(int32) bool, out []candidate) []candidate {
+	var n *node
+	in := func(key int32) int32 { return n.domain(key) }
+	remaining := func(key int32) bool { return !divides(key) }
+	for _, i := range nodes {
+		if int(i) >= len(r.entries) {
+			continue
+		}
+		e := &r.entries[i]
+		if !e.known || e.verdict != feasible || !r.classes[e.class].passes {
+			continue
+		}
+		if n = &c.nodes[i]; k.reject(in, remaining) == feasible {
+			out = append(out, candidate{node: i, class: e.class, level: int(e.level), nodes: 1, apart: true, pull: k.pull(in)})
+		}
+	}
+	return out
+}
+
+// firstPassing looks through a class from its highest level down for a node that is not told apart and passes what the class as a
+// whole has not been checked for.
 func (k *constraints) firstPassing(c *Cluster, r *ranking, cl *class, divides func(int32) bool) (int32, int) {
 	var n *node
 	in := func(key int32) int32 { return n.domain(key) }
 	remaining := func(key int32) bool { return !divides(key) }
 	for level := cl.highest(); level >= 0; level-- {
 		for i := cl.head[level]; i != none; i = r.entries[i].next {
-			if n = &c.nodes[i]; k.reject(in, remaining) == feasible {
+			if n = &c.nodes[i]; !c.marked(i) && k.reject(in, remaining) == feasible {
 				return i, level
 			}
 		}

@@ -303,7 +303,7 @@ func (w *world) score(pod *corev1.Pod, nodes []*corev1.Node) map[string]int {
 	}
 	out := map[string]int{}
 	for _, n := range nodes {
-		score := w.resourceScore(pod, n) + int64(2)*spread[n.Name] + 300
+		score := w.resourceScore(pod, n) + w.imageScore(pod, n) + int64(2)*spread[n.Name] + 300
 		if maxPref > 0 {
 			score += 2 * (100 * pref[n.Name] / maxPref)
 		}
@@ -429,4 +429,28 @@ func (w *world) spreadScore(pod *corev1.Pod, nodes []*corev1.Node) map[string]in
 		}
 	}
 	return out
+}
+
+func (w *world) imageScore(pod *corev1.Pod, n *corev1.Node) int64 {
+	has := func(n *corev1.Node) int64 {
+		for _, image := range n.Status.Images {
+			for _, name := range image.Names {
+				if name == pod.Spec.Containers[0].Image+":latest" {
+					return image.SizeBytes
+				}
+			}
+		}
+		return -1
+	}
+	with := 0
+	for _, other := range w.nodes {
+		if has(other) >= 0 {
+			with++
+		}
+	}
+	sum := int64(0)
+	if size := has(n); size >= 0 {
+		sum = int64(float64(size) * (float64(with) / float64(len(w.nodes))))
+	}
+	return 100 * (min(max(sum, 23<<20), 1000<<20) - 23<<20) / (1000<<20 - 23<<20)
 }

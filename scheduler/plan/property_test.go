@@ -43,6 +43,9 @@ func (g *generator) node(name string) *corev1.Node {
 	if g.sometimes(3) {
 		n.Status.Allocatable["example.com/gpu"] = *resource.NewQuantity(int64(g.IntN(3)), resource.DecimalSI)
 	}
+	if g.sometimes(2) {
+		n.Status.Images = []corev1.ContainerImage{{Names: []string{"i:latest", "i@sha256:1"}, SizeBytes: int64(g.IntN(1500)) << 20}}
+	}
 	return n
 }
 
@@ -172,13 +175,15 @@ func check(t *testing.T, c *Cluster, w *world, pod *corev1.Pod) {
 // Shows that over random histories of nodes and pods every decision is one that the naive rules allow, of the highest score, and
 // that what cannot be placed is explained alike.
 func TestDecisionsAgainstOracle(t *testing.T) {
-	for seed := range uint64(90) {
+	for seed := range uint64(180) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 7)), plain: seed%4 == 0}
 		c, w := New(), &world{map[string]*corev1.Node{}, map[string]*corev1.Pod{}}
 		c.fewDomains = []int{defaultFewDomains, 3, 0}[seed%3] // divide rankings by all keys, by zones only, by none
+		c.maxRankings = int(seed % 2 * 3)                     // few rankings, so that they are dropped and made again, or as many as fit
+		c.apartShare = int(seed / 3 % 3)                      // tell any number of nodes apart, only a few, or fewer still
 		for range 160 {
 			name := fmt.Sprintf("node-%d", g.IntN(9))
-			switch k := g.IntN(12); {
+			switch k := g.IntN(13); {
 			case k < 2 || len(w.nodes) < 3:
 				w.nodes[name] = g.node(name)
 				c.SetNode(w.nodes[name])
@@ -190,6 +195,17 @@ func TestDecisionsAgainstOracle(t *testing.T) {
 				victim := w.pods[names[g.IntN(len(names))]]
 				delete(w.pods, victim.Name)
 				c.Forget(victim.UID)
+			case k == 6 && len(w.pods) > 0: // a placed pod is said again, relabelled or moved
+				names := slices.Sorted(maps.Keys(w.pods))
+				p := w.pods[names[g.IntN(len(names))]].DeepCopy()
+				p.Labels["app"] = g.one("a", "b")
+				if g.sometimes(3) {
+					p.Spec.NodeName = name
+				}
+				w.pods[p.Name] = p
+				if err := c.SetPod(p, p.Spec.NodeName); err != nil {
+					t.Fatal(err)
+				}
 			case k == 5:
 				p := g.pod()
 				p.Spec.NodeName = name
@@ -204,5 +220,35 @@ func TestDecisionsAgainstOracle(t *testing.T) {
 				t.Fatalf("seed %d", seed)
 			}
 		}
+	}
+}
+
+// Shows that a ranking that has not been asked for during a long history is right when it is asked for again.
+func TestLongHistory(t *testing.T) {
+	g := &generator{Rand: rand.New(rand.NewPCG(1, 2)), plain: true}
+	c, w := New(), &world{map[string]*corev1.Node{}, map[string]*corev1.Pod{}}
+	for i := range 6 {
+		name := fmt.Sprintf("node-%d", i)
+		w.nodes[name] = g.node(name)
+		c.SetNode(w.nodes[name])
+	}
+	for range 4 {
+		for range 20 {
+			check(t, c, w, g.pod())
+		}
+		for range 3000 { // two changes each; the list of changes is cut more than once
+			p := g.pod()
+			c.Schedule(p)
+			c.Forget(p.UID)
+		}
+		for name, p := range w.pods {
+			if g.sometimes(2) {
+				delete(w.pods, name)
+				c.Forget(p.UID)
+			}
+		}
+	}
+	if c.base == 0 {
+		t.Error("the list of changes was never cut: the test shows nothing")
 	}
 }

@@ -45,6 +45,10 @@ type class struct {
 	// top is at least the highest level that has a node.
 	top  int
 	size int
+	// passes and apart are scratch of the decision under way: whether the class passes its filters, and how many of its nodes are
+	// told apart.
+	passes bool
+	apart  int
 }
 
 // maxPartition is by how many topology keys a ranking can be divided.
@@ -77,7 +81,11 @@ func (c *Cluster) ranking(s *shape, by partition) *ranking {
 	c.uses++
 	r := s.rankings[by]
 	if r == nil {
-		if len(c.ranked) >= max(minRankings, rankingMemory/(entryBytes*(len(c.nodes)+1))) {
+		limit := c.maxRankings
+		if limit == 0 {
+			limit = max(minRankings, rankingMemory/(entryBytes*(len(c.nodes)+1)))
+		}
+		if len(c.ranked) >= limit {
 			c.dropRanking()
 		}
 		r = &ranking{shape: s, by: by, classOf: map[classKey]int32{}}

@@ -112,7 +112,7 @@ func (s *shape) imageScore(c *Cluster, n *node) int32 {
 	sum := int64(0)
 	for _, name := range s.images {
 		if size, ok := n.images[name]; ok {
-			sum += int64(float64(size) * float64(c.images.nodes[name]) / float64(c.live))
+			sum += int64(float64(size) * (float64(c.images.nodes[name]) / float64(c.live)))
 		}
 	}
 	top := int64(maxImage) * int64(s.containers)

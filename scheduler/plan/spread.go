@@ -16,6 +16,8 @@ type spreadCheck struct {
 	counts []int32
 	least  int64
 	weight float64
+	// sparse tells that every node is a domain of its own, and only the few that have matching pods are told apart.
+	sparse bool
 }
 
 // countSpread counts, for each spread constraint, matching pods by domain over the nodes that take part: those that have every
@@ -71,7 +73,7 @@ func toleratesAll(tolerations []corev1.Toleration, taints []corev1.Taint) bool {
 
 func hasKeys(in domainOf, checks []spreadCheck) bool {
 	for j := range checks {
-		if in(checks[j].key) == unlabelled {
+		if !checks[j].sparse && in(checks[j].key) == unlabelled {
 			return false
 		}
 	}
@@ -118,7 +120,7 @@ func (k *constraints) weighSoft(candidates []candidate, of func(*candidate) doma
 		if candidates[i].ignored = !hasKeys(in, k.soft); candidates[i].ignored {
 			continue
 		}
-		counted++
+		counted += candidates[i].nodes
 		for j := range k.soft {
 			if !k.soft[j].hostname {
 				domains[j][in(k.soft[j].key)] = true

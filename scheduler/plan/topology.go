@@ -32,6 +32,8 @@ type domainTable struct {
 	// nodes counts nodes by domain, unlabelled those in none.
 	nodes      []int32
 	unlabelled int
+	// shared counts the domains of more than one node; none are if the key tells hosts apart.
+	shared int
 }
 
 // count adds n nodes to a domain.
@@ -41,7 +43,12 @@ func (d *domainTable) count(domain, n int32) {
 		return
 	}
 	d.nodes = grown(d.nodes, domain)
-	d.nodes[domain] += n
+	if d.nodes[domain] > 1 {
+		d.shared--
+	}
+	if d.nodes[domain] += n; d.nodes[domain] > 1 {
+		d.shared++
+	}
 }
 
 func newTopology() *topology {
@@ -178,12 +185,23 @@ type tally struct {
 	byDomain []int32
 	// pods counts all, inDomains those on nodes that have the key's label.
 	pods, inDomains int
+	// occupied lists the nodes that have any, in no order; place is where in it a node is, plus one.
+	occupied, place []int32
 }
 
 func (t *tally) add(c *Cluster, node, n int32) {
 	t.pods += int(n)
-	t.byNode = grown(t.byNode, node)
+	t.byNode, t.place = grown(t.byNode, node), grown(t.place, node)
 	t.byNode[node] += n
+	switch has := t.byNode[node] > 0; {
+	case has && t.place[node] == 0:
+		t.occupied = append(t.occupied, node)
+		t.place[node] = int32(len(t.occupied))
+	case !has && t.place[node] > 0:
+		last := t.occupied[len(t.occupied)-1]
+		t.occupied[t.place[node]-1], t.place[last] = last, t.place[node]
+		t.occupied, t.place[node] = t.occupied[:len(t.occupied)-1], 0
+	}
 	if d := c.nodes[node].domain(t.key); d != unlabelled {
 		t.byDomain = grown(t.byDomain, d)
 		t.byDomain[d] += n
