@@ -53,6 +53,9 @@ func New(cfg Config) (*Applier, error) {
 		proto, t = goiptables.ProtocolIPv6, tools{"ip6tables-save", "ip6tables-restore"}
 	}
 	ipt, err := goiptables.New(goiptables.IPFamily(proto), goiptables.Timeout(lockSeconds))
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("iptables is not installed: install it, or use --proxy-mode nftables: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("iptables: %w", err)
 	}

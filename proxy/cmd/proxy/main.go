@@ -15,12 +15,16 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/daemon"
 	"bareboat.dev/proxy/agent"
+	"bareboat.dev/proxy/bridge"
 	"bareboat.dev/proxy/config"
 	"bareboat.dev/proxy/conntrack"
 	"bareboat.dev/proxy/iptables"
 	"bareboat.dev/proxy/nftables"
 	"bareboat.dev/proxy/plan"
 )
+
+// stateDir keeps what --cleanup must know and the kernel does not tell.
+const stateDir = "/run/bareboat/proxy"
 
 func main() {
 	cfg := config.Default()
@@ -31,7 +35,7 @@ func main() {
 				return errors.New("only root may change the packet filter: run the proxy as root")
 			}
 			if cfg.Cleanup {
-				return errors.Join(cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables), cleanupPolicies(ctx, env.Log))
+				return errors.Join(cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables), cleanupPolicies(ctx, env.Log), bridge.Restore(stateDir))
 			}
 			return run(ctx, env, &cfg)
 		},
@@ -75,6 +79,9 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 		}
 		return nil
 	})
+	if err := bridge.Ensure(stateDir); err != nil {
+		env.Log.Warn("services may not answer pods of the same node", "reason", err)
+	}
 	runs := []func(context.Context) error{a.Run}
 	if p := policies(c, name, cfg, env); p != nil {
 		runs = append(runs, p.Run)
