@@ -51,6 +51,13 @@ func Number[T Object](name, description string, cell func(T) int64) Column {
 	return c
 }
 
+// Truth is a column of true and false.
+func Truth[T Object](name, description string, cell func(T) bool) Column {
+	c := Text(name, description, func(obj T) string { return fmt.Sprint(cell(obj)) })
+	c.Type = "boolean"
+	return c
+}
+
 // Wide returns the column as one that is shown with -o wide only.
 func (c Column) Wide() Column {
 	c.Priority = 1

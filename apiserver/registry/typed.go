@@ -49,7 +49,7 @@ func Field[T Object](f func(T) string) func(Object) string {
 	return func(obj Object) string { return f(obj.(T)) }
 }
 
-// StatusSubresource is the usual "status": an update of it takes the body's status and the labels, annotations, finalizers and
+// StatusSubresource is the usual "status": an update of it takes the body's status and the labels, annotations and
 // managed fields of its metadata, and leaves everything else as it is. take copies the status from body to obj.
 func StatusSubresource[T Object](take func(obj, body T), validate func(e *check.Errors, obj, old T)) Subresource {
 	sub := Subresource{

@@ -8,7 +8,11 @@ import (
 	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/discovery"
+	"bareboat.dev/apiserver/registry/networking"
+	"bareboat.dev/apiserver/registry/policy"
 	"bareboat.dev/apiserver/registry/rbac"
+	"bareboat.dev/apiserver/registry/scheduling"
+	"bareboat.dev/apiserver/registry/storage"
 )
 
 // All returns every resource of every group, for a cluster of the given networks.
@@ -20,5 +24,9 @@ func All(config core.Config) []*registry.Resource {
 		discovery.Resources(),
 		coordination.Resources(),
 		rbac.Resources(),
+		policy.Resources(),
+		scheduling.Resources(),
+		networking.Resources(),
+		storage.Resources(),
 	)
 }
