@@ -304,7 +304,7 @@ func (s systemd) failed() (string, bool) {
 	for _, d := range Daemons() {
 		n, _ := systemctl(context.Background(), "show", "--property=NRestarts", "--value", unitName(d))
 		if n != "" && n != "0" && n != "1" && !s.ready(d) {
-			words, _ := exec.Command("journalctl", "--unit", unitName(d), "--lines=3", "--output=cat", "--no-pager").Output()
+			words, _ := exec.Command("journalctl", "_SYSTEMD_UNIT="+unitName(d), "--lines=1", "--output=cat", "--no-pager").Output()
 			return fmt.Sprintf("the %s ended while starting: %s (more: journalctl -u %s)", d, strings.TrimSpace(string(words)), unitName(d)), true
 		}
 	}
