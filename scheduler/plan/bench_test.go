@@ -34,8 +34,8 @@ func benchPod(i int) *corev1.Pod {
 	}
 }
 
-// group makes a pod one of a thousand replicas and returns what selects them.
-func group(p *corev1.Pod, i int) *metav1.LabelSelector {
+// replica makes a pod one of a thousand replicas and returns what selects them.
+func replica(p *corev1.Pod, i int) *metav1.LabelSelector {
 	p.Labels = map[string]string{"group": fmt.Sprint(i / 1000)}
 	return &metav1.LabelSelector{MatchLabels: p.Labels}
 }
@@ -55,19 +55,19 @@ func BenchmarkSchedule(b *testing.B) {
 			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: selector}}
 		}},
 		{"anti", func(p *corev1.Pod, i int) {
-			selector := group(p, i)
+			selector := replica(p, i)
 			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
 				{TopologyKey: corev1.LabelHostname, LabelSelector: selector},
 			}}}
 		}},
 		{"prefer-apart", func(p *corev1.Pod, i int) {
-			selector := group(p, i)
+			selector := replica(p, i)
 			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{
 				{Weight: 100, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: corev1.LabelHostname, LabelSelector: selector}},
 			}}}
 		}},
 		{"spread-hosts", func(p *corev1.Pod, i int) {
-			selector := group(p, i)
+			selector := replica(p, i)
 			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 5, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: selector}}
 		}},
 		{"affinity", func(p *corev1.Pod, _ int) {
