@@ -290,6 +290,7 @@ func TestExecTerminal(t *testing.T) {
 	c := shimtest.Container(t, "sleep 1000")
 	run(t, pod, c)
 	keys, typed := io.Pipe()
+	defer typed.Close()
 	out, sizes := newScreen(), make(chan shim.Size)
 	done := make(chan error, 1)
 	go func() {
