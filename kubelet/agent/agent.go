@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,8 +13,10 @@ import (
 
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
+	"bareboat.dev/kubelet/admit"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/objects"
+	"bareboat.dev/kubelet/pod"
 	"bareboat.dev/kubelet/volume"
 )
 
@@ -31,6 +34,9 @@ type Config struct {
 	SeccompRoot string
 	// ShimCgroup is the control group of the podshims.
 	ShimCgroup string
+	// UnsafeSysctls may be set by pods beside the safe ones; AppArmor says that the kernel enforces profiles.
+	UnsafeSysctls []string
+	AppArmor      bool
 	// PidsLimit bounds the processes of one pod; 0 is no limit.
 	PidsLimit int64
 	// Pull says how to reach registries.
@@ -166,9 +172,31 @@ func (a *Agent) objectChanged(r objects.Ref) {
 // startLocked makes a pod's worker and lets it run.
 func (a *Agent) startLocked(p *corev1.Pod) *worker {
 	w := newWorker(a, p)
+	if !terminal(p) {
+		a.admitLocked(w, p)
+	}
 	a.workers[p.UID] = w
 	a.wg.Go(w.run)
 	return w
+}
+
+// admitLocked ends a pod before it begins if the node does not take it.
+func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
+	var others []*corev1.Pod
+	for _, o := range a.workers {
+		o.mu.Lock()
+		if active := !o.gone && !terminal(o.currentLocked()); active {
+			others = append(others, o.pod)
+		}
+		o.mu.Unlock()
+	}
+	r := admit.Admit(p, others, admit.Node{Allocatable: a.Node.Allocatable(), AppArmor: a.AppArmor, UnsafeSysctls: a.UnsafeSysctls})
+	if r == nil {
+		return
+	}
+	w.stop = &pod.Stop{Reason: r.Reason, Message: r.Message}
+	a.event(p, corev1.EventTypeWarning, r.Reason, "", "%s", strings.TrimPrefix(r.Message, "Pod was rejected: "))
+	a.Log.Warn("pod rejected", "pod", podKey(p), "reason", r.Reason, "message", r.Message)
 }
 
 func (a *Agent) withWorker(uid types.UID, f func(*worker)) {

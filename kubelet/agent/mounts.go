@@ -16,6 +16,9 @@ import (
 
 // mounts are the volumes and files that a container sees beyond its image.
 func (a *Agent) mounts(ctx context.Context, p *corev1.Pod, c *corev1.Container, env []string, r *record) ([]specs.Mount, error) {
+	if len(c.VolumeDevices) > 0 {
+		return nil, fmt.Errorf("volume %q of container %q is a block device, which this node cannot give to containers", c.VolumeDevices[0].Name, c.Name)
+	}
 	var list []specs.Mount
 	taken := map[string]bool{}
 	for i := range c.VolumeMounts {

@@ -70,6 +70,9 @@ func (a *Agent) newSandbox(ctx context.Context, p *corev1.Pod, id string) (s San
 			s = nil
 		}
 	}()
+	if err := supported(p); err != nil {
+		return nil, nil, err
+	}
 	if err := writeFile(a.recordPath(p.UID, sandboxFile), []byte(id), 0o600); err != nil {
 		return nil, nil, err
 	}
@@ -97,6 +100,17 @@ func (a *Agent) newSandbox(ctx context.Context, p *corev1.Pod, id string) (s San
 		return s, nil, err
 	}
 	return s, ips, nil
+}
+
+// supported refuses what this node would otherwise silently not do: pods rely on these for their isolation.
+func supported(p *corev1.Pod) error {
+	if name := p.Spec.RuntimeClassName; name != nil && *name != "" {
+		return fmt.Errorf("failed to get sandbox runtime: no runtime for %q is configured", *name)
+	}
+	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers {
+		return errors.New("hostUsers: false: this node has no user namespaces for pods")
+	}
+	return nil
 }
 
 func (a *Agent) shimConfig(p *corev1.Pod, parent string) (shim.PodConfig, error) {

@@ -116,9 +116,9 @@ func TestDeletionIsConfirmedAfterTheLastStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := make(chan corev1.PodPhase, 1)
+	last, from := make(chan corev1.PodPhase, 1), server.Revision()
 	go func() {
-		for e, err := range pods.Watch(context.Background(), "ns", client.WatchOptions{}) {
+		for e, err := range pods.Watch(context.Background(), "ns", client.WatchOptions{From: from}) {
 			if err != nil {
 				return
 			}

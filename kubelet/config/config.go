@@ -57,10 +57,12 @@ type Config struct {
 	TLSPrivateKeyFile  string `json:"tlsPrivateKeyFile"`
 	ClientCAFile       string `json:"clientCAFile"`
 
-	MaxPods        int               `json:"maxPods"`
-	PodPidsLimit   int64             `json:"podPidsLimit"`
-	SystemReserved map[string]string `json:"systemReserved"`
-	KubeReserved   map[string]string `json:"kubeReserved"`
+	MaxPods      int   `json:"maxPods"`
+	PodPidsLimit int64 `json:"podPidsLimit"`
+	// AllowedUnsafeSysctls may be set by pods beside the safe ones.
+	AllowedUnsafeSysctls []string          `json:"allowedUnsafeSysctls"`
+	SystemReserved       map[string]string `json:"systemReserved"`
+	KubeReserved         map[string]string `json:"kubeReserved"`
 
 	ImageGCHighThresholdPercent int             `json:"imageGCHighThresholdPercent"`
 	ImageGCLowThresholdPercent  int             `json:"imageGCLowThresholdPercent"`
@@ -135,6 +137,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.ClientCAFile, "client-ca-file", c.ClientCAFile, "authority of the certificates that clients must show")
 	f.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods that may run here")
 	f.Int64Var(&c.PodPidsLimit, "pod-max-pids", c.PodPidsLimit, "most processes of one pod; -1 for no limit")
+	f.StringSliceVar(&c.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", c.AllowedUnsafeSysctls, "namespaced sysctls, or patterns ending in *, that pods may set beside the safe ones")
 	f.StringToStringVar(&c.SystemReserved, "system-reserved", c.SystemReserved, "resources that pods do not get, for the system: cpu=200m,memory=500Mi,…")
 	f.StringToStringVar(&c.KubeReserved, "kube-reserved", c.KubeReserved, "resources that pods do not get, for the cluster's daemons")
 	f.IntVar(&c.ImageGCHighThresholdPercent, "image-gc-high-threshold", c.ImageGCHighThresholdPercent, "disk usage in percent from which images are collected")

@@ -28,6 +28,7 @@ func secure(spec *specs.Spec, in Input) error {
 		spec.Linux.Devices = in.Devices
 		return nil
 	}
+	spec.Process.ApparmorProfile = appArmorProfile(in.Pod, in.Container)
 	caps := capabilities(s.Capabilities, in.KernelCaps)
 	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	return setSeccomp(spec, in)
@@ -101,4 +102,19 @@ func seccompProfile(p *corev1.Pod, c *corev1.Container) *corev1.SeccompProfile {
 		return s.SeccompProfile
 	}
 	return nil
+}
+
+// appArmorProfile is the loaded profile that the container, or else its pod, names; empty leaves it to the kernel.
+func appArmorProfile(p *corev1.Pod, c *corev1.Container) string {
+	var profile *corev1.AppArmorProfile
+	if s := p.Spec.SecurityContext; s != nil {
+		profile = s.AppArmorProfile
+	}
+	if s := c.SecurityContext; s != nil && s.AppArmorProfile != nil {
+		profile = s.AppArmorProfile
+	}
+	if profile != nil && profile.Type == corev1.AppArmorProfileTypeLocalhost && profile.LocalhostProfile != nil {
+		return *profile.LocalhostProfile
+	}
+	return ""
 }

@@ -230,3 +230,17 @@ func touch(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// TestRejectedPods shows pods that the node does not take: they fail at once, with the reason, and leave nothing.
+func TestRejectedPods(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	h.create("big", `containers: [{name: app, resources: {requests: {cpu: "1000"}}}]`)
+	h.create("sysctl", `{securityContext: {sysctls: [{name: kernel.msgmax, value: "1"}]}, containers: [{name: app}]}`)
+	for name, reason := range map[string]string{"big": "OutOfcpu", "sysctl": "SysctlForbidden"} {
+		p := h.await(name, "Failed", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+		if p.Status.Reason != reason || !strings.HasPrefix(p.Status.Message, "Pod was rejected: ") {
+			t.Errorf("%s: %s", name, statusText(p))
+		}
+	}
+}

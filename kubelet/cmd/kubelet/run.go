@@ -114,7 +114,8 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	k.events.SetLog(env.Log)
 	k.agent = agent.New(agent.Config{
 		NodeName: name, Root: c.RootDir, StateRoot: c.StateDir, LogRoot: c.LogDir, LinkRoot: c.LinkDir, ClusterDNS: c.ClusterDNS,
-		ClusterDomain: c.ClusterDomain, ResolvConf: c.ResolvConf, SeccompRoot: c.RootDir + "/seccomp", ShimCgroup: c.ShimCgroup, PidsLimit: c.PodPidsLimit,
+		ClusterDomain: c.ClusterDomain, ResolvConf: c.ResolvConf, SeccompRoot: c.RootDir + "/seccomp", ShimCgroup: c.ShimCgroup,
+		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
 		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 	}, agent.Deps{
 		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Node: k.node, Network: k.network,
