@@ -29,20 +29,13 @@ func (s *Scheduler) wake(now time.Time) {
 		return
 	}
 	if s.queue.Waiting() {
+		fits := s.cluster.FitsAny(s.news.nodes)
 		n := s.queue.Wake(now, func(it *queue.Item) bool {
 			if s.news.placedPods && it.Plugins&(plan.PodTopologySpread|plan.InterPodAffinity) != 0 {
 				return true
 			}
 			nom, nominated := s.nominated[it.Pod.UID]
-			for node := range s.news.nodes {
-				if nominated && nom.node == node {
-					return true
-				}
-				if s.cluster.CouldFit(it.Pod, node) {
-					return true
-				}
-			}
-			return false
+			return nominated && s.news.nodes[nom.node] || fits(it.Pod)
 		})
 		s.cfg.Metrics.woken(n)
 	}

@@ -301,10 +301,11 @@ func (k *constraints) everyClass(c *Cluster, r *ranking, how search, out []candi
 	}
 	out = k.addApart(c, r, marked, divides, out)
 	var n *node
+	own := func(topologyKey int32) int32 { return n.domain(topologyKey) }
 	k.weighSoft(out, func(cd *candidate) domainOf {
 		if cd.apart {
 			n = &c.nodes[cd.node]
-			return func(topologyKey int32) int32 { return n.domain(topologyKey) }
+			return own
 		}
 		key = &r.classes[cd.class].key
 		return in

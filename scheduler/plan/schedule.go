@@ -52,17 +52,27 @@ func (c *Cluster) ScheduleAll(pods []*corev1.Pod) []Decision {
 	return out
 }
 
-// CouldFit tells whether a node by itself would take the pod now, apart from topology spread and pod affinity. It is how a
-// caller finds out which waiting pods a change of one node concerns.
-func (c *Cluster) CouldFit(pod *corev1.Pod, nodeName string) bool {
-	i, ok := c.byName[nodeName]
-	if !ok || !c.nodes[i].exists() {
-		return false
+// FitsAny returns a function that tells whether any of the nodes by itself would take a pod as things are now, apart from topology
+// spread and pod affinity. It is how a caller finds out which waiting pods a change of some nodes concerns. Pods of one shape are
+// looked into once.
+func (c *Cluster) FitsAny(nodes map[string]bool) func(*corev1.Pod) bool {
+	known := map[*shape]bool{}
+	return func(pod *corev1.Pod) bool {
+		s, err := c.shapeOf(pod)
+		if err != nil {
+			return false
+		}
+		fits, ok := known[s]
+		for name := range nodes {
+			if ok || fits {
+				break
+			}
+			if i, exists := c.byName[name]; exists && c.nodes[i].exists() {
+				n := &c.nodes[i]
+				fits = s.filterObject(c, n, s.matchesAffinity(n.obj)) == feasible && s.filterPods(c, n) == feasible
+			}
+		}
+		known[s] = fits
+		return fits
 	}
-	s, err := c.shapeOf(pod)
-	if err != nil {
-		return false
-	}
-	n := &c.nodes[i]
-	return s.filterObject(c, n, s.matchesAffinity(n.obj)) == feasible && s.filterPods(c, n) == feasible
 }
