@@ -20,6 +20,9 @@ const (
 	// hedge is how long one server is waited for alone. Name servers nearby answer within some ten milliseconds and
 	// recursion seldom takes longer than this.
 	hedge = 500 * time.Millisecond
+	// attempts is how often a question is asked at least while nobody answers, of one server if there is only one:
+	// datagrams get lost. With one every 500 ms, the last still has three seconds.
+	attempts = 4
 	// coolOff is how long a server that failed is asked last.
 	coolOff = 5 * time.Second
 	// maxInFlight questions under way, at a few KiB and one socket each: below the usual limit of 1,024 files, even with
@@ -158,7 +161,8 @@ func (f *Forwarder) leave(k key) {
 	delete(f.calls, k)
 }
 
-// ask asks the servers in order, each joined by the next if it does not answer in time, and returns the first answer.
+// ask asks the servers in order, each joined by the next if it does not answer in time, and returns the first answer. A
+// server that failed is not asked the same again; one that is silent is.
 func (f *Forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	if f.inFlight.Add(1) > maxInFlight {
 		f.inFlight.Add(-1)
@@ -175,13 +179,14 @@ func (f *Forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 		msg *dns.Msg
 		err error
 	}
-	results := make(chan result, len(servers))
+	limit := max(len(servers), attempts)
+	results := make(chan result, limit)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel() // runs before Wait: the slower servers are not waited for
 	next, pending := 0, 0
 	start := func() {
-		s := servers[next]
+		s := servers[next%len(servers)]
 		next++
 		pending++
 		running.Go(func() {
@@ -216,7 +221,7 @@ func (f *Forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 				return nil, fmt.Errorf("%w: %w", ErrNoAnswer, errors.Join(errs...))
 			}
 		case <-timer.C:
-			if next < len(servers) {
+			if next < limit {
 				start()
 				timer.Reset(hedge)
 			}

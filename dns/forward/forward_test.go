@@ -238,6 +238,27 @@ func TestOtherServer(t *testing.T) {
 	})
 }
 
+// A datagram that got lost is sent again, to the only server there is.
+func TestLostDatagram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		n := &net{asked: map[string]int{}}
+		n.answer = func(ctx context.Context, q *dns.Msg, _, _ string) (*dns.Msg, error) {
+			if asked.Add(1) <= 2 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return reply(q, "x.example. 30 IN A 192.0.2.7"), nil
+		}
+		f := forward.New(forward.Config{Upstreams: forward.Fixed(serverA), Exchange: n.exchange}, "nonce")
+		defer f.Close()
+		begin := time.Now()
+		if _, err := f.Resolve(t.Context(), query("x.example.", dns.TypeA)); err != nil || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
+}
+
 // When nobody answers, the client hears of it before it gives up itself.
 func TestNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
