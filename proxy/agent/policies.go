@@ -23,6 +23,9 @@ import (
 // servers they take effect within this time.
 const askAgain = time.Minute
 
+// reportAfter is how many failures in a row are told: five are about six seconds, longer than a server takes to start.
+const reportAfter = 5
+
 // Policer makes the kernel enforce policies.
 type Policer interface {
 	// Hold stops new connections of pods until the first Apply, unless rules are in force already.
@@ -144,7 +147,7 @@ func (p *Policies) Run(ctx context.Context) error {
 // waitServed waits until the API knows NetworkPolicies; false: ctx ended. One that does not know them has none, so nothing
 // is held back.
 func (p *Policies) waitServed(ctx context.Context) bool {
-	told := false
+	told, failures := false, 0
 	delay := retryMin
 	for {
 		_, _, err := client.Of(p.client, client.NetworkPolicies()).List(ctx, "", client.ListOptions{Limit: 1})
@@ -158,6 +161,9 @@ func (p *Policies) waitServed(ctx context.Context) bool {
 			}
 			delay = askAgain
 		default:
+			if failures++; failures == reportAfter {
+				p.cfg.Log.Warn("NetworkPolicies cannot be read; where none are in force yet, new connections of pods wait", "error", err)
+			}
 			delay = min(2*delay, retryMax)
 		}
 		select {
