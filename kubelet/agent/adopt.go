@@ -23,6 +23,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the pods of an earlier run: %w", err)
 	}
+	a.unmountStray(ctx, entries)
 	var tried sync.WaitGroup
 	for _, e := range entries {
 		uid := types.UID(e.Name())
@@ -50,6 +51,34 @@ func (a *Agent) adopt(ctx context.Context) error {
 		close(a.adopted)
 	})
 	return nil
+}
+
+// unmountStray removes root file systems that no record tells of: their kubelet was killed between making one and noting it.
+func (a *Agent) unmountStray(ctx context.Context, pods []os.DirEntry) {
+	lister, ok := a.Images.(interface{ Mounts() ([]string, error) })
+	if !ok {
+		return
+	}
+	known := map[string]bool{}
+	for _, e := range pods {
+		records, err := a.readRecords(types.UID(e.Name()))
+		if err != nil {
+			a.Log.Error("records of a pod cannot be read; no root file system is removed", "uid", e.Name(), "error", err)
+			return
+		}
+		for id := range records {
+			known[id] = true
+		}
+	}
+	ids, err := lister.Mounts()
+	for _, id := range ids {
+		if !known[id] {
+			err = errors.Join(err, a.Images.Unmount(ctx, id))
+		}
+	}
+	if err != nil {
+		a.Log.Error("stray root file systems were not removed", "error", err)
+	}
 }
 
 // adoptRetry is when a pod is asked again for its state; its podshim may be starved on a loaded host.
@@ -147,6 +176,12 @@ func (w *worker) adoptLive(ctx context.Context, s Sandbox, id string) error {
 		w.adoptInstance(r, c)
 	}
 	w.dropUnknown(ctx)
+	if _, err := os.Stat(filepath.Join(w.a.volumes.PodDir(w.uid), "etc-hosts")); err != nil && len(w.seen.Sandbox.IPs) > 0 {
+		if err := w.a.writeNames(w.pod, w.seen.Sandbox.IPs); err != nil {
+			return err
+		}
+	}
+	w.refresh() // tokens are asked for anew, and what changed meanwhile is written
 	w.follow(s)
 	return nil
 }

@@ -49,6 +49,9 @@ func (w *worker) refreshVolumes() {
 		case <-w.stale:
 		case <-timer.C:
 		}
+		if !w.volumesMounted() {
+			continue
+		}
 		view := w.snapshot()
 		again, err := w.a.volumes.Refresh(w.ctx, view.pod)
 		if err != nil && w.ctx.Err() == nil {
@@ -60,6 +63,13 @@ func (w *worker) refreshVolumes() {
 			timer.Reset(max(time.Until(again), 0))
 		}
 	}
+}
+
+// volumesMounted says whether there are volumes to bring up to date, and nothing about to remove them.
+func (w *worker) volumesMounted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen.Volumes.Mounted && !w.seen.InFlight[pod.Key{Op: pod.UnmountVolumes}]
 }
 
 // refreshRetry is when a failed update of a volume is tried again.

@@ -112,10 +112,14 @@ func (w *worker) refersTo(r objects.Ref) bool {
 func (w *worker) setPod(p *corev1.Pod) {
 	w.mu.Lock()
 	changed := !equality.Semantic.DeepEqual(w.pod.Annotations, p.Annotations) || !equality.Semantic.DeepEqual(w.pod.Labels, p.Labels)
+	respecified := w.pod.Generation != p.Generation
 	w.pod = p
 	mounted := w.seen.Volumes.Mounted
 	w.mu.Unlock()
 	w.a.writer.observed(w, p)
+	if respecified {
+		w.hold() // an ephemeral container may refer to what no other does
+	}
 	if changed && mounted {
 		w.refresh()
 	}

@@ -80,7 +80,7 @@ func setSeccomp(spec *specs.Spec, in Input) error {
 	}
 	switch profile.Type {
 	case corev1.SeccompProfileTypeRuntimeDefault:
-		spec.Linux.Seccomp = DefaultSeccomp(spec.Process.Capabilities.Bounding)
+		spec.Linux.Seccomp = shim.DefaultSeccomp(spec.Process.Capabilities.Bounding)
 	case corev1.SeccompProfileTypeLocalhost:
 		if in.LocalhostProfile == nil || profile.LocalhostProfile == nil {
 			return configf("cannot load seccomp profile: localhostProfile is not set")
