@@ -48,19 +48,19 @@ func (s *Store) layerSize(diffID string) (int64, error) {
 	return info.Size, err
 }
 
-// hold keeps layers from being swept until the returned function is called.
-func (s *Store) hold(diffIDs []string) (release func()) {
+// hold keeps layers and blobs from being swept until the returned function is called.
+func (s *Store) hold(digests []string) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range diffIDs {
-		s.held[l]++
+	for _, d := range digests {
+		s.held[d]++
 	}
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for _, l := range diffIDs {
-			if s.held[l]--; s.held[l] == 0 {
-				delete(s.held, l)
+		for _, d := range digests {
+			if s.held[d]--; s.held[d] == 0 {
+				delete(s.held, d)
 			}
 		}
 	}

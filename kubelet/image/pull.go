@@ -268,7 +268,7 @@ func (s *Store) add(ctx context.Context, m resolved, rawConfig []byte, names []s
 	if len(diffIDs) != len(m.manifest.Layers) || len(diffIDs) == 0 {
 		return Image{}, fmt.Errorf("%w: %d layers for %d diff IDs", ErrCorrupt, len(m.manifest.Layers), len(diffIDs))
 	}
-	defer s.hold(diffIDs)()
+	defer s.hold(append([]string{digestOf(rawConfig), m.digest}, diffIDs...))()
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, d := range diffIDs {
 		group.Go(func() error {
@@ -292,11 +292,11 @@ func (s *Store) record(m resolved, rawConfig []byte, config *v1.ConfigFile, diff
 		}
 		r.Size += size
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err := s.writeBlobs(map[string][]byte{id: rawConfig, m.digest: m.raw}); err != nil {
 		return Image{}, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err := s.changeLocked(func() {
 		if old := s.images[id]; old != nil {
 			r.Tags, r.Digests, r.Pinned = slices.Clone(old.Tags), slices.Clone(old.Digests), old.Pinned

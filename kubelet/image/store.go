@@ -49,7 +49,7 @@ type Store struct {
 	mu     sync.Mutex
 	images map[string]*record
 	mounts map[string]mountRecord
-	held   map[string]int // layers that unfinished work needs, by diff ID
+	held   map[string]int // digests of layers and blobs that unfinished work needs
 }
 
 // record is an image as images.json has it, by ID.
@@ -382,11 +382,25 @@ func (s *Store) removeLocked(r *record, ref string) error {
 	return s.changeLocked(func() { delete(s.images, r.ID) })
 }
 
-// sweep removes layers and blobs that no image, mount or unfinished work needs.
+// sweep removes layers and blobs that no image, mount or unfinished work needs. What goes is moved out of sight at once, and removed
+// without holding up others: a large layer takes seconds.
 func (s *Store) sweep() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	layers, blobs := map[string]bool{}, map[string]bool{}
+	layers, blobs := s.neededLocked()
+	doomed, err := os.MkdirTemp(s.path(tmpDir), "gone-*")
+	if err == nil {
+		err = errors.Join(s.moveUnneededLocked(layersDir, layers, doomed), s.moveUnneededLocked(blobsDir, blobs, doomed))
+	}
+	s.mu.Unlock()
+	if doomed != "" {
+		err = errors.Join(err, removeTree(doomed))
+	}
+	return errors.Join(err, s.sweepPartial())
+}
+
+// neededLocked lists the names of the layers and blobs that must stay.
+func (s *Store) neededLocked() (layers, blobs map[string]bool) {
+	layers, blobs = map[string]bool{}, map[string]bool{}
 	for _, r := range s.images {
 		blobs[hexOf(r.ID)], blobs[hexOf(r.Digest)] = true, true
 		for _, l := range r.Layers {
@@ -398,31 +412,23 @@ func (s *Store) sweep() error {
 			layers[hexOf(l)] = true
 		}
 	}
-	for l := range s.held {
-		layers[hexOf(l)] = true
+	for digest := range s.held {
+		layers[hexOf(digest)], blobs[hexOf(digest)] = true, true
 	}
-	return errors.Join(s.sweepDirLocked(layersDir, layers), s.sweepDirLocked(blobsDir, blobs), s.sweepPartial())
+	return layers, blobs
 }
 
-func (s *Store) sweepDirLocked(dir string, needed map[string]bool) error {
+// moveUnneededLocked takes what is not needed out of a directory. A half-removed layer must never be taken for a whole one.
+func (s *Store) moveUnneededLocked(dir string, needed map[string]bool, to string) error {
 	entries, err := os.ReadDir(s.path(dir))
 	if err != nil {
 		return err
 	}
 	var all error
 	for _, e := range entries {
-		if needed[e.Name()] {
-			continue
+		if !needed[e.Name()] {
+			all = errors.Join(all, os.Rename(s.path(dir, e.Name()), filepath.Join(to, filepath.Base(dir)+"-"+e.Name())))
 		}
-		// Out of sight first: a half-removed layer must never be taken for a whole one.
-		doomed, err := os.MkdirTemp(s.path(tmpDir), "gone-*")
-		if err == nil {
-			err = os.Rename(s.path(dir, e.Name()), filepath.Join(doomed, e.Name()))
-		}
-		if err == nil {
-			err = removeTree(doomed)
-		}
-		all = errors.Join(all, err)
 	}
 	return all
 }

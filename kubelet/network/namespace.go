@@ -14,8 +14,14 @@ func in(path string, fn func() error) error {
 	if path == "" {
 		return fn()
 	}
+	done := make(chan error)
+	go func() { done <- inThread(path, fn) }()
+	return <-done
+}
+
+// inThread moves its thread there and back. If it cannot go back, it does not unlock the thread, which then ends with the goroutine.
+func inThread(path string, fn func() error) error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	own, err := netns.Get()
 	if err != nil {
 		return err
@@ -23,19 +29,19 @@ func in(path string, fn func() error) error {
 	defer own.Close()
 	target, err := netns.GetFromPath(path)
 	if err != nil {
+		runtime.UnlockOSThread()
 		return fmt.Errorf("open network namespace %s: %w", path, err)
 	}
 	defer target.Close()
 	if err := netns.Set(target); err != nil {
+		runtime.UnlockOSThread()
 		return fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
-	defer func() {
-		if err := netns.Set(own); err != nil {
-			// The thread is of no use to anyone: keep it locked, so that it ends with this goroutine.
-			runtime.LockOSThread()
-		}
-	}()
-	return fn()
+	err = fn()
+	if netns.Set(own) == nil {
+		runtime.UnlockOSThread()
+	}
+	return err
 }
 
 // handleAt talks to the kernel about the network namespace at path; "" is the process's own.

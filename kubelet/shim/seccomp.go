@@ -40,7 +40,7 @@ func DefaultSeccomp(caps []string) *specs.LinuxSeccomp {
 }
 
 // seccompArchitectures are this machine's and the 32-bit one that its kernel also runs; a program for any other, x32 among them, is
-// killed. Each costs some 10 ms at every start, since libseccomp makes the filter anew.
+// killed. The filter costs some 10 ms at every start, since libseccomp makes it anew; each architecture is a part of that.
 func seccompArchitectures() []specs.Arch {
 	switch runtime.GOARCH {
 	case "amd64":
