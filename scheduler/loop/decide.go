@@ -51,15 +51,15 @@ func (s *Scheduler) decide(ctx context.Context, batch []*queue.Item) {
 		took := time.Since(start)
 		switch {
 		case d.Err != nil:
-			s.cfg.Metrics.attempt("error", took)
+			s.cfg.Metrics.attempt("error", s.cfg.Name, took)
 			s.cfg.Log.Error("pod not understood", "pod", client.KeyOf(it.Pod).String(), "error", d.Err)
 			s.cfg.Events.Event(it.Pod, corev1.EventTypeWarning, "FailedScheduling", "%v", d.Err)
 			s.queue.Retry(it, time.Now())
 		case d.Node == "":
-			s.cfg.Metrics.attempt("unschedulable", took)
+			s.cfg.Metrics.attempt("unschedulable", s.cfg.Name, took)
 			s.refuse(ctx, it, d.Why)
 		default:
-			s.cfg.Metrics.attempt("scheduled", took)
+			s.cfg.Metrics.attempt("scheduled", s.cfg.Name, took)
 			delete(s.nominated, it.Pod.UID)
 			s.binding[it.Pod.UID] = it
 			bound = append(bound, binding{it, it.Pod, d.Node})
@@ -125,7 +125,7 @@ func (s *Scheduler) bindingEnded(b binding, err error) {
 	if apierrors.IsNotFound(err) || !ok || current.UID != pod.UID || current.DeletionTimestamp != nil {
 		return
 	}
-	s.cfg.Metrics.bindFailed()
+	s.cfg.Metrics.bindFailed(s.cfg.Name)
 	s.cfg.Log.Warn("binding failed", "pod", client.KeyOf(pod).String(), "node", b.node, "error", err)
 	b.item.Pod = current
 	s.queue.Retry(b.item, time.Now())

@@ -56,9 +56,9 @@ func (m *Metrics) observeQueue(q *queue.Queue, gated int, c *plan.Cluster) {
 	m.cache.WithLabelValues("pods").Set(float64(c.Pods()))
 }
 
-func (m *Metrics) attempt(result string, took time.Duration) {
-	m.attempts.WithLabelValues(result, DefaultName).Inc()
-	m.duration.WithLabelValues(result, DefaultName).Observe(took.Seconds())
+func (m *Metrics) attempt(result, profile string, took time.Duration) {
+	m.attempts.WithLabelValues(result, profile).Inc()
+	m.duration.WithLabelValues(result, profile).Observe(took.Seconds())
 }
 
 func (m *Metrics) incoming(event, queue string) { m.queued.WithLabelValues(event, queue).Inc() }
@@ -78,7 +78,7 @@ func (m *Metrics) scheduled(it *queue.Item, now time.Time) {
 	m.tries.Observe(float64(it.Attempts))
 }
 
-func (m *Metrics) bindFailed() {
+func (m *Metrics) bindFailed(profile string) {
 	m.bindError.Inc()
-	m.attempts.WithLabelValues("error", DefaultName).Inc()
+	m.attempts.WithLabelValues("error", profile).Inc()
 }

@@ -34,7 +34,8 @@ func (t *topology) constraintsOf(c *Cluster, pod *corev1.Pod) (*constraints, err
 		k = &constraints{}
 		t.gather(c, pod, own, k)
 	}
-	for _, term := range t.terms {
+	t.scratchTerms = t.termIndex.candidates(pod, t.scratchTerms[:0])
+	for _, term := range t.scratchTerms {
 		if !term.matcher.matches(pod) {
 			continue
 		}

@@ -252,3 +252,28 @@ func TestLongHistory(t *testing.T) {
 		t.Error("the list of changes was never cut: the test shows nothing")
 	}
 }
+
+// Shows that the same history gives the same decisions, whatever the order in which maps are walked.
+func TestDeterministic(t *testing.T) {
+	history := func(seed uint64) (out []string) {
+		g := &generator{Rand: rand.New(rand.NewPCG(seed, 9))}
+		c := New()
+		c.fewDomains = int(seed%2) * defaultFewDomains
+		for i := range 8 {
+			c.SetNode(g.node(fmt.Sprintf("node-%d", i)))
+		}
+		for range 80 {
+			pod := g.pod()
+			d := c.Schedule(pod)
+			if out = append(out, d.Node); d.Node == "" {
+				out = append(out, d.Why.String(), fmt.Sprint(c.Preempt(pod, nil)))
+			}
+		}
+		return out
+	}
+	for seed := range uint64(10) {
+		if a, b := history(seed), history(seed); !slices.Equal(a, b) {
+			t.Errorf("seed %d:\n%v\n%v", seed, a, b)
+		}
+	}
+}

@@ -97,7 +97,10 @@ type term struct {
 	kind    termKind
 	weight  int64
 	matcher podMatcher
+	seq     uint64
 }
+
+func (t *term) order() uint64 { return t.seq }
 
 // termsOf returns the terms that a placed pod carries. A term that cannot be parsed says nothing.
 func (t *topology) termsOf(c *Cluster, pod *corev1.Pod) []*term {
@@ -114,8 +117,10 @@ func (t *topology) termsOf(c *Cluster, pod *corev1.Pod) []*term {
 		text := fmt.Sprintf("%d %d %s %s", kind, weight, pt.TopologyKey, m.text())
 		found := t.terms[text]
 		if found == nil {
-			found = &term{tally: tally{key: t.key(c, pt.TopologyKey)}, text: text, kind: kind, weight: weight, matcher: m}
+			t.made++
+			found = &term{tally: tally{key: t.key(c, pt.TopologyKey)}, text: text, kind: kind, weight: weight, matcher: m, seq: t.made}
 			t.terms[text] = found
+			t.termIndex.add(&found.matcher, found)
 		}
 		out = append(out, found)
 	}
