@@ -22,7 +22,7 @@ PURE := -ldflags "-s -w -X bareboat.dev/kctl/cli.Version=$(VERSION)"
 # Debian packages: to build, to run, and what the tests run against.
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 RUN_PACKAGES := iptables
-TEST_PACKAGES := busybox-static conntrack curl etcd-server iproute2 nftables procps runc systemd
+TEST_PACKAGES := busybox-static conntrack curl etcd-server iproute2 nftables procps runc systemd systemd-container
 
 .PHONY: help
 help: ## List the targets

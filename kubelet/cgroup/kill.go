@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +19,9 @@ const (
 	// killRounds bounds Kill: each round kills all that was there when it began, and a frozen group cannot fork meanwhile.
 	// More than a few rounds means that something is put into the group from outside as fast as we kill.
 	killRounds = 50
-	// removeTries and removePause bound how long a group's removal is tried again: the kernel may count a process that has
-	// ended as a member for a few milliseconds more. 40 × 5 ms = 200 ms.
-	removeTries = 40
+	// removeTries and removePause bound how long a group's removal is tried again: the kernel counts a process that has been killed as a
+	// member until it has ended, which takes a busy host seconds. 1,000 × 5 ms = 5 s.
+	removeTries = 1000
 	removePause = 5 * time.Millisecond
 )
 
@@ -226,16 +225,10 @@ func removeDir(dir string) error {
 		if err == nil || gone(err) {
 			return nil
 		}
-		if !errors.Is(err, unix.EBUSY) || populated(dir) {
+		if !errors.Is(err, unix.EBUSY) {
 			break
 		}
 		time.Sleep(removePause)
 	}
 	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
-}
-
-// populated says whether a process is in the group for good.
-func populated(dir string) bool {
-	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	return err == nil && strings.TrimSpace(string(data)) != ""
 }
