@@ -79,6 +79,22 @@ func (Masters) Authorize(_ context.Context, a *Attributes) (Decision, string, er
 	return NoOpinion, "", nil
 }
 
+// HealthPaths allows everybody to ask for health and version, whatever the rules say and even before they have been read:
+// who asks whether a server is well must get an answer when it is not.
+type HealthPaths struct{}
+
+// Authorize implements Authorizer.
+func (HealthPaths) Authorize(_ context.Context, a *Attributes) (Decision, string, error) {
+	if a.Resource != "" || a.Verb != "get" && a.Verb != "head" {
+		return NoOpinion, "", nil
+	}
+	switch a.Path {
+	case "/healthz", "/livez", "/readyz", "/version", "/version/":
+		return Allow, "", nil
+	}
+	return NoOpinion, "", nil
+}
+
 // Message words a denial as Kubernetes does: `User "x" cannot list resource "pods" in API group "" in the namespace "y"`.
 func (a *Attributes) Message(reason string) string {
 	var m string

@@ -59,7 +59,7 @@ func storeError(gr schema.GroupResource, name string, err error) error {
 	case errors.Is(err, storage.ErrUnknownOutcome):
 		return apierrors.NewTimeoutError("the write was sent to the store and its outcome is unknown", 1)
 	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrClosed):
-		return apierrors.NewServiceUnavailable("the store is not available, please try again")
+		return apierrors.NewServiceUnavailable(err.Error())
 	}
 	return apierrors.NewInternalError(err)
 }

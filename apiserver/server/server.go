@@ -113,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 		connectors["/serviceaccounts/token"] = tokens.connect
 	}
 	s.rules = newRules()
-	authorizer := authz.Chain{authz.Masters{}, &authz.Node{Graph: known}, s.rules}
+	authorizer := authz.Chain{authz.HealthPaths{}, authz.Masters{}, &authz.Node{Graph: known}, s.rules}
 	s.pipeline, err = pipeline.New(pipeline.Config{
 		Set: cfg.Set, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
 		Authorizer: authorizer,

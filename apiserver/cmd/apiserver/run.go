@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"bareboat.dev/apiserver/authn"
@@ -122,16 +121,21 @@ func (c *config) tokens() (authn.IssuerConfig, error) {
 	return out, nil
 }
 
+// startedKey holds when a server last started on the store.
+const startedKey = "/bareboat/started"
+
 func (c *config) engine(ctx context.Context, env *daemon.Env) (storage.Engine, error) {
 	if len(c.EtcdServers) > 0 {
 		return c.etcd(ctx, env)
 	}
 	engine, err := sqlite.Open(ctx, sqlite.Config{Path: c.SQLiteFile, Log: env.Log})
-	if errors.Is(err, syscall.ENOSPC) {
-		return nil, fmt.Errorf("the disk of %s is full: free some space and start again (nothing was changed)", c.SQLiteFile)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("--sqlite-file %s: %w", c.SQLiteFile, err)
+	}
+	// A store that cannot be written to is found out now, not by the first user.
+	mark := storage.Op{Type: storage.Put, Key: startedKey, Value: []byte(time.Now().UTC().Format(time.RFC3339))}
+	if _, err := engine.Commit(ctx, mark); err != nil {
+		return nil, errors.Join(fmt.Errorf("--sqlite-file %s: %w", c.SQLiteFile, err), engine.Close())
 	}
 	return engine, nil
 }
