@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -85,7 +85,7 @@ func checkPodUpdate(e *check.Errors, p, old *corev1.Pod) {
 		checkGatedUpdate(e, &rest, &old.Spec)
 	}
 	if !equality.Semantic.DeepEqual(rest, old.Spec) {
-		e.Forbidden(specPath, fmt.Sprintf("pod updates may not change fields other than %s\n%v", updatableFields, cmp.Diff(old.Spec, rest)))
+		e.Forbidden(specPath, fmt.Sprintf("pod updates may not change fields other than %s\n%v", updatableFields, diff.Diff(old.Spec, rest)))
 	}
 }
 
@@ -360,7 +360,7 @@ func checkEphemeralUpdate(e *check.Errors, p, old *corev1.Pod) {
 		case i < 0:
 			e.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name))
 		case !equality.Semantic.DeepEqual(was, p.Spec.EphemeralContainers[i]):
-			e.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, cmp.Diff(was, p.Spec.EphemeralContainers[i])))
+			e.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(was, p.Spec.EphemeralContainers[i])))
 		}
 	}
 }
