@@ -88,8 +88,8 @@ func (a *Applier) Apply(_ context.Context, set *plan.Set, changed []string) erro
 			}
 		}
 	}
-	a.want.update(set, changed)
 	fresh := a.have == nil
+	a.want.update(set, changed, fresh)
 	if fresh {
 		if err := a.readLocked(); err != nil {
 			return err

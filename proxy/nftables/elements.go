@@ -44,9 +44,15 @@ type place struct{ set, key, end string }
 // elements are places with their data: for verdict maps a chain's name, for plain maps bytes, for sets nothing.
 type elements map[place]string
 
-// need is what one service needs in the kernel.
+// datum is one element.
+type datum struct {
+	place
+	data string
+}
+
+// need is what one service needs in the kernel. An element may be named twice, with the same data.
 type need struct {
-	elements elements
+	elements []datum
 	shapes   map[shape]bool
 	hairpin  []netip.Addr
 }
@@ -80,7 +86,7 @@ func key(f plan.Frontend, proto byte) string {
 
 // needOf lists what a service needs.
 func needOf(s plan.Service) need {
-	out := need{elements: elements{}, shapes: map[shape]bool{}, hairpin: s.Hairpin}
+	out := need{shapes: map[shape]bool{}, hairpin: s.Hairpin}
 	for _, p := range s.Ports {
 		proto, ok := protoNumber(p.Protocol)
 		if !ok {
@@ -95,9 +101,11 @@ func needOf(s plan.Service) need {
 	return out
 }
 
+func (n *need) add(p place, data string) { n.elements = append(n.elements, datum{p, data}) }
+
 func (n *need) frontend(p plan.Port, f plan.Frontend, key string) {
 	nodePort := f.Kind == plan.NodePort
-	add := func(set, rest, data string) { n.elements[place{set: ofSort(set, nodePort), key: key + rest}] = data }
+	add := func(set, rest, data string) { n.add(place{set: ofSort(set, nodePort), key: key + rest}, data) }
 	if s, ok := shapeOf(p, f); ok {
 		first := p.Cluster
 		if !f.External() && f.LocalOnly {
@@ -120,7 +128,7 @@ func (n *need) frontend(p plan.Port, f plan.Frontend, key string) {
 	if f.Restricted {
 		for _, src := range f.Sources {
 			from, to := bounds(src)
-			n.elements[place{set: setSources, key: key + fieldAddr(from), end: key + fieldAddr(to)}] = ""
+			n.add(place{set: setSources, key: key + fieldAddr(from), end: key + fieldAddr(to)}, "")
 		}
 	}
 	if verdict := denial(p, f); verdict != "" {
@@ -132,9 +140,9 @@ func (n *need) frontend(p plan.Port, f plan.Frontend, key string) {
 func (n *need) affinity(p plan.Port, nodePort bool, key string, eps []netip.AddrPort) {
 	s := shape{nodePort: nodePort, kind: remember, sticky: p.AffinitySeconds}
 	n.shapes[s] = true
-	n.elements[place{set: ofSort(setAffinity, nodePort), key: key}] = s.String()
+	n.add(place{set: ofSort(setAffinity, nodePort), key: key}, s.String())
 	for _, e := range slices.Concat(eps, p.Local) {
-		n.elements[place{set: ofSort(setMember, nodePort), key: key + fieldPair(e)}] = ""
+		n.add(place{set: ofSort(setMember, nodePort), key: key + fieldPair(e)}, "")
 	}
 }
 

@@ -5,7 +5,7 @@ import "bareboat.dev/proxy/plan"
 // Pending is how many elements a first Apply of set would add and delete, and how many shared chains it would take over.
 func Pending(a *Applier, set *plan.Set) (add, del, chains int, err error) {
 	want := newState()
-	want.update(set, set.Keys())
+	want.update(set, set.Keys(), true)
 	if err := a.readLocked(); err != nil {
 		return 0, 0, 0, err
 	}

@@ -13,33 +13,46 @@ import (
 type state struct {
 	services map[string]need
 	want     elements
-	owner    map[place]string // the service that an element is for
 	hairpins map[netip.Addr]int
-	shapes   map[shape]int // how many services use it
-	dirty    map[place]bool
+	shapes   map[shape]int  // how many services use it
+	dirty    map[place]bool // changed since the last comparison; not kept up while everything is to be compared anyway
 }
 
 func newState() *state {
 	return &state{
-		services: map[string]need{}, want: elements{}, owner: map[place]string{}, hairpins: map[netip.Addr]int{},
+		services: map[string]need{}, want: elements{}, hairpins: map[netip.Addr]int{},
 		shapes: map[shape]int{}, dirty: map[place]bool{},
 	}
 }
 
-// update brings the wanted state up to date with the set for the named services.
-func (s *state) update(set *plan.Set, keys []string) {
+// elementsPerService is what most services need: a frontend and two endpoints, to make maps of the right size at once.
+const elementsPerService = 3
+
+// update brings the wanted state up to date with the set for the named services; all says that delta will compare
+// everything. No two services need the same element: the set gives an address to one of them, and names both when it
+// changes hands.
+func (s *state) update(set *plan.Set, keys []string, all bool) {
+	if len(s.services) == 0 {
+		s.services = make(map[string]need, len(keys))
+		s.want = make(elements, elementsPerService*len(keys))
+	}
+	mark := func(p place) {
+		if !all {
+			s.dirty[p] = true
+		}
+	}
 	// All removals come first: within one update an address may move from one service to another.
 	for _, key := range keys {
 		old := s.services[key]
-		for p := range old.elements {
-			if s.owner[p] == key {
-				s.remove(p)
-			}
+		for _, e := range old.elements {
+			delete(s.want, e.place)
+			mark(e.place)
 		}
 		for _, a := range old.hairpin {
 			if s.hairpins[a]--; s.hairpins[a] == 0 {
 				delete(s.hairpins, a)
-				s.remove(hairpin(a))
+				delete(s.want, hairpin(a))
+				mark(hairpin(a))
 			}
 		}
 		for sh := range old.shapes {
@@ -55,14 +68,14 @@ func (s *state) update(set *plan.Set, keys []string) {
 			continue
 		}
 		n := needOf(svc)
-		for p, data := range n.elements {
-			s.want[p], s.owner[p] = data, key
-			s.dirty[p] = true
+		for _, e := range n.elements {
+			s.want[e.place] = e.data
+			mark(e.place)
 		}
 		for _, a := range n.hairpin {
 			if s.hairpins[a]++; s.hairpins[a] == 1 {
 				s.want[hairpin(a)] = ""
-				s.dirty[hairpin(a)] = true
+				mark(hairpin(a))
 			}
 		}
 		for sh := range n.shapes {
@@ -70,12 +83,6 @@ func (s *state) update(set *plan.Set, keys []string) {
 		}
 		s.services[key] = n
 	}
-}
-
-func (s *state) remove(p place) {
-	delete(s.want, p)
-	delete(s.owner, p)
-	s.dirty[p] = true
 }
 
 func hairpin(a netip.Addr) place { return place{set: setHairpin, key: fieldAddr(a) + fieldAddr(a)} }
@@ -127,6 +134,7 @@ func (s *state) delta(have elements, all bool) (d delta) {
 		}
 		return d
 	}
+	d.add = make([]place, 0, max(0, len(s.want)-len(have)))
 	for p := range s.want {
 		compare(p)
 	}
