@@ -426,6 +426,19 @@ func TestHostProcessNamespace(t *testing.T) {
 	}
 }
 
+// Shows that podshim collects the orphans of containers that have no PID namespace of their own.
+func TestOrphansAreCollected(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{HostPID: true})
+	c := shimtest.Container(t, "sleep 1000")
+	run(t, pod, c)
+	orphan := fmt.Sprintf("ps -o ppid,stat,args | grep -q '^ *%d [A-Z]* *sleep 0.02'", pod.PID())
+	for range 5 {
+		execIn(t, pod, c.ID, "(sleep 0.02 &) ; until "+orphan+"; do (sleep 0.02 &) ; done")
+	}
+	zombie := fmt.Sprintf("ps -o ppid,stat | grep -q '^ *%d Z'", pod.PID())
+	execIn(t, pod, c.ID, "n=0; while "+orphan+" || "+zombie+"; do n=$((n+1)); [ $n -lt 500 ] || exit 1; done")
+}
+
 // Shows that a pod on the host's network has the host's name and network, and that setting them is refused or ignored.
 func TestHostNetwork(t *testing.T) {
 	pod := shimtest.Launch(t, shim.PodConfig{HostNetwork: true, Hostname: "ignored"})

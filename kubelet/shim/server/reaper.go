@@ -35,7 +35,9 @@ func (r *reaper) start(fn func() (pid int, err error), ended func(unix.WaitStatu
 		r.mu.Unlock()
 	}
 	r.starting.RUnlock()
-	r.reap() // it may have ended before it was known, and its SIGCHLD have come and gone
+	// It may have ended before it was known, and an orphan while it was being started, and their SIGCHLD have come and gone.
+	r.reap()
+	r.sweep()
 	return err
 }
 
@@ -77,7 +79,7 @@ func (r *reaper) reap() {
 // somebody else in the process waits for our children.
 const lostStatus = unix.WaitStatus(unix.SIGKILL)
 
-// sweep collects orphans, unless something is being started: then the next SIGCHLD does it.
+// sweep collects orphans, unless something is being started: then the end of that does it.
 func (r *reaper) sweep() {
 	if !r.starting.TryLock() {
 		return
