@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -95,6 +96,14 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 	return client.RunAll(ctx, runs...)
 }
 
+// kernelFamilies are the IP families that this kernel has; IPv6 can be switched off altogether.
+func kernelFamilies() []plan.Family {
+	if _, err := os.Stat("/proc/net/if_inet6"); errors.Is(err, fs.ErrNotExist) {
+		return []plan.Family{plan.IPv4}
+	}
+	return []plan.Family{plan.IPv4, plan.IPv6}
+}
+
 // applier is what both packages of rules offer.
 type applier interface {
 	agent.Applier
@@ -133,7 +142,7 @@ func warnMissing(a agent.Applier, family plan.Family, log *slog.Logger) {
 // families makes an applier for each IP family that this host can serve; IPv4 must be one of them.
 func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 	var out []agent.Family
-	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+	for _, f := range kernelFamilies() {
 		a, err := newApplier(cfg.ProxyMode, f, cfg)
 		switch {
 		case err == nil:
@@ -152,7 +161,7 @@ func families(cfg *config.Config, log *slog.Logger) ([]agent.Family, error) {
 func policies(c *client.Client, node string, cfg *config.Config, env *daemon.Env) *agent.Policies {
 	cidrs, _ := cfg.ClusterCIDRs() // validated at the start
 	out := agent.PolicyConfig{NodeName: node, Log: env.Log, Registry: env.Registry}
-	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+	for _, f := range kernelFamilies() {
 		p, err := nftables.NewPolicies(f, cidrs)
 		switch {
 		case err != nil && cfg.NetworkPolicy:
@@ -175,7 +184,7 @@ func policies(c *client.Client, node string, cfg *config.Config, env *daemon.Env
 // cleanupPolicies removes the policies' tables.
 func cleanupPolicies(ctx context.Context, log *slog.Logger) error {
 	var errs []error
-	for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+	for _, f := range kernelFamilies() {
 		p, err := nftables.NewPolicies(f, nil)
 		if err != nil {
 			log.Debug("nothing to remove", "family", f, "reason", err)
@@ -190,7 +199,7 @@ func cleanupPolicies(ctx context.Context, log *slog.Logger) error {
 func cleanup(ctx context.Context, cfg *config.Config, log *slog.Logger, modes ...string) error {
 	var errs []error
 	for _, mode := range modes {
-		for _, f := range []plan.Family{plan.IPv4, plan.IPv6} {
+		for _, f := range kernelFamilies() {
 			a, err := newApplier(mode, f, cfg)
 			if err != nil {
 				log.Debug("nothing to remove", "mode", mode, "family", f, "reason", err)
