@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -48,16 +50,29 @@ func FromGRPC(ctx context.Context, err error) error {
 	}
 	switch st.Code() {
 	case codes.Unavailable:
-		return fmt.Errorf("%w: %s", ErrUnavailable, st.Message())
+		return fmt.Errorf("%w: %s", ErrUnavailable, innermost(st.Message()))
 	case codes.Canceled:
 		if ctx.Err() == nil {
-			return fmt.Errorf("%w: %s", ErrUnavailable, st.Message())
+			return fmt.Errorf("%w: %s", ErrUnavailable, innermost(st.Message()))
 		}
 		return fmt.Errorf("%s: %w", st.Message(), context.Canceled)
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%s: %w", st.Message(), context.DeadlineExceeded)
 	}
 	return fromCode(st.Code(), st.Message())
+}
+
+// innermost is the part of gRPC's message that a user can act on: "dial tcp 10.0.0.1:6443: connect: connection refused" without
+// the layers, each naming the next as its description, that it has come through. It only shortens; nothing is decided by it.
+func innermost(message string) string {
+	if i := strings.LastIndex(message, "desc = "); i >= 0 {
+		message = message[i+len("desc = "):]
+		if plain, err := strconv.Unquote(message); err == nil {
+			message = plain
+		}
+	}
+	message = strings.TrimPrefix(message, "transport: ")
+	return strings.TrimPrefix(message, "Error while dialing: ")
 }
 
 // fromWireStatus turns one operation's error of a batch into an error.
