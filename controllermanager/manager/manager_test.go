@@ -2,13 +2,18 @@ package manager
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -20,6 +25,7 @@ import (
 	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/plan"
 	"bareboat.dev/controllermanager/pods"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -77,7 +83,8 @@ func start(t *testing.T) *cluster {
 
 // kubelets binds every pod, makes it ready, and removes those that are to go.
 func (c *cluster) kubelets(ctx context.Context) error {
-	m := client.NewMirror(c.c, client.Pods(), client.MirrorOptions[*corev1.Pod]{})
+	own := c.s.NewClient()
+	m := client.NewMirror(own, client.Pods(), client.MirrorOptions[*corev1.Pod]{})
 	work := make(chan *corev1.Pod, 1000)
 	m.OnChange(func(ch client.Change[*corev1.Pod]) {
 		if ch.Type != client.Deleted {
@@ -90,26 +97,33 @@ func (c *cluster) kubelets(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case pod := <-work:
-				c.drive(ctx, pod)
+				c.drive(ctx, own, pod)
 			}
 		}
 	})
 }
 
-// drive takes a pod one step; a step that loses a race is repeated for the pod's next state.
-func (c *cluster) drive(ctx context.Context, pod *corev1.Pod) {
-	r := client.Of(c.c, client.Pods())
+// drive takes a pod one step. A request that was not answered is sent again; one that loses a race is left to the pod's next
+// state.
+func (c *cluster) drive(ctx context.Context, own *client.Client, pod *corev1.Pod) {
+	r := client.Of(own, client.Pods())
 	zero := int64(0)
-	switch {
-	case pod.DeletionTimestamp != nil:
-		_ = r.Delete(ctx, pod.Namespace, pod.Name, client.DeleteOptions{GracePeriodSeconds: &zero})
-	case pod.Spec.NodeName == "":
-		_, _ = c.c.Batch(ctx, client.BindOp(pod, "node"))
-	case !pods.Ready(pod):
-		next := pod.DeepCopy()
-		next.Status.Phase, next.Status.PodIP = corev1.PodRunning, "10.244.0.9"
-		next.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-		_, _ = r.UpdateStatus(ctx, next)
+	for err := client.ErrUnavailable; client.IsUnavailable(err) && ctx.Err() == nil; {
+		err = nil
+		switch {
+		case pod.DeletionTimestamp != nil:
+			err = r.Delete(ctx, pod.Namespace, pod.Name, client.DeleteOptions{GracePeriodSeconds: &zero})
+		case pod.Spec.NodeName == "":
+			var results []client.OpResult
+			if results, err = own.Batch(ctx, client.BindOp(pod, "node")); err == nil {
+				err = results[0].Err
+			}
+		case !pods.Ready(pod):
+			next := pod.DeepCopy()
+			next.Status.Phase, next.Status.PodIP = corev1.PodRunning, "10.244.0.9"
+			next.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+			_, err = r.UpdateStatus(ctx, next)
+		}
 	}
 }
 
@@ -212,4 +226,132 @@ func TestWayOfADeployment(t *testing.T) {
 	eventually(c, client.Pods(), "ns", "nothing left", func(p []*corev1.Pod) bool { return len(p) == 0 })
 	eventually(c, client.Deployments(), "ns", "nothing left", func(d []*appsv1.Deployment) bool { return len(d) == 0 })
 	eventually(c, client.Services(), "ns", "nothing left", func(s []*corev1.Service) bool { return len(s) == 0 })
+}
+
+// Deleting in the foreground takes dependents first, orphaning leaves them without an owner, and a new Deployment adopts what
+// an orphaned one left, without a new pod.
+func TestPropagation(t *testing.T) {
+	c := start(t)
+	c.namespace("ns")
+	available := func(ds []*appsv1.Deployment) bool { return len(ds) == 1 && ds[0].Status.AvailableReplicas == 3 }
+	create(c, client.Deployments(), web("web", 3))
+	eventually(c, client.Deployments(), "ns", "available", available)
+	remove := func(how client.Propagation) {
+		t.Helper()
+		if err := client.Of(c.c, client.Deployments()).Delete(c.ctx, "ns", "web", client.DeleteOptions{Propagation: how}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(c, client.Deployments(), "ns", "Deployment gone", func(ds []*appsv1.Deployment) bool { return len(ds) == 0 })
+	}
+	names := func() string {
+		list, _, err := client.Of(c.c, client.Pods()).List(c.ctx, "ns", client.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, p := range list {
+			out = append(out, p.Name)
+		}
+		slices.Sort(out)
+		return strings.Join(out, " ")
+	}
+	before := names()
+	remove(client.PropagateOrphan)
+	eventually(c, client.ReplicaSets(), "ns", "an orphan", func(rs []*appsv1.ReplicaSet) bool { return len(rs) == 1 && len(rs[0].OwnerReferences) == 0 })
+	create(c, client.Deployments(), web("web", 3))
+	eventually(c, client.ReplicaSets(), "ns", "adopted", func(rs []*appsv1.ReplicaSet) bool { return len(rs) == 1 && len(rs[0].OwnerReferences) == 1 })
+	eventually(c, client.Deployments(), "ns", "available again", available)
+	if after := names(); after != before {
+		t.Errorf("pods were %s, are %s", before, after)
+	}
+	remove(client.PropagateForeground)
+	if left := names(); left != "" {
+		t.Errorf("the Deployment went before its pods %s", left)
+	}
+}
+
+// A manager that ends gives its lease up and the next acts at once, on what the first left half done.
+func TestHandOver(t *testing.T) {
+	s := clienttest.NewServer(t)
+	acting := make(chan string, 10)
+	manage := func(name string) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cfg := config.Default()
+		done := make(chan error, 1)
+		go func() {
+			done <- Run(ctx, Options{
+				Client: s.NewClient(), Config: &cfg, Identity: name, Log: slog.New(slog.DiscardHandler), Metrics: engine.NewMetrics(prometheus.NewRegistry()), Discover: served(),
+				Leading: func(is bool) {
+					if is {
+						acting <- name
+					}
+				},
+			})
+		}()
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	stopFirst := manage("first")
+	if got := <-acting; got != "first" {
+		t.Fatalf("%s acts", got)
+	}
+	stopSecond := manage("second")
+	defer stopSecond()
+	c := &cluster{t, t.Context(), s, s.Client()}
+	c.namespace("ns")
+	create(c, client.Deployments(), web("web", 50))
+	stopFirst()
+	if got := <-acting; got != "second" {
+		t.Fatalf("%s acts", got)
+	}
+	eventually(c, client.ReplicaSets(), "ns", "50 pods", func(rs []*appsv1.ReplicaSet) bool { return len(rs) == 1 && rs[0].Status.Replicas == 50 })
+	list, _, err := client.Of(c.c, client.Pods()).List(t.Context(), "ns", client.ListOptions{})
+	if err != nil || len(list) != 50 {
+		t.Errorf("%d pods, %v; want 50", len(list), err)
+	}
+}
+
+// Whatever happens to the connection, the history and single requests, the cluster ends as asked: connections break, history is
+// compacted so that mirrors must list again, and every third batch of writes is refused.
+func TestTroubledServer(t *testing.T) {
+	c := start(t)
+	c.namespace("ns")
+	var writes atomic.Int64
+	c.s.Fail(func(method string, _ *apiv1.ResourceRef) error {
+		if method == "Batch" && writes.Add(1)%3 == 0 {
+			return status.Error(codes.Unavailable, "injected")
+		}
+		return nil
+	})
+	create(c, client.Deployments(), web("web", 1))
+	for _, want := range []int32{7, 2, 12, 0, 5} {
+		scale := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, want)
+		admin := c.s.NewClient()
+		if _, err := client.Of(admin, client.Deployments()).Patch(c.ctx, "ns", "web", client.MergePatch, scale, client.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		c.s.Disconnect()
+		c.s.Compact()
+		c.c = c.s.NewClient()
+		eventually(c, client.Deployments(), "ns", "as asked", func(ds []*appsv1.Deployment) bool {
+			return len(ds) == 1 && ds[0].Status.AvailableReplicas == want && ds[0].Status.Replicas == want
+		})
+		list, _, err := client.Of(c.c, client.Pods()).List(c.ctx, "ns", client.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		active := int32(0)
+		for _, p := range list {
+			if pods.Active(p) {
+				active++
+			}
+		}
+		if active != want {
+			t.Errorf("%d pods, want %d", active, want)
+		}
+	}
 }
