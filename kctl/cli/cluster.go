@@ -33,6 +33,9 @@ node is Ready. Run again, it changes nothing. State stays in /var/lib/bareboat f
 			if err != nil {
 				return err
 			}
+			if o, err = cluster.Remembered(layout, o); err != nil {
+				return err
+			}
 			set := func(value string, parse func(string) error, flag string) {
 				if value != "" && err == nil {
 					if perr := parse(value); perr != nil {
@@ -40,7 +43,7 @@ node is Ready. Run again, it changes nothing. State stays in /var/lib/bareboat f
 					}
 				}
 			}
-			set(nodeIP, func(v string) (e error) { o.NodeIP, e = netip.ParseAddr(v); return }, "node-ip")
+			set(nodeIP, func(v string) (e error) { o.NodeIP, e = netip.ParseAddr(v); o.NodeIPChosen = true; return }, "node-ip")
 			set(serviceCIDR, func(v string) (e error) { o.ServiceCIDR, e = netip.ParsePrefix(v); return }, "service-cidr")
 			set(podCIDR, func(v string) (e error) { o.PodCIDR, e = netip.ParsePrefix(v); return }, "pod-cidr")
 			set(nodeName, func(v string) error { o.NodeName = v; return nil }, "node-name")

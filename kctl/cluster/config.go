@@ -61,7 +61,7 @@ func writeConfigs(l Layout, o Options) error {
 // serving are the settings of a daemon that speaks to the API and serves its own metrics.
 func serving(l Layout, store pki.Store, name string) map[string]any {
 	return map[string]any{
-		"kubeconfig": l.Kubeconfig(name),
+		"kubeconfig":  l.Kubeconfig(name),
 		"tlsCertFile": store.CertFile(name), "tlsPrivateKeyFile": store.KeyFile(name), "clientCAFile": store.CertFile("ca"),
 	}
 }

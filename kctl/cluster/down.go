@@ -13,11 +13,16 @@ import (
 
 // Down stops every daemon and pod, and removes what they made on the host: processes, mounts, namespaces, interfaces, rules
 // and cgroups. The cluster's state, certificates and images stay, and Up goes on with them; with purge they go too. A
-// second Down does nothing.
+// second Down does nothing. It needs no API server.
 func Down(ctx context.Context, l Layout, purge bool, out io.Writer) error {
 	if os.Geteuid() != 0 {
 		return errors.New("stopping a cluster needs root; run it with sudo")
 	}
+	lock, err := lockHost(ctx, l, out)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	mgr := newManager(l)
 	was := mgr.running()
 	if err := mgr.stop(ctx); err != nil {
@@ -26,21 +31,10 @@ func Down(ctx context.Context, l Layout, purge bool, out io.Writer) error {
 	if was {
 		fmt.Fprintln(out, "Daemons stopped.")
 	}
-	// Each daemon knows what it made; all are asked even if one fails, so that as little as possible is left.
-	var errs []error
-	for _, d := range []string{"kubelet", "proxy", "dns"} {
-		if _, err := os.Stat(l.Config(d)); err != nil {
-			continue
+	if err := cleanHost(ctx, l); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w; run `kctl down` again to finish", ErrInterrupted)
 		}
-		cmd := exec.CommandContext(ctx, l.Bin(d), "--config", l.Config(d), "--cleanup")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			errs = append(errs, fmt.Errorf("%s --cleanup: %w: %s", d, err, strings.TrimSpace(string(text))))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(l.Run); err != nil {
 		return err
 	}
 	if purge {
@@ -53,6 +47,25 @@ func Down(ctx context.Context, l Layout, purge bool, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "The host is as it was.")
 	return nil
+}
+
+// cleanHost has each daemon remove what it made on the host, and removes what is in memory. All are asked even if one fails,
+// so that as little as possible is left; what is in memory stays then, since it tells what is left.
+func cleanHost(ctx context.Context, l Layout) error {
+	var errs []error
+	for _, d := range []string{"kubelet", "proxy", "dns"} {
+		if _, err := os.Stat(l.Config(d)); err != nil {
+			continue // it never ran
+		}
+		cmd := exec.CommandContext(ctx, l.Bin(d), "--config", l.Config(d), "--cleanup")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("%s --cleanup: %w: %s", d, err, complaint(text)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return os.RemoveAll(l.Run)
 }
 
 // removeTree deletes a folder unless something is mounted in it: whatever is behind a mount is not ours to delete.

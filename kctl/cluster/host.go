@@ -58,9 +58,6 @@ const minFree = 128 << 20
 
 // preflight returns everything that would keep the cluster from starting; nothing has been changed yet.
 func preflight(l Layout, o Options) error {
-	if os.Geteuid() != 0 {
-		return errors.New("a cluster needs root to make namespaces, mounts and rules; run it with sudo")
-	}
 	var errs []error
 	missing := map[string]bool{}
 	for _, r := range requirements(o.ProxyMode) {

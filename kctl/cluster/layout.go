@@ -75,6 +75,8 @@ func Daemons() []string {
 type Options struct {
 	NodeName string
 	NodeIP   netip.Addr
+	// NodeIPChosen says that a user chose NodeIP, so that it is remembered; otherwise it is what the host says.
+	NodeIPChosen bool
 	// ServiceCIDR, PodCIDR: where cluster IPs and pod IPs come from. DNS gets the tenth address of ServiceCIDR, the API the first.
 	ServiceCIDR, PodCIDR netip.Prefix
 	ClusterDomain        string

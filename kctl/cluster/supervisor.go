@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,15 +49,16 @@ func Supervise(ctx context.Context, l Layout) error {
 		return err
 	}
 	defer lock.Close()
-	if err := os.MkdirAll(l.Log, 0o750); err != nil {
-		return err
-	}
-	var running []*supervised
+	var units []unit
 	for _, d := range Daemons() {
 		u, err := readUnit(l, d)
 		if err != nil {
 			return err
 		}
+		units = append(units, u)
+	}
+	var running []*supervised
+	for _, u := range units {
 		s := &supervised{layout: l, unit: u, done: make(chan struct{})}
 		s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 		running = append(running, s)
@@ -70,20 +72,19 @@ func Supervise(ctx context.Context, l Layout) error {
 	return nil
 }
 
-// lockSupervisor makes sure that there is one supervisor; the kernel releases the lock however this process ends.
+// supervisorLock is held by the running supervisor and holds its process id.
+func supervisorLock(l Layout) string { return filepath.Join(l.Run, "supervisor.lock") }
+
+// lockSupervisor makes sure that there is one supervisor.
 func lockSupervisor(l Layout) (*os.File, error) {
-	if err := os.MkdirAll(l.Run, 0o755); err != nil {
-		return nil, err
+	f, err := tryLock(supervisorLock(l))
+	if errors.Is(err, errLocked) {
+		return nil, errRunning
 	}
-	f, err := os.OpenFile(filepath.Join(l.Run, "supervisor.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, errRunning
-	}
-	if err := errors.Join(f.Truncate(0), writeAll(f, fmt.Sprintf("%d\n", os.Getpid()))); err != nil {
+	if _, err := f.WriteAt(fmt.Appendf(nil, "%-10d\n", os.Getpid()), 0); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -92,23 +93,16 @@ func lockSupervisor(l Layout) (*os.File, error) {
 
 var errRunning = errors.New("a supervisor is running")
 
-func writeAll(f *os.File, s string) error {
-	_, err := f.WriteAt([]byte(s), 0)
-	return err
-}
-
 // supervisorPID returns the process id of the running supervisor, or 0.
 func supervisorPID(l Layout) int {
-	f, err := os.OpenFile(filepath.Join(l.Run, "supervisor.lock"), os.O_RDWR, 0)
+	if !lockHeld(supervisorLock(l)) {
+		return 0
+	}
+	data, err := os.ReadFile(supervisorLock(l))
 	if err != nil {
 		return 0
 	}
-	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err == nil {
-		return 0 // nobody holds it
-	}
-	var pid int
-	_, _ = fmt.Fscan(f, &pid)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
 	return pid
 }
 
@@ -164,7 +158,7 @@ func (s *supervised) run() {
 
 // once runs the daemon until it ends and returns its last words.
 func (s *supervised) once() string {
-	log, err := os.OpenFile(filepath.Join(s.layout.Log, s.unit.name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	log, err := openLog(s.layout, s.unit.name)
 	if err != nil {
 		return err.Error()
 	}
@@ -173,7 +167,10 @@ func (s *supervised) once() string {
 	if err != nil {
 		return err.Error()
 	}
-	defer notify.Close()
+	told := make(chan struct{})
+	go func() { defer close(told); s.watchNotify(notify) }()
+	// Joined before the daemon counts as ended: what a dead daemon had still to say must not make it ready.
+	defer func() { notify.Close(); <-told }()
 	start, _ := log.Seek(0, 2)
 	cmd := exec.Command(s.unit.args[0], s.unit.args[1:]...)
 	cmd.Env = append(append(os.Environ(), s.unit.env...), "NOTIFY_SOCKET="+notify.LocalAddr().String())
@@ -200,7 +197,6 @@ func (s *supervised) once() string {
 			_ = cmd.Process.Kill()
 		}
 	}()
-	go s.watchNotify(notify)
 	err = cmd.Wait()
 	close(ended)
 	words := tail(log.Name(), start)

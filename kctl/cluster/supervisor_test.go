@@ -101,14 +101,14 @@ func TestSupervisorKnowsReadiness(t *testing.T) {
 	}
 	l := fakeLayout(t, "case $NAME in dns) echo the port is taken >&2; exit 1;; esac\nsystemd-notify --ready --no-block 2>/dev/null || systemd-notify --ready\nexec sleep 1000\n")
 	supervise(t, l)
-	until(t, "the scheduler's readiness", background{l}.readyOf("scheduler"))
-	until(t, "the dns daemon's second end", func() bool { _, failed := background{l}.failed(); return failed })
-	if words, _ := (background{l}).failed(); !strings.Contains(words, "dns") || !strings.Contains(words, "the port is taken") {
+	until(t, "the scheduler's readiness", (&background{l: l}).readyOf("scheduler"))
+	until(t, "the dns daemon's second end", func() bool { _, failed := (&background{l: l}).failed(); return failed })
+	if words, _ := (&background{l: l}).failed(); !strings.Contains(words, "dns") || !strings.Contains(words, "the port is taken") {
 		t.Errorf("last words = %q", words)
 	}
 }
 
-func (b background) readyOf(d string) func() bool { return func() bool { return b.ready(d) } }
+func (b *background) readyOf(d string) func() bool { return func() bool { return b.ready(d) } }
 
 // TestOneSupervisor shows that a second supervisor refuses to run, and that its lock ends with the first.
 func TestOneSupervisor(t *testing.T) {

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,38 +18,97 @@ import (
 	"bareboat.dev/kctl/pki"
 )
 
-// poll is how often Up looks whether the daemons have come up. Up watches the node; only the daemons' own status is polled.
-const poll = 20 * time.Millisecond
+const (
+	// poll is how often Up looks whether the daemons have come up. Up watches the node; only the daemons' own status is polled.
+	poll = 20 * time.Millisecond
+	// maxEnds is how often a daemon may end before the node is Ready; after that it will not come up by itself.
+	maxEnds = 2
+)
+
+// ErrInterrupted is returned by an Up whose context was cancelled; the error says what has become of what it had started.
+var ErrInterrupted = errors.New("interrupted")
 
 // Up makes what is missing, starts every daemon and returns once the node is Ready. Progress goes to out. If the cluster runs
-// already, Up only waits. If a daemon cannot start, Up stops what it started and returns the daemon's own words.
+// already, Up only waits. If a daemon cannot start or ctx ends, Up stops what it started and returns the daemon's own words;
+// pods that ran before, of a cluster whose daemons had crashed, are left running.
 func Up(ctx context.Context, l Layout, o Options, out io.Writer) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	if os.Geteuid() != 0 {
+		return errors.New("a cluster needs root to make namespaces, mounts and rules; run it with sudo")
+	}
+	lock, err := lockHost(ctx, l, out)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	mgr := newManager(l)
 	already := mgr.running()
+	if err := changeable(l, o, already); err != nil {
+		return err
+	}
 	if already {
 		fmt.Fprintln(out, "The daemons are running.")
-	} else {
-		if err := preflight(l, o); err != nil {
-			return err
-		}
-		if err := prepare(l, o, out); err != nil {
-			return err
-		}
-		if err := mgr.start(ctx); err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "Daemons started: %s.\n", strings.Join(Daemons(), ", "))
+		return waitReady(ctx, l, o, mgr, out)
+	}
+	pods := podsLeft(l)
+	if err := launch(ctx, l, o, mgr, out); err != nil {
+		return err
 	}
 	if err := waitReady(ctx, l, o, mgr, out); err != nil {
-		if already {
-			return err
-		}
-		return errors.Join(err, mgr.stop(context.WithoutCancel(ctx)))
+		return giveUp(ctx, l, mgr, pods, err)
 	}
 	return nil
+}
+
+// launch checks the host, makes what is missing and starts the daemons.
+func launch(ctx context.Context, l Layout, o Options, mgr manager, out io.Writer) error {
+	if err := mgr.settle(ctx); err != nil {
+		return err
+	}
+	if err := preflight(l, o); err != nil {
+		return err
+	}
+	if err := prepare(l, o, out); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w; no daemon has been started", ErrInterrupted)
+	}
+	if err := mgr.start(ctx); err != nil {
+		return errors.Join(err, mgr.stop(context.WithoutCancel(ctx)))
+	}
+	fmt.Fprintf(out, "Daemons started: %s.\n", strings.Join(Daemons(), ", "))
+	return nil
+}
+
+// podsLeft reports whether pods of an earlier run are on the host.
+func podsLeft(l Layout) bool {
+	entries, err := os.ReadDir(filepath.Join(l.Run, "pods"))
+	return err == nil && len(entries) > 0
+}
+
+// giveUp undoes a start that failed, and adds to why what could not be undone.
+func giveUp(ctx context.Context, l Layout, mgr manager, podsBefore bool, why error) error {
+	after := "the daemons that had been started are stopped"
+	ctx = context.WithoutCancel(ctx)
+	err := mgr.stop(ctx)
+	switch {
+	case err != nil:
+	case podsBefore:
+		after += "; pods that ran before still run, `kctl down` ends them"
+	default:
+		err = cleanHost(ctx, l)
+		after += " and the host is as it was"
+	}
+	if err != nil {
+		return errors.Join(why, fmt.Errorf("and cleaning up failed; run `kctl down`: %w", err))
+	}
+	if errors.Is(why, context.Canceled) {
+		return fmt.Errorf("%w; %s", ErrInterrupted, after)
+	}
+	return fmt.Errorf("%w; %s", why, after)
 }
 
 // prepare makes certificates and configuration. It leaves alone what exists and is current.
@@ -71,34 +128,33 @@ func prepare(l Layout, o Options, out io.Writer) error {
 			return err
 		}
 	}
-	return errors.Join(writeKubeconfigs(l, o), writeConfigs(l, o))
+	return errors.Join(writeKubeconfigs(l, o), writeConfigs(l, o), saveChoices(l, o))
 }
 
 // waitReady waits until every daemon has said that it is ready and the node is Ready.
 func waitReady(ctx context.Context, l Layout, o Options, mgr manager, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
 	defer cancel(nil)
-	go func() {
-		// A daemon that ends twice before the node is Ready will not come up by itself.
-		for ctx.Err() == nil {
+	watcher.Go(func() {
+		for sleep(ctx, poll) {
 			if words, failed := mgr.failed(); failed {
 				cancel(errors.New(words))
 			}
-			time.Sleep(poll)
 		}
-	}()
+	})
 	if err := waitNode(ctx, l, o); err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-			return cause
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		return err
 	}
 	for _, d := range Daemons() {
 		for !mgr.ready(d) {
-			if ctx.Err() != nil {
+			if !sleep(ctx, poll) {
 				return context.Cause(ctx)
 			}
-			time.Sleep(poll)
 		}
 	}
 	fmt.Fprintf(out, "Node %s is Ready.\n", o.NodeName)
@@ -156,6 +212,8 @@ func nodeReady(n *corev1.Node) bool {
 // manager starts and stops the daemons: systemd, or the supervisor.
 type manager interface {
 	running() bool
+	// settle ends what an earlier manager left, so that its ports and files are free.
+	settle(ctx context.Context) error
 	start(ctx context.Context) error
 	stop(ctx context.Context) error
 	// ready reports whether the daemon has said that it serves.
@@ -169,149 +227,5 @@ func newManager(l Layout) manager {
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
 		return systemd{l}
 	}
-	return background{l}
-}
-
-// background runs the daemons under kctl's own supervisor.
-type background struct{ l Layout }
-
-func (b background) running() bool { return supervisorPID(b.l) != 0 }
-
-func (b background) start(context.Context) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	if err := os.RemoveAll(filepath.Join(b.l.Run, "status")); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(b.l.Log, 0o750); err != nil {
-		return err
-	}
-	log, err := os.OpenFile(filepath.Join(b.l.Log, "supervisor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(exe, "supervise")
-	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	return cmd.Process.Release()
-}
-
-func (b background) stop(ctx context.Context) error {
-	pid := supervisorPID(b.l)
-	if pid == 0 {
-		return nil
-	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stop the supervisor: %w", err)
-	}
-	for supervisorPID(b.l) != 0 {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		time.Sleep(poll)
-	}
-	return nil
-}
-
-func (b background) ready(daemon string) bool {
-	st, err := Status(b.l, daemon)
-	return err == nil && st.Ready
-}
-
-func (b background) failed() (string, bool) {
-	for _, d := range Daemons() {
-		if st, err := Status(b.l, d); err == nil && !st.Ready && st.Ended >= 2 {
-			return fmt.Sprintf("the %s ended while starting: %s (its log: %s)", d, st.LastWords, filepath.Join(b.l.Log, d+".log")), true
-		}
-	}
-	return "", false
-}
-
-// systemd runs the daemons as units.
-type systemd struct{ l Layout }
-
-func (s systemd) units() []string {
-	var names []string
-	for _, d := range Daemons() {
-		names = append(names, unitName(d))
-	}
-	return names
-}
-
-func systemctl(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput()
-	text := strings.TrimSpace(string(out))
-	if err != nil {
-		return text, fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, text)
-	}
-	return text, nil
-}
-
-func (s systemd) running() bool {
-	_, err := systemctl(context.Background(), "is-active", "--quiet", unitName("apiserver"))
-	return err == nil
-}
-
-// unitDir is where units that were not installed by a package live.
-const unitDir = "/etc/systemd/system"
-
-func (s systemd) start(ctx context.Context) error {
-	for _, d := range Daemons() {
-		text, err := unitText(s.l, d)
-		if err != nil {
-			return err
-		}
-		if err := writeFile(filepath.Join(unitDir, unitName(d)), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	if _, err := systemctl(ctx, "daemon-reload"); err != nil {
-		return err
-	}
-	_, err := systemctl(ctx, append([]string{"enable", "--now", "--no-block", "--quiet"}, s.units()...)...)
-	return err
-}
-
-func (s systemd) stop(ctx context.Context) error {
-	names := s.units()
-	for i := len(names) - 1; i >= 0; i-- {
-		if _, err := os.Stat(filepath.Join(unitDir, names[i])); err != nil {
-			continue
-		}
-		if _, err := systemctl(ctx, "disable", "--now", "--quiet", names[i]); err != nil {
-			return err
-		}
-		if err := os.Remove(filepath.Join(unitDir, names[i])); err != nil {
-			return err
-		}
-	}
-	_, err := systemctl(ctx, "daemon-reload")
-	return err
-}
-
-func (s systemd) ready(daemon string) bool {
-	_, err := systemctl(context.Background(), "is-active", "--quiet", unitName(daemon))
-	return err == nil
-}
-
-func (s systemd) failed() (string, bool) {
-	for _, d := range Daemons() {
-		n, _ := systemctl(context.Background(), "show", "--property=NRestarts", "--value", unitName(d))
-		if n != "" && n != "0" && n != "1" && !s.ready(d) {
-			words, _ := exec.Command("journalctl", "_SYSTEMD_UNIT="+unitName(d), "--lines=1", "--output=cat", "--no-pager").Output()
-			return fmt.Sprintf("the %s ended while starting: %s (more: journalctl -u %s)", d, strings.TrimSpace(string(words)), unitName(d)), true
-		}
-	}
-	return "", false
-}
-
-// Address is where a node port of this machine is reached.
-func Address(ip netip.Addr, port int32) string {
-	return fmt.Sprintf("http://%s", net.JoinHostPort(ip.String(), fmt.Sprint(port)))
+	return &background{l: l}
 }

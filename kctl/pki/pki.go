@@ -104,6 +104,11 @@ func (s Store) Leaf(ca *Pair, leaf Leaf, now time.Time) (made bool, err error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
+	if err == nil {
+		// The key stays, so that the pair changes in one rename: a crash leaves the old pair or the new one, never half of each.
+		_, err = s.renew(leaf.Name, template(leaf, now), old.Key, ca)
+		return err == nil, err
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return false, err
@@ -171,11 +176,16 @@ func (s Store) SigningKey(name string) error {
 	return writeKey(s.KeyFile(name), key)
 }
 
-// Load reads a pair. The error wraps fs.ErrNotExist only if neither file exists.
+// Load reads a pair. The error wraps fs.ErrNotExist only if there is no usable pair to lose: neither file exists, or only the
+// key of a leaf.
 func (s Store) Load(name string) (*Pair, error) {
 	_, certErr := os.Stat(s.CertFile(name))
 	_, keyErr := os.Stat(s.KeyFile(name))
-	if errors.Is(certErr, fs.ErrNotExist) && keyErr == nil && name != "ca" {
+	if errors.Is(certErr, fs.ErrNotExist) && keyErr == nil {
+		if name == "ca" {
+			// It may have signed what is in use elsewhere; making a new authority over it would lose it.
+			return nil, fmt.Errorf("%s exists but its certificate %s does not; put the certificate there or remove the key", s.KeyFile(name), s.CertFile(name))
+		}
 		// A crash between the key and its certificate: the key has never been used.
 		return nil, fmt.Errorf("%s: %w", s.CertFile(name), fs.ErrNotExist)
 	}
@@ -200,7 +210,16 @@ func (s Store) Load(name string) (*Pair, error) {
 	return &Pair{Cert: cert, Key: key}, nil
 }
 
+// sign makes a pair. The key is written first: a key without its certificate has never been used.
 func (s Store) sign(name string, template *x509.Certificate, key *ecdsa.PrivateKey, ca *Pair) (*Pair, error) {
+	if err := writeKey(s.KeyFile(name), key); err != nil {
+		return nil, err
+	}
+	return s.renew(name, template, key, ca)
+}
+
+// renew writes a certificate for a key that is there.
+func (s Store) renew(name string, template *x509.Certificate, key crypto.Signer, ca *Pair) (*Pair, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, err
@@ -209,12 +228,6 @@ func (s Store) sign(name string, template *x509.Certificate, key *ecdsa.PrivateK
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, key.Public(), ca.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate %q: %w", name, err)
-	}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := writeKey(s.KeyFile(name), key); err != nil {
-		return nil, err
 	}
 	if err := writePEM(s.CertFile(name), "CERTIFICATE", der, 0o644); err != nil {
 		return nil, err

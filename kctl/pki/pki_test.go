@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -91,6 +92,53 @@ func TestUsersFilesAreNeverOverwritten(t *testing.T) {
 	}
 	if after, _ := os.ReadFile(store.CertFile("ca")); string(after) != string(before) {
 		t.Error("the authority's certificate was overwritten")
+	}
+}
+
+// TestAnAuthoritysKeyIsNeverOverwritten shows that a key without its certificate is an error, and that the key stays.
+func TestAnAuthoritysKeyIsNeverOverwritten(t *testing.T) {
+	store, now := Store{Dir: t.TempDir()}, time.Now()
+	if _, err := store.CA(now); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(store.KeyFile("ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(store.CertFile("ca")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.CA(now); err == nil || !strings.Contains(err.Error(), "ca.key exists but its certificate") {
+		t.Errorf("CA with a lone key: %v", err)
+	}
+	if after, _ := os.ReadFile(store.KeyFile("ca")); string(after) != string(before) {
+		t.Error("the authority's key was overwritten")
+	}
+}
+
+// TestRenewalIsOneRename shows that a renewed leaf keeps its key, so that no crash can part them, and that a crash in the first
+// making is repaired.
+func TestRenewalIsOneRename(t *testing.T) {
+	store, now := Store{Dir: t.TempDir()}, time.Now()
+	leaf := ControlPlane(testHost())[:1]
+	if _, err := store.Ensure(leaf, now); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(store.KeyFile(leaf[0].Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made, err := store.Ensure(leaf, now.Add(LeafValidity-RenewBefore+time.Hour)); err != nil || len(made) != 1 {
+		t.Fatalf("renewal made %v, %v", made, err)
+	}
+	if after, _ := os.ReadFile(store.KeyFile(leaf[0].Name)); string(after) != string(before) {
+		t.Error("the renewal changed the key")
+	}
+	if err := os.Remove(store.CertFile(leaf[0].Name)); err != nil {
+		t.Fatal(err)
+	}
+	if made, err := store.Ensure(leaf, now); err != nil || len(made) != 1 {
+		t.Errorf("after a crash Ensure made %v, %v", made, err)
 	}
 }
 
