@@ -101,3 +101,29 @@ func BenchmarkSchedule(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPreempt measures searches for victims, where every node is full of less important pods.
+func BenchmarkPreempt(b *testing.B) {
+	c := benchCluster(5000)
+	for i := range 50_000 {
+		p := benchPod(i)
+		p.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse("6400m")
+		if d := c.Schedule(p); d.Node == "" {
+			b.Fatal(d.Why)
+		}
+	}
+	priority := int32(10)
+	p := benchPod(-1)
+	p.Spec.Priority = &priority
+	p.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse("6400m")
+	b.ResetTimer()
+	for range b.N {
+		if d := c.Schedule(p); d.Node != "" {
+			b.Fatal("placed without preemption")
+		}
+		if v := c.Preempt(p, nil); len(v.Victims) != 1 {
+			b.Fatal(v)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
+}

@@ -38,6 +38,8 @@ type Cluster struct {
 	maxRankings int // likewise: 0 for as many as their memory allows
 	// nextCandidate is the node at which the next search for pods to preempt begins.
 	nextCandidate int32
+	// trying tells that a change will be undone before anyone looks.
+	trying bool
 }
 
 // nodeChange says that a node changed; object is set if more than its pods did.
@@ -218,6 +220,9 @@ func (n *node) account(s *shape, sign int64) {
 // changed notes a change for the rankings. Of a log much longer than there are nodes the older half is dropped: a ranking that
 // has not read it is built anew, which costs no more than reading it would have.
 func (c *Cluster) changed(i int32, object bool) {
+	if c.trying {
+		return
+	}
 	c.changes = append(c.changes, nodeChange{i, object})
 	if limit := 2*len(c.nodes) + 1024; len(c.changes) > 2*limit {
 		drop := len(c.changes) - limit

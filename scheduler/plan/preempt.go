@@ -50,8 +50,13 @@ func (c *Cluster) Preempt(pod *corev1.Pod, budgets []Budget) Preemption {
 	}
 	hopeful, hopeless := c.resolvable(pod, s)
 	var best *sacrifice
+	alone := len(s.ports) == 0 && c.demands(pod) == nil
 	for _, i := range c.rotate(hopeful) {
-		if v := c.sacrificeOn(pod, s, i, budgets); v != nil && (best == nil || v.less(best)) {
+		var try trial = &wholeTrial{c, pod, s, i}
+		if alone {
+			try = newRoomTrial(s, &c.nodes[i])
+		}
+		if v := c.sacrificeOn(pod, i, budgets, try); v != nil && (best == nil || v.less(best)) {
 			best = v
 		}
 	}
@@ -162,7 +167,7 @@ type sacrifice struct {
 
 // sacrificeOn finds the pods that must go from a node: all of lower priority go at first, then as many as fit come back, those
 // that a budget protects before the others, the more important first. Nil if not even all of them make room.
-func (c *Cluster) sacrificeOn(pod *corev1.Pod, s *shape, i int32, budgets []Budget) *sacrifice {
+func (c *Cluster) sacrificeOn(pod *corev1.Pod, i int32, budgets []Budget, try trial) *sacrifice {
 	var lower []*placed
 	for _, p := range c.nodes[i].pods {
 		if priorityOf(p.pod) < priorityOf(pod) {
@@ -175,16 +180,12 @@ func (c *Cluster) sacrificeOn(pod *corev1.Pod, s *shape, i int32, budgets []Budg
 	slices.SortFunc(lower, func(a, b *placed) int { return moreImportant(a.pod, b.pod) })
 	protected := violating(lower, budgets)
 	for _, p := range lower {
-		c.remove(p)
+		try.takeOut(p)
 	}
-	defer func() {
+	if !try.takes() {
 		for _, p := range lower {
-			if c.pods[p.pod.UID] == nil {
-				c.insert(p)
-			}
+			try.putBack(p)
 		}
-	}()
-	if !c.wouldTake(pod, s, i) {
 		return nil
 	}
 	out := &sacrifice{node: i}
@@ -193,8 +194,8 @@ func (c *Cluster) sacrificeOn(pod *corev1.Pod, s *shape, i int32, budgets []Budg
 			if protected[j] != first {
 				continue
 			}
-			if c.insert(p); !c.wouldTake(pod, s, i) {
-				c.remove(p)
+			if try.putBack(p); !try.takes() {
+				try.takeOut(p)
 				out.victims = append(out.victims, p)
 				if first {
 					out.violations++
@@ -202,17 +203,62 @@ func (c *Cluster) sacrificeOn(pod *corev1.Pod, s *shape, i int32, budgets []Budg
 			}
 		}
 	}
+	for _, p := range out.victims {
+		try.putBack(p)
+	}
 	slices.SortFunc(out.victims, func(a, b *placed) int { return moreImportant(a.pod, b.pod) })
 	return out
 }
 
-// wouldTake tells whether a node would take the pod as things are.
-func (c *Cluster) wouldTake(pod *corev1.Pod, s *shape, i int32) bool {
-	n := &c.nodes[i]
+// trial tries out what a node would take without some of its pods. Everything taken out is put back in the end.
+type trial interface {
+	takeOut(p *placed)
+	putBack(p *placed)
+	takes() bool
+}
+
+// roomTrial is for pods that ask for nothing but resources: sums are enough. It works on a node of its own that has the same sums,
+// and counts pods by how many more it may have.
+type roomTrial struct {
+	shape *shape
+	node  node
+}
+
+func newRoomTrial(s *shape, n *node) *roomTrial {
+	return &roomTrial{s, node{allocatable: n.allocatable, used: slices.Clone(n.used), allowedPods: n.allowedPods - len(n.pods)}}
+}
+
+func (t *roomTrial) takeOut(p *placed) { t.node.account(p.shape, -1); t.node.allowedPods++ }
+func (t *roomTrial) putBack(p *placed) { t.node.account(p.shape, 1); t.node.allowedPods-- }
+func (t *roomTrial) takes() bool       { return t.shape.fits(&t.node) }
+
+// wholeTrial changes the state itself, so that every rule is tried. The rankings are not told: they will find all as it was.
+type wholeTrial struct {
+	c     *Cluster
+	pod   *corev1.Pod
+	shape *shape
+	node  int32
+}
+
+func (t *wholeTrial) takeOut(p *placed) {
+	t.c.trying = true
+	t.c.remove(p)
+	t.c.trying = false
+}
+
+func (t *wholeTrial) putBack(p *placed) {
+	t.c.trying = true
+	t.c.insert(p)
+	t.c.trying = false
+}
+
+// takes tells whether the node would take the pod as things are.
+func (t *wholeTrial) takes() bool {
+	c, s, n := t.c, t.shape, &t.c.nodes[t.node]
 	if s.filterObject(c, n, s.matchesAffinity(n.obj)) != feasible || s.filterPods(c, n) != feasible {
 		return false
 	}
-	k := c.demands(pod)
+	k := c.demands(t.pod)
 	if k == nil {
 		return true
 	}
