@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
@@ -86,6 +87,7 @@ func Priority(lookup PriorityLookup, byDefault func(ctx context.Context) (string
 		return lookup(ctx, name)
 	}
 	mutate := func(ctx context.Context, a *Attributes) error {
+		keepPriority(a)
 		pod, ok := newPod(a)
 		if !ok {
 			return nil
@@ -110,6 +112,62 @@ func Priority(lookup PriorityLookup, byDefault func(ctx context.Context) (string
 		return setPriority(a, pod, value, policy)
 	}
 	return Plugin{Name: "Priority", Mutate: mutate}
+}
+
+// keepPriority gives an update that leaves them out the priority and the policy that the pod was created with.
+func keepPriority(a *Attributes) {
+	if a.Operation != Update || !a.Is("", "pods") {
+		return
+	}
+	pod, ok := a.Object.(*corev1.Pod)
+	old, okOld := a.Old.(*corev1.Pod)
+	if !ok || !okOld {
+		return
+	}
+	if pod.Spec.Priority == nil {
+		pod.Spec.Priority = old.Spec.Priority
+	}
+	if pod.Spec.PreemptionPolicy == nil {
+		pod.Spec.PreemptionPolicy = old.Spec.PreemptionPolicy
+	}
+}
+
+// PriorityClasses looks classes up among the stored ones.
+func PriorityClasses(reader Reader) (lookup PriorityLookup, byDefault func(ctx context.Context) (string, error)) {
+	lookup = func(ctx context.Context, name string) (int32, corev1.PreemptionPolicy, bool, error) {
+		for _, fresh := range []bool{false, true} {
+			obj, ok, err := reader.Object(ctx, schedulingv1.GroupName, "priorityclasses", "", name, fresh)
+			if err != nil {
+				return 0, "", false, err
+			}
+			if class, is := obj.(*schedulingv1.PriorityClass); ok && is {
+				policy := corev1.PreemptLowerPriority
+				if class.PreemptionPolicy != nil {
+					policy = *class.PreemptionPolicy
+				}
+				return class.Value, policy, true, nil
+			}
+		}
+		return 0, "", false, nil
+	}
+	byDefault = func(ctx context.Context) (string, error) {
+		objs, err := reader.Objects(ctx, schedulingv1.GroupName, "priorityclasses", "")
+		if err != nil {
+			return "", err
+		}
+		// Of several defaults, which only a race can make, the lowest counts, as in Kubernetes.
+		var lowest *schedulingv1.PriorityClass
+		for _, obj := range objs {
+			if c, ok := obj.(*schedulingv1.PriorityClass); ok && c.GlobalDefault && (lowest == nil || c.Value < lowest.Value) {
+				lowest = c
+			}
+		}
+		if lowest == nil {
+			return "", nil
+		}
+		return lowest.Name, nil
+	}
+	return lookup, byDefault
 }
 
 func setPriority(a *Attributes, pod *corev1.Pod, value int32, policy corev1.PreemptionPolicy) error {

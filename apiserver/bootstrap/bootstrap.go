@@ -1,5 +1,5 @@
 // Package bootstrap makes the objects that every cluster has, and keeps them: the namespaces default, kube-system, kube-public
-// and kube-node-lease, the default RBAC roles, and the Service default/kubernetes with an EndpointSlice that names every live API server.
+// and kube-node-lease, the two PriorityClasses of the system, the default RBAC roles, and the Service default/kubernetes with an EndpointSlice that names every live API server.
 //
 // Each API server holds a Lease in kube-system that says where it can be reached and is renewed while it runs; all of
 // them write the same EndpointSlice, a pure function of the Leases that are not expired.
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -61,6 +62,11 @@ func (k *Keeper) Once(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, class := range priorityClasses() {
+		if err := k.ensure(ctx, schedulingv1.GroupName, "priorityclasses", class); err != nil {
+			return err
+		}
+	}
 	if err := k.policy(ctx, authz.Defaults()); err != nil {
 		return err
 	}
@@ -103,6 +109,14 @@ func (k *Keeper) service() *corev1.Service {
 			SessionAffinity: corev1.ServiceAffinityNone,
 			Ports:           []corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(k.cfg.Port)}},
 		},
+	}
+}
+
+// priorityClasses are the two that the system's own pods use.
+func priorityClasses() []*schedulingv1.PriorityClass {
+	return []*schedulingv1.PriorityClass{
+		{ObjectMeta: metav1.ObjectMeta{Name: "system-node-critical"}, Value: 2_000_001_000, Description: "Used for system critical pods that must not be moved from their current node."},
+		{ObjectMeta: metav1.ObjectMeta{Name: "system-cluster-critical"}, Value: 2_000_000_000, Description: "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -302,3 +303,11 @@ func (p *Pipeline) handleFor(group, plural string) (*handle, error) {
 
 // readFresh is a quorum-fresh read.
 var readFresh = watchcache.ReadOptions{}
+
+// Fresh returns every object of a resource in a namespace, quorum-fresh.
+func (p *Pipeline) Fresh(ctx context.Context, group, plural, namespace string) ([]registry.Object, error) {
+	return p.Select(ctx, group, plural, watchcache.Query{Namespace: namespace}, true)
+}
+
+// Now is the server's clock.
+func (p *Pipeline) Now() time.Time { return p.now() }

@@ -154,7 +154,7 @@ func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
 			Reader: s.pipeline, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
 		}),
 		admission.NodeRestriction(s.pipeline),
-		admission.Priority(nil, nil),
+		admission.Priority(admission.PriorityClasses(s.pipeline)),
 		admission.DefaultTolerationSeconds(),
 		admission.Escalation(&s.rules.rbac, authorizer),
 	}
