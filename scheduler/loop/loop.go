@@ -8,6 +8,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,21 @@ func (s *Scheduler) Lead(ctx context.Context) {
 
 // Synced tells whether nodes and pods are known.
 func (s *Scheduler) Synced() bool { return s.pods.Synced() && s.nodes.Synced() }
+
+// ErrStuck means that the deciding goroutine does not answer.
+var ErrStuck = errors.New("the deciding goroutine does not answer")
+
+// Alive waits for the deciding goroutine to answer, until ctx ends; it is a liveness check.
+func (s *Scheduler) Alive(ctx context.Context) error {
+	answered := make(chan struct{})
+	s.send(ctx, func() { close(answered) })
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return ErrStuck
+	}
+}
 
 // Run mirrors, and decides while leading, until ctx ends. It may be called once.
 func (s *Scheduler) Run(ctx context.Context) error {

@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -313,5 +314,31 @@ func TestPreempts(t *testing.T) {
 			t.Errorf("bystander: %+v, %v", mid, err)
 		}
 		stop()
+	})
+}
+
+// Shows that liveness is the deciding goroutine's own answer: there is none before it runs and after it has ended.
+func TestAlive(t *testing.T) {
+	story(t, func(t *testing.T, r *rig) {
+		alive := func(s *loop.Scheduler) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return s.Alive(ctx)
+		}
+		sched := loop.New(loop.Config{Client: r.s.NewClient()})
+		if err := alive(sched); !errors.Is(err, loop.ErrStuck) {
+			t.Errorf("before it runs: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- sched.Run(ctx) }()
+		if err := alive(sched); err != nil {
+			t.Errorf("while it runs: %v", err)
+		}
+		cancel()
+		<-done
+		if err := alive(sched); !errors.Is(err, loop.ErrStuck) {
+			t.Errorf("after its end: %v", err)
+		}
 	})
 }

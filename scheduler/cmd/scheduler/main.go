@@ -45,6 +45,7 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 	metrics := loop.NewMetrics()
 	metrics.Register(env.Registry)
 	s := loop.New(loop.Config{Client: c, Name: cfg.SchedulerName, Events: recorder, Metrics: metrics, Log: env.Log})
+	env.Health.AddLive("deciding", s.Alive)
 	env.Health.AddReady("synced", func(context.Context) error {
 		if !s.Synced() {
 			return errors.New("nodes and pods not known yet")
