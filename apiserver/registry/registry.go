@@ -36,7 +36,8 @@ type Resource struct {
 	// Fixed verbs; empty means all of them.
 	Verbs []string
 	// KeyPrefix is where the objects live in the store, as Kubernetes lays it out: "/registry/pods/",
-	// "/registry/services/specs/", "/registry/minions/". An object's key is KeyPrefix[+namespace+"/"]+name.
+	// "/registry/services/specs/", "/registry/minions/". An object's key is KeyPrefix[+namespace+"/"]+name. Empty means that
+	// objects are created and answered, never stored (reviews); such a resource has no NewList.
 	KeyPrefix string
 	// New returns an empty object of the kind.
 	New func() Object

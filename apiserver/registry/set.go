@@ -53,7 +53,9 @@ func (s *Set) add(r *Resource) error {
 		s.preferred[r.Kind.Group] = r.Kind.Version
 	}
 	s.scheme.AddKnownTypeWithName(r.Kind, r.New())
-	s.scheme.AddKnownTypeWithName(r.Kind.GroupVersion().WithKind(r.Kind.Kind+"List"), r.NewList())
+	if r.NewList != nil {
+		s.scheme.AddKnownTypeWithName(r.Kind.GroupVersion().WithKind(r.Kind.Kind+"List"), r.NewList())
+	}
 	for name, sub := range r.Subresources {
 		if sub.New == nil {
 			continue
