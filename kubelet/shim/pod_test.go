@@ -44,6 +44,9 @@ func TestLife(t *testing.T) {
 	if status.StartedAt.Before(status.CreatedAt) || status.FinishedAt.Before(status.StartedAt) {
 		t.Errorf("times out of order: %+v", status)
 	}
+	if _, recorded, err := shim.ReadState(pod.Config().StateDir); err != nil || len(recorded.Containers) != 1 || recorded.Containers[0].ExitCode != 7 {
+		t.Errorf("announced, but on disk is %+v, %v", recorded, err)
+	}
 	if got, want := shimtest.Log(t, c), "web-0\noops\n"; got != want {
 		t.Errorf("log %q, want %q", got, want)
 	}
