@@ -30,7 +30,8 @@ type Config struct {
 	Authorizer authz.Authorizer
 	// Plugins run in this order. They may be set later with SetPlugins, as some read through the pipeline.
 	Plugins []admission.Plugin
-	// Connectors serve the subresources that have code of their own ("token"), by "group/resource/subresource".
+	// Connectors serve the subresources that have code of their own ("token"), by "group/resource/subresource", and, with
+	// an empty subresource, the resources that are never stored.
 	Connectors map[string]Connector
 	// Observers see every request when it has ended (audit, metrics).
 	Observers []Observer
@@ -40,7 +41,8 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// Connector serves a subresource that is more than a change of its object. Stored is the shared, current object.
+// Connector serves a subresource that is more than a change of its object, or a resource that is never stored. Stored is the
+// shared, current object; nil for the latter.
 type Connector func(ctx context.Context, p *Pipeline, r *Request, stored registry.Object) (*Result, error)
 
 // Observer sees requests end.
@@ -70,7 +72,7 @@ type Pipeline struct {
 	now     func() time.Time
 }
 
-// handle is one resource with its cache.
+// handle is one resource with its cache, which a resource that is never stored has not.
 type handle struct {
 	res   *registry.Resource
 	cache *watchcache.Cache
@@ -84,6 +86,10 @@ func (h *handle) gr() schema.GroupResource {
 func New(cfg Config) (*Pipeline, error) {
 	p := &Pipeline{cfg: cfg, codec: codec.New(cfg.Set), fields: patch.NewFields(cfg.Set), handles: map[schema.GroupVersionResource]*handle{}, now: cfg.Now}
 	for _, res := range cfg.Set.All() {
+		if res.KeyPrefix == "" {
+			p.handles[res.GVR()] = &handle{res: res} // never stored
+			continue
+		}
 		c, err := cfg.Feed.Add(cacheConfig(res))
 		if err != nil {
 			return nil, err
@@ -221,6 +227,9 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 	if r.Name == "" && r.Verb != Create && r.Verb != DeleteCollection {
 		return nil, apierrors.NewBadRequest("name is required")
 	}
+	if h.cache == nil {
+		return p.answer(ctx, r)
+	}
 	if h.res.Namespaced && r.Namespace == "" && r.Verb != DeleteCollection {
 		return nil, apierrors.NewBadRequest("an empty namespace may not be set when a resource name is provided")
 	}
@@ -257,6 +266,15 @@ func (p *Pipeline) connect(ctx context.Context, h *handle, r *Request) (*Result,
 		return nil, storeError(h.gr(), r.Name, err)
 	}
 	return c(ctx, p, r, cur.obj)
+}
+
+// answer serves a resource that is never stored.
+func (p *Pipeline) answer(ctx context.Context, r *Request) (*Result, error) {
+	c, ok := p.cfg.Connectors[r.Group+"/"+r.Resource+"/"]
+	if !ok {
+		return nil, notServed()
+	}
+	return c(ctx, p, r, nil)
 }
 
 // observe tells the observers.

@@ -148,3 +148,40 @@ func TestTooManyRequests(t *testing.T) {
 		t.Errorf("second read: %v", err)
 	}
 }
+
+// Reviews tell what somebody may do, who one is, and whose a token is, and store nothing.
+func TestReviews(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin := h.admin()
+	ask := func(u *user, resource, group, body string) string {
+		t.Helper()
+		code, _, b := u.rest(t, http.MethodPost, "/apis/"+group+"/v1/"+resource, jsonType, body)
+		if code != http.StatusCreated {
+			t.Fatalf("%s: %d %s", resource, code, b)
+		}
+		return string(b)
+	}
+	const authorization, authentication = "authorization.k8s.io", "authentication.k8s.io"
+	for body, want := range map[string]string{
+		`{"spec":{"user":"system:kube-scheduler","resourceAttributes":{"verb":"create","resource":"pods","subresource":"binding","namespace":"a"}}}`: `"allowed":true`,
+		`{"spec":{"user":"system:kube-scheduler","resourceAttributes":{"verb":"get","resource":"secrets","namespace":"a"}}}`:                         `"allowed":false`,
+		`{"spec":{"user":"x","groups":["system:authenticated"],"nonResourceAttributes":{"verb":"get","path":"/apis"}}}`:                              `"allowed":true`,
+	} {
+		if got := ask(admin, "subjectaccessreviews", authorization, body); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+	dev := h.as("dev", "builders")
+	if got := ask(dev, "selfsubjectaccessreviews", authorization, `{"spec":{"resourceAttributes":{"verb":"get","resource":"pods"}}}`); !strings.Contains(got, `"allowed":false`) {
+		t.Errorf("self access: %s", got)
+	}
+	if got := ask(dev, "selfsubjectreviews", authentication, `{}`); !strings.Contains(got, `"username":"dev","groups":["builders","system:authenticated"]`) {
+		t.Errorf("self: %s", got)
+	}
+	if got := ask(dev, "selfsubjectrulesreviews", authorization, `{"spec":{"namespace":"default"}}`); !strings.Contains(got, `"selfsubjectaccessreviews"`) {
+		t.Errorf("self rules: %s", got)
+	}
+	if got := ask(admin, "tokenreviews", authentication, `{"spec":{"token":"nonsense"}}`); !strings.Contains(got, `"error":"[invalid bearer token]"`) {
+		t.Errorf("token: %s", got)
+	}
+}

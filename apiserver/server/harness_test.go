@@ -23,6 +23,7 @@ import (
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/groups"
+	"bareboat.dev/apiserver/review"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/server/servertest"
 	"bareboat.dev/apiserver/storage"
@@ -62,7 +63,7 @@ func engines() map[string]func(t testing.TB) storage.Engine {
 // start runs a server on an engine until the test ends; change adjusts its configuration.
 func start(t testing.TB, engine storage.Engine, change ...func(*server.Config)) *harness {
 	t.Helper()
-	set, err := registry.NewSet(groups.All(core.Config{})...)
+	set, err := registry.NewSet(registry.All(groups.All(core.Config{}), review.Resources())...)
 	check(t, err)
 	p := servertest.NewPKI(t)
 	serving := p.Issue(t, "kube-apiserver")

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -29,6 +30,7 @@ import (
 	"bareboat.dev/apiserver/bootstrap"
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/review"
 	"bareboat.dev/apiserver/server/audit"
 	"bareboat.dev/apiserver/server/grpc"
 	"bareboat.dev/apiserver/server/inflight"
@@ -113,7 +115,10 @@ func New(cfg Config) (*Server, error) {
 		connectors["/serviceaccounts/token"] = tokens.connect
 	}
 	s.rules = newRules()
+	reviewer := &review.Reviewer{RBAC: &s.rules.rbac, Issuer: issuer}
+	maps.Copy(connectors, reviewer.Connectors())
 	authorizer := authz.Chain{authz.HealthPaths{}, authz.Masters{}, &authz.Node{Graph: known}, s.rules}
+	reviewer.Authorizer = authorizer
 	s.pipeline, err = pipeline.New(pipeline.Config{
 		Set: cfg.Set, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
 		Authorizer: authorizer,

@@ -18,6 +18,7 @@ import (
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/groups"
+	"bareboat.dev/apiserver/review"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/etcd"
@@ -32,7 +33,7 @@ func run(ctx context.Context, env *daemon.Env, c *config) error {
 	if err != nil {
 		return err
 	}
-	set, err := registry.NewSet(groups.All(services)...)
+	set, err := registry.NewSet(registry.All(groups.All(services), review.Resources())...)
 	if err != nil {
 		return err
 	}

@@ -34,9 +34,12 @@ func operations() []operation {
 // resource adds a resource's paths and schemas.
 func (b *builder) resource(paths object, r *registry.Resource) {
 	own := b.kind(r.Kind, r.New())
-	listKind := r.Kind
-	listKind.Kind += "List"
-	list := b.kind(listKind, r.NewList())
+	list := own
+	if r.NewList != nil {
+		listKind := r.Kind
+		listKind.Kind += "List"
+		list = b.kind(listKind, r.NewList())
+	}
 	base := "/" + groupPath(r.Kind.GroupVersion())
 	collection := base + "/" + r.Plural
 	if r.Namespaced {
