@@ -152,10 +152,13 @@ func (s *Server) complete(c *shim.ContainerConfig) error {
 	spec.Linux.Namespaces = s.namespaces()
 	spec.Linux.Sysctl = nil
 	spec.Process.Terminal = c.TTY
+	// Always set: otherwise the container had the kubelet's, which the kernel must not kill.
+	score := 0
 	if adj := spec.Process.OOMScoreAdj; adj != nil {
-		possible := lowestOOMScore(*adj)
-		spec.Process.OOMScoreAdj = &possible
+		score = *adj
 	}
+	score = lowestOOMScore(score)
+	spec.Process.OOMScoreAdj = &score
 	for i := range spec.Mounts {
 		m := &spec.Mounts[i]
 		if filepath.Clean(m.Destination) == "/dev/shm" && m.Source == shim.ShmDir {
