@@ -44,7 +44,8 @@ func Resources(config ...Config) []*registry.Resource {
 		c = config[0]
 	}
 	return []*registry.Resource{
-		namespaces(), nodes(), pods(), services(c.withDefaults()), endpoints(), configMaps(), secrets(), serviceAccounts(), events(), volumes(), claims(),
+		namespaces(), nodes(), pods(), services(c.withDefaults()), endpoints(), configMaps(), secrets(), serviceAccounts(), events(),
+		volumes(), claims(), podTemplates(), replicationControllers(),
 	}
 }
 
