@@ -251,8 +251,30 @@ func (w *worker) dropUnknown(ctx context.Context) {
 	}
 }
 
-// hasVolumes says whether there is anything of a pod's volumes. A pod without any counts as mounted once it has a directory.
+// hasVolumes says whether all of the pod's volumes are mounted: their mounting was noted since the host was started, for what is
+// mounted does not outlast that.
 func (a *Agent) hasVolumes(uid types.UID) bool {
-	_, err := os.Stat(filepath.Join(a.volumes.PodDir(uid), "volumes"))
-	return err == nil
+	data, err := os.ReadFile(a.recordPath(uid, volumesFile))
+	return err == nil && string(data) == bootID()
+}
+
+// noteVolumes notes that all of the pod's volumes are mounted, or that they may no longer be.
+func (a *Agent) noteVolumes(uid types.UID, mounted bool) error {
+	if mounted {
+		return writeFile(a.recordPath(uid, volumesFile), []byte(bootID()), 0o600)
+	}
+	err := os.Remove(a.recordPath(uid, volumesFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// bootID tells one start of the host from the next (random(4)).
+func bootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(data))
 }

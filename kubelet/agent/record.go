@@ -41,6 +41,7 @@ const (
 	recordDir   = "bareboat"
 	podFile     = "pod.pb"
 	sandboxFile = "sandbox"
+	volumesFile = "volumes"
 	recordExt   = ".container.json"
 )
 
@@ -79,14 +80,14 @@ func (w *worker) saveLocked() {
 	w.saved = mark
 }
 
-// saveMark is what must not differ between the pod on disk and the pod: its specification, and of its status what a
-// restarted kubelet could not find out again if the host was restarted, too.
+// saveMark is what must not differ between the pod on disk and the pod: its specification, and of its status what a restarted
+// kubelet goes on from: which instances there are, and what their probes have found.
 func saveMark(p *corev1.Pod, s *corev1.PodStatus) string {
 	mark := fmt.Sprint(p.Generation, p.DeletionTimestamp, s.Phase, s.PodIPs)
 	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
 		for i := range list {
 			c := &list[i]
-			mark += fmt.Sprint(" ", c.ContainerID, c.RestartCount, c.State.Running != nil, c.State.Terminated != nil)
+			mark += fmt.Sprint(" ", c.ContainerID, c.RestartCount, c.State.Running != nil, c.State.Terminated != nil, c.Ready, c.Started != nil && *c.Started)
 		}
 	}
 	return mark

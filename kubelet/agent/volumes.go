@@ -14,6 +14,9 @@ import (
 func (w *worker) mountVolumes(ctx context.Context) func() {
 	view := w.snapshot()
 	err := w.a.volumes.Mount(ctx, view.pod)
+	if err == nil {
+		err = w.a.noteVolumes(w.uid, true)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -77,7 +80,10 @@ const refreshRetry = 10 * time.Second
 
 // unmountVolumes removes the pod's volumes.
 func (w *worker) unmountVolumes() func() {
-	err := w.a.volumes.Unmount(w.uid)
+	err := w.a.noteVolumes(w.uid, false)
+	if err == nil {
+		err = w.a.volumes.Unmount(w.uid)
+	}
 	if err != nil {
 		view := w.snapshot()
 		w.a.Log.Error("volumes were not removed", "pod", podKey(view.pod), "error", err)

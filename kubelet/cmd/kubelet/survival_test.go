@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
@@ -64,6 +65,7 @@ func TestManyRestarts(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		pids[name] = h.pid(h.await(name, "Running", running))
 	}
+	unready := h.watchUnready()
 	for range 5 {
 		h.stop()
 		h.start()
@@ -78,6 +80,50 @@ func TestManyRestarts(t *testing.T) {
 			t.Fatalf("exec gave %q, %d", out, code)
 		}
 	}
+	if name := unready(); name != "" {
+		t.Errorf("%s was said to be unready because its kubelet restarted", name)
+	}
+}
+
+// watchUnready begins to watch pods, and returns a function that names one that was told to be unready since; empty if none was.
+func (h *host) watchUnready() func() string {
+	ctx, cancel := context.WithCancel(context.Background())
+	from, found := h.api.Revision(), make(chan string, 1)
+	go func() {
+		defer close(found)
+		for e, err := range client.Of(h.api.Client(), client.Pods()).Watch(ctx, "default", client.WatchOptions{From: from}) {
+			if err != nil {
+				return
+			}
+			if e.Object != nil && !isReady(e.Object) {
+				found <- e.Object.Name
+				return
+			}
+		}
+	}()
+	return func() string {
+		cancel()
+		return <-found
+	}
+}
+
+// TestHalfMountedVolumes shows that a kubelet that is killed while it mounts a pod's volumes mounts them all when it starts again.
+func TestHalfMountedVolumes(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "late"}, Data: map[string]string{"k": "v"}}
+	h.create("web", `{containers: [{name: app, command: [sh, -c, "cat /b/k; echo; sleep 1000"], volumeMounts: [{name: a, mountPath: /a}, {name: b, mountPath: /b}]}], volumes: [{name: a, emptyDir: {}}, {name: b, configMap: {name: late}}]}`)
+	p := h.await("web", "a sandbox", func(p *corev1.Pod) bool { return p.Status.PodIP != "" })
+	h.stop() // one volume is there, the other waits for its ConfigMap
+	if _, err := client.Of(h.api.Client(), client.ConfigMaps()).Create(context.Background(), cm); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	p = h.await("web", "Running", running)
+	if p.Status.ContainerStatuses[0].RestartCount != 0 {
+		t.Errorf("a container was started without its volume: %s", statusText(p))
+	}
+	h.awaitLog(p, "app", "0", "v\n")
 }
 
 // TestLiveChanges shows what can change of a running pod: an image restarts its container, resources are resized in place, and

@@ -49,9 +49,9 @@ func become() {
 func run(dir string) error {
 	logrus.SetOutput(os.Stderr)
 	logrus.SetLevel(logrus.WarnLevel)
-	// A pod ends when the kubelet says so, not with a terminal or a service that started it. The signals are caught and dropped, not
-	// ignored: a process hands what it ignores down to those it execs, and containers must get SIGTERM.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
+	// A pod does not end with a terminal. These signals are caught and dropped, not ignored: a process hands what it ignores down to those
+	// it execs.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT)
 	ready := os.NewFile(readyFD, "ready")
 	if ready == nil {
 		return fmt.Errorf("descriptor %d is not open", readyFD)
