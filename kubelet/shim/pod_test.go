@@ -208,6 +208,25 @@ func TestPodshimKilled(t *testing.T) {
 	}
 }
 
+// Shows that SIGTERM to podshim, as when the host goes down, ends its containers in order and leaves their exits on disk.
+func TestPodshimTerminated(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	c := shimtest.Container(t, "trap 'exit 42' TERM; echo ready; while :; do sleep 0.01; done")
+	run(t, pod, c)
+	execIn(t, pod, c.ID, "while [ $(( 0x$(sed -n 's/SigCgt:.//p' /proc/1/status | tail -c 5) & 0x4000 )) = 0 ]; do :; done")
+	if err := syscall.Kill(pod.PID(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, pod.PID())
+	_, state, err := shim.ReadState(pod.Config().StateDir)
+	if err != nil || len(state.Containers) != 1 || state.Containers[0].ExitCode != 42 {
+		t.Errorf("recorded: %+v, %v", state, err)
+	}
+	if _, err := pod.State(t.Context()); !errors.Is(err, shim.ErrShimDead) {
+		t.Errorf("asked afterwards: %v", err)
+	}
+}
+
 // Shows that creating containers one after the other harms none that runs: the thread that forked it must live on.
 func TestContainersSurviveLaterOnes(t *testing.T) {
 	pod, rootfs := shimtest.Launch(t, shim.PodConfig{}), shimtest.Rootfs(t)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -24,6 +25,9 @@ const (
 	gcPercent = 40
 	// idleAfter is how long after the last work unused memory is returned to the kernel.
 	idleAfter = 300 * time.Millisecond
+	// terminationPatience is how long containers may take to end after SIGTERM to podshim. The host going down waits for us, and the kubelet
+	// has ended the pods that it could before.
+	terminationPatience = 5 * time.Second
 	// initLogLevel is logrus' warning level: what a container's init reports of itself before it is the user's program.
 	initLogLevel = "3"
 )
@@ -76,6 +80,7 @@ func Run(dir string, ready *os.File, log *slog.Logger) error {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}
 	go s.reaper.run(s.end)
+	go s.terminateOnSignal()
 	ended := make(chan error, 1)
 	go func() {
 		err := s.preparePod()
@@ -264,6 +269,38 @@ func (s *Server) shutdown() error {
 		}
 	}
 	return nil
+}
+
+// terminateOnSignal ends the pod on SIGTERM, which is what podshim gets when the host goes down: the containers are asked to end and then made
+// to, and their exits are on disk, for whoever may still read them. The state directory stays.
+func (s *Server) terminateOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM)
+	select {
+	case <-signals:
+	case <-s.end:
+		return
+	}
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
+	patience := time.After(terminationPatience)
+	for _, ctr := range s.all() {
+		_ = s.signal(ctr.config.ID, unix.SIGTERM, false)
+	}
+	for _, ctr := range s.all() {
+		select {
+		case <-ctr.exited:
+		case <-patience:
+			if err := s.killGroup(s.config.CgroupParent); err != nil {
+				s.log.Error("cannot kill the pod's processes", "error", err)
+				s.stop()
+				return
+			}
+			<-ctr.exited
+		}
+	}
+	s.stop()
 }
 
 // stop makes Run return.
