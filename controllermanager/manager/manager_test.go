@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func served() func(context.Context) ([]engine.Resource, error) {
 	kinds := []plan.Kind{
 		plan.Pods, plan.Nodes, plan.Namespaces, plan.Services, plan.ConfigMaps, plan.ServiceAccounts, plan.EndpointSlices, plan.Leases, plan.ReplicaSets, plan.Deployments,
+		plan.StatefulSets, plan.DaemonSets, plan.ControllerRevision, plan.Jobs, plan.CronJobs, plan.PDBs, plan.PVCs, plan.Secrets, plan.ResourceQuotas, plan.Endpoints,
 	}
 	return func(context.Context) ([]engine.Resource, error) {
 		var out []engine.Resource
@@ -115,16 +116,27 @@ func (c *cluster) drive(ctx context.Context, own *client.Client, pod *corev1.Pod
 			err = r.Delete(ctx, pod.Namespace, pod.Name, client.DeleteOptions{GracePeriodSeconds: &zero})
 		case pod.Spec.NodeName == "":
 			var results []client.OpResult
-			if results, err = own.Batch(ctx, client.BindOp(pod, "node")); err == nil {
+			if results, err = own.Batch(ctx, client.BindOp(pod, nodeFor(pod))); err == nil {
 				err = results[0].Err
 			}
-		case !pods.Ready(pod):
+		case !pods.Ready(pod) && !pods.Finished(pod):
 			next := pod.DeepCopy()
 			next.Status.Phase, next.Status.PodIP = corev1.PodRunning, "10.244.0.9"
 			next.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+			if pod.Spec.RestartPolicy == corev1.RestartPolicyNever { // A Job's pod: it ends at once.
+				next.Status = corev1.PodStatus{Phase: corev1.PodSucceeded}
+			}
 			_, err = r.UpdateStatus(ctx, next)
 		}
 	}
+}
+
+// nodeFor is the node that a daemon's pod asks for, or the one there is.
+func nodeFor(pod *corev1.Pod) string {
+	if a := pod.Spec.Affinity; a != nil {
+		return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+	}
+	return "node"
 }
 
 // eventually waits until the objects of a kind in a namespace satisfy ok, by watching them.
