@@ -83,12 +83,14 @@ func (b *background) failed() (string, bool) {
 			return fmt.Sprintf("the %s ended while starting: %s (its log: %s)", d, st.LastWords, logFile(b.l, d)), true
 		}
 	}
+	if b.supervisor == nil {
+		return "the supervisor ended", !b.running()
+	}
 	select {
-	case <-b.supervisor: // blocks if it is nil: then another process's supervisor is relied on
-		if b.running() {
-			return "", false // ours found another one at work, which will do
-		}
-		return fmt.Sprintf("the supervisor ended: %s (its log: %s)", tail(logFile(b.l, "supervisor"), b.logStart), logFile(b.l, "supervisor")), true
+	case <-b.supervisor:
+		// Another one may be at work, and ours found its lock; that will do.
+		words := tail(logFile(b.l, "supervisor"), b.logStart)
+		return fmt.Sprintf("the supervisor ended: %s (its log: %s)", words, logFile(b.l, "supervisor")), !b.running()
 	default:
 		return "", false
 	}

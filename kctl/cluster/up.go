@@ -50,7 +50,10 @@ func Up(ctx context.Context, l Layout, o Options, out io.Writer) error {
 	}
 	if already {
 		fmt.Fprintln(out, "The daemons are running.")
-		return waitReady(ctx, l, o, mgr, out)
+		if err := waitReady(ctx, l, o, mgr, out); err == nil || mgr.running() || ctx.Err() != nil {
+			return err
+		}
+		fmt.Fprintln(out, "They have ended meanwhile; starting them again.")
 	}
 	pods := podsLeft(l)
 	if err := launch(ctx, l, o, mgr, out); err != nil {
