@@ -40,6 +40,12 @@ func killDaemons(t *testing.T, g guestbook) {
 		g.Eventually("signing after killing "+d, func() error { return g.sign(entry) })
 		g.mustHold(entry)
 	}
+	g.Eventually("the end of the pods that were deleted", func() error {
+		if out := g.Must("kctl", "-n", "guestbook", "get", "pods", "-o", "name"); strings.Contains(out, "after-") {
+			return fmt.Errorf("pods are\n%s", out)
+		}
+		return nil
+	})
 	requests, failures := load()
 	t.Logf("%d requests under load, %d failed", requests, len(failures))
 	if len(failures) > 0 {

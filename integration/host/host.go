@@ -51,6 +51,21 @@ for d in "$@"; do mkdir -p "$d"; mount -t tmpfs -o mode=0755 host "$d"; done
 chmod 1777 /tmp
 mkdir -p /run/lock /run/bareboat
 hostname "$HOST_NAME"
+# The same hierarchies as the machine's, seen from the host's own group.
+if [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ]; then
+  umount -l /sys/fs/cgroup
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup
+else
+  hierarchies=$(awk '$3 == "cgroup" || $3 == "cgroup2" {print $2 " " $3 " " $4}' /proc/mounts)
+  mount -t tmpfs -o mode=0755 cgroup /sys/fs/cgroup
+  echo "$hierarchies" | while read -r dir type options; do
+    mkdir -p "$dir"
+    case $type in
+    cgroup2) mount -t cgroup2 cgroup2 "$dir" ;;
+    *) mount -t cgroup -o "$(basename "$dir" | sed 's/^systemd$/none,name=systemd/')" cgroup "$dir" ;;
+    esac
+  done
+fi
 ip link set lo up
 ip link add uplink type bridge
 ip address add "$HOST_IP/24" dev uplink
@@ -67,7 +82,7 @@ func New(t T, name string) *Host {
 		t.Fatal("this test makes namespaces and mounts and needs root; run it with sudo")
 	}
 	h := &Host{Name: name, IP: "172.31.255.1", t: t}
-	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", setup, "bash"}, privateDirs()...)...)
+	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child", "--mount-proc", "bash", "-c", setup, "bash"}, privateDirs()...)...)
 	cmd.Env = append(os.Environ(), "HOST_NAME="+name, "HOST_IP="+h.IP)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -76,7 +91,8 @@ func New(t T, name string) *Host {
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
+	groups := newGroups(t, name)
+	if err := groups.start(cmd); err != nil {
 		t.Fatalf("make a host: %v; is util-linux's unshare there?", err)
 	}
 	t.Cleanup(func() {

@@ -22,35 +22,49 @@ func (h *Host) Dial(_ context.Context, addr string) (net.Conn, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		// The thread is given up with the goroutine, since it may be left in the wrong namespace.
 		runtime.LockOSThread()
-		conn, err := h.dialInside(addr)
+		conn, back, err := h.dialInside(addr)
+		if back {
+			// A thread that ended would take with it the processes that it started with a parent-death signal.
+			runtime.UnlockOSThread()
+		}
 		done <- result{conn, err}
 	}()
 	r := <-done
 	return r.conn, r.err
 }
 
-func (h *Host) dialInside(addr string) (net.Conn, error) {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid))
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, err
-	}
+// dialInside says whether the thread is back in its own namespace.
+func (h *Host) dialInside(addr string) (conn net.Conn, back bool, err error) {
 	host, port, err := net.SplitHostPort(strings.TrimPrefix(addr, "https://"))
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	ip := net.ParseIP(host)
 	n, err := strconv.Atoi(port)
 	if ip == nil || err != nil {
-		return nil, errors.New("dial a host: want an IP address and a port, not " + addr)
+		return nil, true, errors.New("dial a host: want an IP address and a port, not " + addr)
+	}
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, true, err
+	}
+	defer own.Close()
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid))
+	if err != nil {
+		return nil, true, err
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, true, err
 	}
 	// A dialer may hand its work to other goroutines, which are not in the namespace, unless the address needs no lookup.
-	return net.DialTCP("tcp", nil, &net.TCPAddr{IP: ip, Port: n})
+	tcp, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: ip, Port: n})
+	back = unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil
+	if err != nil {
+		return nil, back, err
+	}
+	return tcp, back, nil
 }
 
 // Processes lists the host's processes of a name by their ids on this machine.

@@ -2,10 +2,7 @@ package host
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"sort"
 	"strings"
 )
@@ -19,29 +16,15 @@ func (h *Host) Snapshot() Snapshot {
 	s := Snapshot{
 		"processes":  h.Must("sh", "-c", "ps -e -o comm= | grep -v -x -e ps -e sh -e sort -e grep -e nsenter -e sleep -e bash | sort"),
 		"mounts":     h.Must("sh", "-c", "cut -d' ' -f1-3 /proc/mounts | sort"),
-		"interfaces": h.Must("sh", "-c", "ip -o address | sed 's/ valid_lft.*//' | cut -d: -f2- | sort"),
+		"interfaces": h.Must("sh", "-c", "ip -o address | sed 's/ tentative//; s/ valid_lft.*//' | cut -d: -f2- | sort"),
 		"routes":     h.Must("sh", "-c", "ip route; ip -6 route; ip rule"),
 		"iptables":   h.Must("sh", "-c", "for t in filter nat mangle raw; do iptables -t $t -S; done"),
 		"nftables":   h.Must("sh", "-c", "nft list ruleset | grep -v '^#'; true"),
 		"netns":      h.Must("sh", "-c", "ip netns list; true"),
 		"forwarding": h.Must("cat", "/proc/sys/net/ipv4/ip_forward"),
-		"cgroups":    Cgroups(),
+		"cgroups":    h.Must("sh", "-c", "find /sys/fs/cgroup -mindepth 1 -type d | sort"),
 	}
 	return s
-}
-
-// Cgroups lists the cgroups of clusters on this machine, whatever the version.
-func Cgroups() string {
-	var found []string
-	ours := regexp.MustCompile(`/(kubepods|bareboat)(/|$)`)
-	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && ours.MatchString(path) {
-			found = append(found, path)
-		}
-		return nil
-	})
-	sort.Strings(found)
-	return strings.Join(found, "\n")
 }
 
 // Diff says what is in one snapshot and not in the other; empty if they are alike.

@@ -25,7 +25,8 @@ func main() {
 		log.Fatalf("API_URL %q is not a URL with a host", os.Getenv("API_URL"))
 	}
 	name := os.Getenv("POD_NAME")
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(api) }}
+	// A connection for each request, so that every replica behind the service gets its share.
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(api) }, Transport: &http.Transport{DisableKeepAlives: true}}
 	t := template.Must(template.New("page").Parse(page))
 	mux := http.NewServeMux()
 	mux.Handle("/api/", http.StripPrefix("/api", proxy))
