@@ -8,6 +8,7 @@ package queue
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,13 +56,13 @@ type Queue struct {
 	items  map[types.UID]*Item
 	active byPriority
 	paused byTime
-	parked map[types.UID]*Item
+	parked byTime
 	seq    uint64
 }
 
 // New returns an empty queue.
 func New() *Queue {
-	return &Queue{items: map[types.UID]*Item{}, parked: map[types.UID]*Item{}}
+	return &Queue{items: map[types.UID]*Item{}}
 }
 
 // Add makes a pod active: a new one, or one that was changed so that it may be schedulable now.
@@ -117,11 +118,8 @@ func (q *Queue) release(now time.Time) {
 	for len(q.paused) > 0 && !q.paused[0].due.After(now) {
 		q.activate(heap.Pop(&q.paused).(*Item))
 	}
-	for _, it := range q.parked {
-		if !it.due.After(now) {
-			q.take(it)
-			q.activate(it)
-		}
+	for len(q.parked) > 0 && !q.parked[0].due.After(now) {
+		q.activate(heap.Pop(&q.parked).(*Item))
 	}
 }
 
@@ -129,7 +127,7 @@ func (q *Queue) release(now time.Time) {
 func (q *Queue) Park(it *Item, plugins plan.Plugin, now time.Time) {
 	q.items[it.Pod.UID] = it
 	it.Plugins, it.place, it.due, it.retryAt = plugins, parked, now.Add(maxParked), now.Add(pause(it.Attempts))
-	q.parked[it.Pod.UID] = it
+	heap.Push(&q.parked, it)
 }
 
 // Retry takes back a popped pod that something went wrong with, to be tried again after its pause.
@@ -142,7 +140,7 @@ func (q *Queue) Retry(it *Item, now time.Time) {
 // Wake moves the parked pods that may be schedulable now out: at once, or when their pause is over. It returns how many.
 func (q *Queue) Wake(now time.Time, may func(*Item) bool) int {
 	n := 0
-	for _, it := range q.parked {
+	for _, it := range slices.Clone(q.parked) {
 		if !may(it) {
 			continue
 		}
@@ -163,10 +161,8 @@ func (q *Queue) NextDue() (time.Time, bool) {
 	if len(q.paused) > 0 {
 		next = q.paused[0].due
 	}
-	for _, it := range q.parked {
-		if next.IsZero() || it.due.Before(next) {
-			next = it.due
-		}
+	if len(q.parked) > 0 && (next.IsZero() || q.parked[0].due.Before(next)) {
+		next = q.parked[0].due
 	}
 	return next, !next.IsZero()
 }
@@ -197,7 +193,7 @@ func (q *Queue) take(it *Item) {
 	case backingOff:
 		heap.Remove(&q.paused, it.index)
 	case parked:
-		delete(q.parked, it.Pod.UID)
+		heap.Remove(&q.parked, it.index)
 	}
 	it.place = nowhere
 }
@@ -225,7 +221,7 @@ func (h byPriority) Swap(i, j int) { h[i], h[j] = h[j], h[i]; h[i].index, h[j].i
 func (h *byPriority) Push(x any)   { it := x.(*Item); it.index = len(*h); *h = append(*h, it) }
 func (h *byPriority) Pop() any     { it := (*h)[len(*h)-1]; *h = (*h)[:len(*h)-1]; return it }
 
-// byTime orders paused pods.
+// byTime orders paused and parked pods.
 type byTime []*Item
 
 func (h byTime) Len() int           { return len(h) }
