@@ -185,3 +185,28 @@ func TestReviews(t *testing.T) {
 		t.Errorf("token: %s", got)
 	}
 }
+
+// Who may impersonate acts as somebody else through either door, with that one's rights; who may not is refused.
+func TestImpersonation(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	try := func(u *user) error {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "impersonate-user", "jane", "impersonate-group", "devs")
+		_, err := u.Get(ctx, &apiv1.GetRequest{Ref: ref("", "pods", "default", "p")})
+		return err
+	}
+	if s := apiStatus(t, try(h.admin())); !strings.Contains(s.Message, `User "jane" cannot get resource "pods"`) {
+		t.Errorf("as jane: %s", s.Message)
+	}
+	const refused = `users "jane" is forbidden: User "dev" cannot impersonate resource "users" in API group "" at the cluster scope`
+	if s := apiStatus(t, try(h.as("dev"))); s.Message != refused {
+		t.Errorf("by dev: %s", s.Message)
+	}
+	u := h.admin()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, u.base+"/apis/authentication.k8s.io/v1/selfsubjectreviews", strings.NewReader("{}"))
+	check(t, err)
+	q.Header.Set("Content-Type", jsonType)
+	q.Header.Set("Impersonate-User", "system:serviceaccount:ns:bot")
+	if code, _, b := u.roundTrip(t, q); code != http.StatusCreated || !strings.Contains(string(b), `"groups":["system:serviceaccounts","system:serviceaccounts:ns","system:authenticated"]`) {
+		t.Errorf("REST: %d %s", code, b)
+	}
+}

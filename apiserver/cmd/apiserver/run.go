@@ -82,7 +82,7 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 		return server.Config{}, err
 	}
 	cfg := server.Config{
-		Set: set, TLS: tlsConfig, Identity: host, Port: int32(c.SecurePort), ServiceIP: firstAddress(services.ServiceCIDRs[0]),
+		Set: set, TLS: tlsConfig, Identity: fmt.Sprintf("%s-%d", strings.ToLower(host), c.SecurePort), Port: int32(c.SecurePort), ServiceIP: firstAddress(services.ServiceCIDRs[0]),
 		Advertise: c.advertise(), MaxReads: c.MaxRequestsInflight, MaxWrites: c.MaxMutatingRequestsInflight, Disabled: c.DisableAdmissionPlugins,
 		Metrics: env.Registry, Admin: admin(env), Version: server.Version(build()), Now: time.Now, Log: env.Log,
 	}

@@ -183,7 +183,12 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 		return nil, pipeline.Unauthorized()
 	}
 	caller.User = id
-	if err := s.authorizeMethod(ctx, id, method); err != nil {
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		if caller, err = s.cfg.Pipeline.Impersonate(ctx, caller, md); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.authorizeMethod(ctx, caller.User, method); err != nil {
 		return nil, err
 	}
 	return context.WithValue(ctx, callerKey{}, caller), nil

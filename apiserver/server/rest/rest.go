@@ -123,7 +123,21 @@ func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 		return caller, pipeline.Unauthorized()
 	}
 	caller.User = id
-	return caller, nil
+	return h.impersonate(r, caller)
+}
+
+// impersonate looks at the headers that ask for another identity; most requests have none.
+func (h *Handler) impersonate(r *http.Request, caller pipeline.Caller) (pipeline.Caller, error) {
+	asked := map[string][]string{}
+	for name, values := range r.Header {
+		if strings.HasPrefix(name, "Impersonate-") {
+			asked[strings.ToLower(name)] = values
+		}
+	}
+	if len(asked) == 0 {
+		return caller, nil
+	}
+	return h.cfg.Pipeline.Impersonate(r.Context(), caller, asked)
 }
 
 func (h *Handler) version(w http.ResponseWriter, _ *http.Request) {
