@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -96,15 +97,12 @@ func (s *session) apply(ctx context.Context, w writeFlags, force bool) error {
 		return err
 	}
 	docs, err := s.selected(ctx, w)
-	if err != nil {
-		return err
-	}
+	errs := each(err)
 	// Namespaces first: the other objects may live in them, in whatever order the files came.
 	slices.SortStableFunc(docs, func(a, b document) int { return order(a) - order(b) })
-	var errs []error
 	for _, d := range docs {
 		if err := s.applyOne(ctx, d, opts, force, w.output); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", d.Source, err))
+			errs = append(errs, aboutDocument(d, err))
 		}
 	}
 	return s.report(errs)
@@ -142,15 +140,20 @@ func (d document) name() string { return d.Document.Name }
 
 // selected reads the files' objects and keeps those that --selector selects.
 func (s *session) selected(ctx context.Context, w writeFlags) ([]document, error) {
-	docs, err := s.documents(ctx, w.fileFlags)
-	if err != nil || w.labels == "" {
-		return docs, err
-	}
 	sel, err := labels.Parse(w.labels)
 	if err != nil {
 		return nil, fmt.Errorf("--selector: %w", err)
 	}
-	return slices.DeleteFunc(docs, func(d document) bool { return !sel.Matches(labels.Set(d.Labels)) }), nil
+	docs, err := s.documents(ctx, w.fileFlags)
+	return slices.DeleteFunc(docs, func(d document) bool { return !sel.Matches(labels.Set(d.Labels)) }), err
+}
+
+// aboutDocument says which object an error is about, unless the server's words name it.
+func aboutDocument(d document, err error) error {
+	if strings.Contains(err.Error(), fmt.Sprintf("%q", d.name())) {
+		return fmt.Errorf("%s: %w", d.Source, err)
+	}
+	return fmt.Errorf("%s: %s: %w", d.Source, d.target, err)
 }
 
 // report prints every error on a line of its own and returns one that only sets the exit code.
@@ -202,10 +205,7 @@ func (s *session) create(ctx context.Context, w writeFlags) error {
 		return err
 	}
 	docs, err := s.selected(ctx, w)
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs := each(err)
 	for _, d := range docs {
 		if err := s.createOne(ctx, d, opts, w.output); err != nil {
 			errs = append(errs, fmt.Errorf("error when creating %q: %w", d.Source, err))

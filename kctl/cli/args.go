@@ -94,29 +94,55 @@ type fileFlags struct {
 	recursive bool
 }
 
-// documents reads the files' objects and finds each one's resource and namespace.
+// documents reads the files' objects and finds each one's resource and namespace. As with manifest.Read, what cannot be used is
+// in the error and the rest is returned beside it.
 func (s *session) documents(ctx context.Context, f fileFlags) ([]document, error) {
 	docs, err := manifest.Read(s.in, f.recursive, f.files...)
-	if err != nil {
+	if len(docs) == 0 {
 		return nil, err
 	}
+	errs := []error{err}
 	server, err := s.connect()
 	if err != nil {
 		return nil, err
 	}
-	out := make([]document, len(docs))
-	for i, d := range docs {
+	if _, err := server.Infos(ctx); err != nil {
+		return nil, err
+	}
+	var out []document
+	for _, d := range docs {
 		info, err := server.ForKind(ctx, d.Kind)
 		if err != nil {
-			return nil, fmt.Errorf("resource mapping not found for name: %q namespace: %q from %q: %w", d.Name, d.Namespace, d.Source, err)
+			errs = append(errs, fmt.Errorf("resource mapping not found for name: %q namespace: %q from %q: %w", d.Name, d.Namespace, d.Source, err))
+			continue
 		}
 		ns := d.Namespace
 		if ns == "" {
 			ns = s.namespace
 		}
-		out[i] = document{Document: d, target: target{info: info, namespace: ns, name: d.Name}}
+		if s.namespaceGiven && info.Namespaced && ns != s.namespace {
+			errs = append(errs, fmt.Errorf("%s %q in %q: the namespace from the object %q does not match the namespace %q; you must pass '--namespace=%s' to perform this operation", d.Kind.Kind, d.Name, d.Source, ns, s.namespace, ns))
+			continue
+		}
+		out = append(out, document{Document: d, target: target{info: info, namespace: ns, name: d.Name}})
 	}
-	return out, nil
+	return out, errors.Join(errs...)
+}
+
+// each parts what errors.Join joined, through several joins.
+func each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, each(e)...)
+	}
+	return out
 }
 
 // document is an object of a file with where it belongs.

@@ -112,6 +112,27 @@ func TestObjectsLife(t *testing.T) {
 	}
 }
 
+// TestOneBadDocumentDoesNotStopTheRest shows that apply, create and delete do what they can and say what they could not.
+func TestOneBadDocumentDoesNotStopTheRest(t *testing.T) {
+	m := newModel(t)
+	mixed := twoMaps + "---\napiVersion: v1\nkind: Gizmo\nmetadata: {name: g}\n---\napiVersion: v1\nkind: ConfigMap\n---\nx: y: z\n"
+	out, errOut, code := m.run(mixed, "apply", "-f", "-")
+	if code != 1 || out != "configmap/a created\nconfigmap/b created\n" {
+		t.Errorf("apply: %q, exit code %d", out, code)
+	}
+	for _, want := range []string{`no matches for kind "Gizmo"`, "metadata.name: Required value", "converting YAML to JSON"} {
+		if !strings.Contains(errOut, want) {
+			t.Errorf("apply: %q is missing in %q", want, errOut)
+		}
+	}
+	if got := strings.Count(errOut, "\n"); got != 3 {
+		t.Errorf("apply: %d lines of errors, want one each: %q", got, errOut)
+	}
+	if out, _, code := m.run(mixed, "delete", "-f", "-"); code != 1 || strings.Count(out, "deleted") != 2 {
+		t.Errorf("delete: %q, exit code %d", out, code)
+	}
+}
+
 // TestCreateFromFlags shows the objects that create's subcommands make.
 func TestCreateFromFlags(t *testing.T) {
 	m := newModel(t)

@@ -85,10 +85,10 @@ func (s *session) delete(ctx context.Context, o deleteOptions, args []string) er
 		return err
 	}
 	targets, err := s.deleteTargets(ctx, o, args)
-	if err != nil {
-		return err
+	if err != nil && len(targets) == 0 {
+		return s.report(each(err))
 	}
-	var errs []error
+	errs := each(err)
 	var waiting []deleted
 	for _, t := range targets {
 		d, err := s.deleteOne(ctx, t, o, opts)

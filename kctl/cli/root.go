@@ -25,8 +25,10 @@ type session struct {
 	out, err io.Writer
 
 	kubeconfig, context, namespace string
-	server                         *api.Server
-	config                         *client.Config
+	// namespaceGiven says that the user chose the namespace for this command.
+	namespaceGiven bool
+	server         *api.Server
+	config         *client.Config
 }
 
 // exitError ends kctl with a code of its own; the message may be empty.
@@ -134,6 +136,7 @@ func (s *session) connect() (*api.Server, error) {
 		return nil, err
 	}
 	s.config = cfg
+	s.namespaceGiven = s.namespace != ""
 	if s.namespace == "" {
 		s.namespace = cfg.Namespace
 	}

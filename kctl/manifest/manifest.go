@@ -39,19 +39,19 @@ type Document struct {
 }
 
 // Read reads every path: "-" is standard input, a folder means its .yaml, .yml and .json files, with recursive those below it too.
+// What cannot be read does not stop the rest: it is in the error, which errors.Join made, beside the documents that can be used.
 func Read(stdin io.Reader, recursive bool, paths ...string) ([]Document, error) {
 	var docs []Document
+	var errs []error
 	for _, p := range paths {
 		found, err := readPath(stdin, p, recursive)
-		if err != nil {
-			return nil, err
-		}
-		docs = append(docs, found...)
+		docs, errs = append(docs, found...), append(errs, err)
 	}
-	if len(docs) == 0 {
+	err := errors.Join(errs...)
+	if len(docs) == 0 && err == nil {
 		return nil, fmt.Errorf("no objects passed: %s held none", strings.Join(paths, ", "))
 	}
-	return docs, nil
+	return docs, err
 }
 
 func readPath(stdin io.Reader, path string, recursive bool) ([]Document, error) {
@@ -69,6 +69,7 @@ func readPath(stdin io.Reader, path string, recursive bool) ([]Document, error) 
 		return readFile(path)
 	}
 	var docs []Document
+	var errs []error
 	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -79,10 +80,10 @@ func readPath(stdin io.Reader, path string, recursive bool) ([]Document, error) 
 			return nil
 		}
 		found, err := readFile(p)
-		docs = append(docs, found...)
-		return err
+		docs, errs = append(docs, found...), append(errs, err)
+		return nil
 	})
-	return docs, err
+	return docs, errors.Join(append(errs, err)...)
 }
 
 func isManifest(path string) bool {
@@ -116,19 +117,20 @@ func split(source string, r io.Reader) ([]Document, error) {
 		next = jsonValues(buffered)
 	}
 	var docs []Document
+	var errs []error
 	for {
 		data, err := next()
-		if errors.Is(err, io.EOF) {
-			return docs, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("error parsing %s: %w", source, err)
+		switch {
+		case errors.Is(err, io.EOF):
+			return docs, errors.Join(errs...)
+		case errors.Is(err, errTooLarge):
+			errs = append(errs, fmt.Errorf("error parsing %s: %w", source, err))
+			continue
+		case err != nil: // where the next document would begin is not known
+			return docs, errors.Join(append(errs, fmt.Errorf("error parsing %s: %w", source, err))...)
 		}
 		found, err := parse(source, contentType, data)
-		if err != nil {
-			return nil, err
-		}
-		docs = append(docs, found...)
+		docs, errs = append(docs, found...), append(errs, err)
 	}
 }
 
@@ -155,8 +157,10 @@ func jsonValues(r io.Reader) func() ([]byte, error) {
 	}
 }
 
+var errTooLarge = errors.New("is too large")
+
 func tooLarge(n int) error {
-	return fmt.Errorf("a document of %d bytes is larger than the limit of %d; split it", n, MaxDocument)
+	return fmt.Errorf("a document of %d bytes %w: the limit is %d; split it", n, errTooLarge, MaxDocument)
 }
 
 // head is what must be known of a document to address it.
@@ -215,14 +219,12 @@ func parse(source, contentType string, data []byte) ([]Document, error) {
 
 func parseItems(source string, items []json.RawMessage) ([]Document, error) {
 	var docs []Document
+	var errs []error
 	for _, item := range items {
 		found, err := parse(source, runtime.ContentTypeJSON, item)
-		if err != nil {
-			return nil, err
-		}
-		docs = append(docs, found...)
+		docs, errs = append(docs, found...), append(errs, err)
 	}
-	return docs, nil
+	return docs, errors.Join(errs...)
 }
 
 // blank reports whether a YAML document holds only comments and white space.

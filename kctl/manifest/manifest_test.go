@@ -100,3 +100,15 @@ func TestFolders(t *testing.T) {
 		}
 	}
 }
+
+// TestOneBadDocumentDoesNotStopTheRest shows that the documents around a bad one are returned beside its error.
+func TestOneBadDocumentDoesNotStopTheRest(t *testing.T) {
+	in := "apiVersion: v1\nkind: A\nmetadata: {name: x}\n---\na: b: c\n---\napiVersion: v1\n---\napiVersion: v1\nkind: A\nmetadata: {name: w}\n"
+	docs, err := Read(strings.NewReader(in), false, "-")
+	if len(docs) != 2 || docs[0].Name != "x" || docs[1].Name != "w" {
+		t.Errorf("documents: %+v", docs)
+	}
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "converting YAML") || !strings.Contains(err.Error(), "'Kind' is missing") {
+		t.Errorf("error: %v", err)
+	}
+}
