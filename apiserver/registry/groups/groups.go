@@ -9,6 +9,7 @@ import (
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/discovery"
 	"bareboat.dev/apiserver/registry/networking"
+	"bareboat.dev/apiserver/registry/node"
 	"bareboat.dev/apiserver/registry/policy"
 	"bareboat.dev/apiserver/registry/rbac"
 	"bareboat.dev/apiserver/registry/scheduling"
@@ -27,6 +28,7 @@ func All(config core.Config) []*registry.Resource {
 		policy.Resources(),
 		scheduling.Resources(),
 		networking.Resources(),
+		node.Resources(),
 		storage.Resources(),
 	)
 }
