@@ -26,18 +26,23 @@ func (a *Agent) RotateLogs(ctx context.Context, maxBytes int64, maxFiles int) er
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-timer.C:
-		}
-		for _, r := range a.RunningContainers("", "") {
-			path := a.logPathOf(r)
-			if info, err := os.Stat(path); err != nil || info.Size() < maxBytes {
-				continue
-			}
-			if err := rotate(ctx, r, path, maxFiles); err != nil && ctx.Err() == nil {
-				a.Log.Warn("container log was not rotated", "pod", r.Namespace+"/"+r.Pod, "container", r.Container, "error", err)
-			}
+		case now := <-timer.C:
+			a.RotateOnce(ctx, now, maxBytes, maxFiles)
 		}
 		timer.Reset(rotateEvery)
+	}
+}
+
+// RotateOnce rotates the logs that have reached maxBytes; now names their rotated parts.
+func (a *Agent) RotateOnce(ctx context.Context, now time.Time, maxBytes int64, maxFiles int) {
+	for _, r := range a.RunningContainers("", "") {
+		path := a.logPathOf(r)
+		if info, err := os.Stat(path); err != nil || info.Size() < maxBytes {
+			continue
+		}
+		if err := rotate(ctx, r, path, now, maxFiles); err != nil && ctx.Err() == nil {
+			a.Log.Warn("container log was not rotated", "pod", r.Namespace+"/"+r.Pod, "container", r.Container, "error", err)
+		}
 	}
 }
 
@@ -60,10 +65,14 @@ func (a *Agent) logPathOf(r Running) (path string) {
 const rotatedTime = "20060102-150405"
 
 // rotate starts a new log: rename, then tell podshim to open the path anew.
-func rotate(ctx context.Context, r Running, path string, maxFiles int) error {
+func rotate(ctx context.Context, r Running, path string, now time.Time, maxFiles int) error {
 	old, err := rotatedLogs(path)
 	if err != nil {
 		return err
+	}
+	rotated := fmt.Sprintf("%s.%s", path, now.Format(rotatedTime))
+	if len(old) > 0 && strings.TrimSuffix(old[len(old)-1], ".gz") >= rotated {
+		return nil // the newest part is of this second already, and names must keep the order: the next round will do
 	}
 	// The live log and the one that is rotated now count, too.
 	for len(old) > max(maxFiles-2, 0) {
@@ -79,7 +88,6 @@ func rotate(ctx context.Context, r Running, path string, maxFiles int) error {
 			}
 		}
 	}
-	rotated := fmt.Sprintf("%s.%s", path, time.Now().Format(rotatedTime))
 	if err := os.Rename(path, rotated); err != nil {
 		return err
 	}
