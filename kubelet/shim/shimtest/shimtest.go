@@ -8,6 +8,7 @@ package shimtest
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -31,15 +32,43 @@ func BuildArgs() []string {
 	return []string{"build", "-trimpath", "-tags", "seccomp,netgo,osusergo", "-ldflags", "-s -w -extldflags=-static"}
 }
 
-// Binary builds podshim and returns its path. The build cache makes the second time quick.
+// BinaryVariable names the environment variable with which Share tells Binary of a podshim that is built already.
+const BinaryVariable = "BAREBOAT_TEST_PODSHIM"
+
+// Binary returns the path of a podshim built from this tree: the one that Share built, or one of the test's own.
 func Binary(t testing.TB) string {
 	t.Helper()
+	if shared := os.Getenv(BinaryVariable); shared != "" {
+		return shared
+	}
 	path := filepath.Join(t.TempDir(), "podshim")
-	args := append(BuildArgs(), "-o", path, "bareboat.dev/kubelet/cmd/podshim")
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		t.Fatalf("build podshim (Debian: apt-get install gcc libc6-dev libseccomp-dev): %v\n%s", err, out)
+	if err := build(path); err != nil {
+		t.Fatal(err)
 	}
 	return path
+}
+
+// Share builds one podshim for all tests of a package, for its TestMain: linking one for each test takes longer than most tests.
+func Share() (remove func(), err error) {
+	dir, err := os.MkdirTemp("", "podshim-*")
+	if err != nil {
+		return nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path := filepath.Join(dir, "podshim")
+	if err := build(path); err != nil {
+		remove()
+		return nil, err
+	}
+	return remove, os.Setenv(BinaryVariable, path)
+}
+
+func build(path string) error {
+	args := append(BuildArgs(), "-o", path, "bareboat.dev/kubelet/cmd/podshim")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build podshim (Debian: apt-get install gcc libc6-dev libseccomp-dev): %w\n%s", err, out)
+	}
+	return nil
 }
 
 // Root fails the test unless it is run as root.
