@@ -265,7 +265,7 @@ func podRequestsFromContainers(p *corev1.Pod, r *corev1.ResourceRequirements) {
 		requests = corev1.ResourceList{}
 	}
 	for name, request := range resource.AggregateContainerRequests(p, resource.PodResourcesOptions{}) {
-		if _, set := requests[name]; !set && resource.IsSupportedPodLevelResource(name) && overcommits(name) {
+		if _, set := requests[name]; !set && resource.IsSupportedPodLevelResource(name) && Overcommits(name) {
 			requests[name] = request.DeepCopy()
 		}
 	}

@@ -44,11 +44,11 @@ func validateRequirements(e *check.Errors, r *corev1.ResourceRequirements, claim
 		ValidateQuantity(e, here, name, request)
 		limit, limited := r.Limits[name]
 		switch {
-		case limited && !overcommits(name) && request.Cmp(limit) != 0:
+		case limited && !Overcommits(name) && request.Cmp(limit) != 0:
 			e.Invalid(requests, request.String(), fmt.Sprintf("must be equal to %s limit of %s", name, limit.String()))
 		case limited && request.Cmp(limit) > 0:
 			e.Invalid(requests, request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String()))
-		case !limited && !overcommits(name):
+		case !limited && !Overcommits(name):
 			e.Required(limits, "Limit must be set for non overcommitable resources")
 		}
 		compute = compute || name == corev1.ResourceCPU || name == corev1.ResourceMemory
@@ -165,8 +165,8 @@ func isNative(name corev1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
-// overcommits reports whether requests may be below limits: only native resources other than huge pages.
-func overcommits(name corev1.ResourceName) bool { return isNative(name) && !isHugePage(name) }
+// Overcommits reports whether requests may be below limits: only native resources other than huge pages.
+func Overcommits(name corev1.ResourceName) bool { return isNative(name) && !isHugePage(name) }
 
 // IsExtended reports whether a resource is one that a device plugin or an administrator may name: with a prefix that is not
 // Kubernetes' own, and short enough to be counted in a quota as "requests.<name>".
