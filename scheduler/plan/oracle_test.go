@@ -126,10 +126,15 @@ func naiveSelects(ls *metav1.LabelSelector, p *corev1.Pod) bool {
 	return s.Matches(labels.Set(p.Labels))
 }
 
-// eligible are the nodes that a group of spread constraints counts on.
-func (w *world) eligible(pod *corev1.Pod, group []corev1.TopologySpreadConstraint) (out []*corev1.Node) {
+// eligible are the nodes that a spread constraint of a group counts on.
+func (w *world) eligible(pod *corev1.Pod, this corev1.TopologySpreadConstraint, group []corev1.TopologySpreadConstraint) (out []*corev1.Node) {
 	for _, n := range w.nodes {
-		ok := naiveAffinity(pod, n)
+		ok := naiveAffinity(pod, n) || (this.NodeAffinityPolicy != nil && *this.NodeAffinityPolicy == corev1.NodeInclusionPolicyIgnore)
+		if this.NodeTaintsPolicy != nil && *this.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor {
+			for _, taint := range n.Spec.Taints {
+				ok = ok && (taint.Effect == corev1.TaintEffectPreferNoSchedule || naiveTolerates(pod, taint))
+			}
+		}
 		for _, tsc := range group {
 			_, has := n.Labels[tsc.TopologyKey]
 			ok = ok && has
@@ -143,7 +148,12 @@ func (w *world) eligible(pod *corev1.Pod, group []corev1.TopologySpreadConstrain
 
 func (w *world) matching(tsc corev1.TopologySpreadConstraint, pod *corev1.Pod, node string) (count int64) {
 	for _, p := range w.on(node) {
-		if p.Namespace == pod.Namespace && p.DeletionTimestamp == nil && naiveSelects(tsc.LabelSelector, p) {
+		same := true
+		for _, key := range tsc.MatchLabelKeys {
+			value, has := pod.Labels[key]
+			same = same && (!has || p.Labels[key] == value)
+		}
+		if p.Namespace == pod.Namespace && p.DeletionTimestamp == nil && same && naiveSelects(tsc.LabelSelector, p) {
 			count++
 		}
 	}
@@ -167,7 +177,7 @@ func (w *world) spreadReject(pod *corev1.Pod, n *corev1.Node) string {
 			return "node(s) didn't match pod topology spread constraints (missing required label)"
 		}
 		counts := map[string]int64{}
-		for _, e := range w.eligible(pod, hard) {
+		for _, e := range w.eligible(pod, tsc, hard) {
 			counts[e.Labels[tsc.TopologyKey]] += w.matching(tsc, pod, e.Name)
 		}
 		least := int64(math.MaxInt64)
@@ -194,8 +204,12 @@ func termMatches(owner *corev1.Pod, t corev1.PodAffinityTerm, p *corev1.Pod) boo
 	for _, ns := range t.Namespaces {
 		in = in || ns == p.Namespace
 	}
-	if t.NamespaceSelector != nil && len(t.NamespaceSelector.MatchLabels) == 0 {
-		in = true
+	if t.NamespaceSelector != nil {
+		s, err := metav1.LabelSelectorAsSelector(t.NamespaceSelector)
+		if err != nil {
+			panic(err)
+		}
+		in = in || s.Matches(labels.Set{"team": p.Namespace}) // as the test labels them
 	}
 	return in && naiveSelects(t.LabelSelector, p)
 }
@@ -407,7 +421,7 @@ func (w *world) spreadScore(pod *corev1.Pod, nodes []*corev1.Node) map[string]in
 			if tsc.TopologyKey == corev1.LabelHostname {
 				size, count = len(counted), w.matching(tsc, pod, n.Name)
 			} else {
-				for _, e := range w.eligible(pod, soft) {
+				for _, e := range w.eligible(pod, tsc, soft) {
 					if e.Labels[tsc.TopologyKey] == n.Labels[tsc.TopologyKey] {
 						count += w.matching(tsc, pod, e.Name)
 					}

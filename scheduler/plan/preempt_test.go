@@ -119,6 +119,7 @@ func TestPreemptProperties(t *testing.T) {
 	for seed := range uint64(40) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 3))}
 		c, w := New(), &world{map[string]*corev1.Node{}, map[string]*corev1.Pod{}}
+		labelNamespaces(c)
 		for i := range 5 {
 			name := fmt.Sprintf("node-%d", i)
 			w.nodes[name] = g.node(name)

@@ -53,6 +53,9 @@ func (g *generator) pod() *corev1.Pod {
 	g.made++
 	name := fmt.Sprintf("pod-%d", g.made)
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: g.one("n1", "n1", "n2"), UID: types.UID(name), Labels: map[string]string{"app": g.one("a", "b")}}}
+	if g.sometimes(2) {
+		p.Labels["version"] = g.one("1", "2")
+	}
 	requests := corev1.ResourceList{}
 	if !g.sometimes(4) {
 		requests["cpu"] = *resource.NewMilliQuantity(int64(g.IntN(8)*100), resource.DecimalSI)
@@ -111,6 +114,16 @@ func (g *generator) podConstraints(p *corev1.Pod) {
 			n := int32(1 + g.IntN(4))
 			tsc.MinDomains = &n
 		}
+		honor, ignore := corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore
+		if g.sometimes(4) {
+			tsc.NodeTaintsPolicy = &honor
+		}
+		if g.sometimes(4) {
+			tsc.NodeAffinityPolicy = &ignore
+		}
+		if g.sometimes(4) {
+			tsc.MatchLabelKeys = []string{"version"}
+		}
 		p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, tsc)
 	}
 	term := func() corev1.PodAffinityTerm {
@@ -120,6 +133,8 @@ func (g *generator) podConstraints(p *corev1.Pod) {
 		}
 		if g.sometimes(6) {
 			t.NamespaceSelector = &metav1.LabelSelector{}
+		} else if g.sometimes(5) {
+			t.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": g.one("n1", "n2")}}
 		}
 		return t
 	}
@@ -141,6 +156,13 @@ func (g *generator) podConstraints(p *corev1.Pod) {
 		} else {
 			p.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution = []corev1.PodAffinityTerm{term()}
 		}
+	}
+}
+
+// labelNamespaces gives the generator's namespaces the labels that its selectors know.
+func labelNamespaces(c *Cluster) {
+	for _, name := range []string{"n1", "n2"} {
+		c.SetNamespace(name, map[string]string{"team": name})
 	}
 }
 
@@ -178,6 +200,7 @@ func TestDecisionsAgainstOracle(t *testing.T) {
 	for seed := range uint64(180) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 7)), plain: seed%4 == 0}
 		c, w := New(), &world{map[string]*corev1.Node{}, map[string]*corev1.Pod{}}
+		labelNamespaces(c)
 		c.fewDomains = []int{defaultFewDomains, 3, 0}[seed%3] // divide rankings by all keys, by zones only, by none
 		c.maxRankings = int(seed % 2 * 3)                     // few rankings, so that they are dropped and made again, or as many as fit
 		c.apartShare = int(seed / 3 % 3)                      // tell any number of nodes apart, only a few, or fewer still
