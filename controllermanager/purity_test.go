@@ -106,3 +106,15 @@ func TestSetIsConsistent(t *testing.T) {
 		seen[c.Name] = true
 	}
 }
+
+// A misspelt name in --controllers is refused with the names there are.
+func TestUnknownControllerIsRefused(t *testing.T) {
+	for words, ok := range map[string]bool{"*,-job-controller": true, "*,-node-ipam-controller": true, "deploymnet-controller": false} {
+		cfg := config.Default()
+		cfg.Controllers = strings.Split(words, ",")
+		cfg.AllocateNodeCIDRs = false
+		if _, err := manager.Controllers(&cfg, ""); (err == nil) != ok {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}

@@ -3,7 +3,10 @@ package manager
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
@@ -51,7 +54,7 @@ type Options struct {
 	Leading func(bool)
 }
 
-// Controllers returns the set that the settings ask for.
+// Controllers returns the set that the settings ask for. Its error names a word of --controllers that names no controller.
 func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error) {
 	pools, err := cfg.Pools()
 	if err != nil {
@@ -83,7 +86,26 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 	if rootCA != "" {
 		set = append(set, rootca.Controller(rootCA))
 	}
+	if err := checkNames(cfg.Controllers, set); err != nil {
+		return nil, err
+	}
 	return set, nil
+}
+
+// checkNames refuses a selection that a typing error would make wrong unnoticed.
+func checkNames(words []string, set []engine.Controller) error {
+	// These two are in the set only if other settings ask for them.
+	known := []string{nodeipam.Name, rootca.ControllerName}
+	for _, c := range set {
+		known = append(known, c.Name)
+	}
+	slices.Sort(known)
+	for _, word := range words {
+		if name := strings.TrimPrefix(word, "-"); name != "*" && !slices.Contains(known, name) {
+			return fmt.Errorf("--controllers: %q is not a controller; there are %s", name, strings.Join(slices.Compact(known), ", "))
+		}
+	}
+	return nil
 }
 
 // Run acts as a controller manager until ctx ends: always, or with leader election while it leads. A term is one engine, made

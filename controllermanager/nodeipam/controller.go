@@ -10,13 +10,16 @@ import (
 	"bareboat.dev/controllermanager/plan"
 )
 
+// Name of the controller.
+const Name = "node-ipam-controller"
+
 // everyone is the one key: ranges are given out for all nodes together.
 const everyone = "nodes"
 
 // Controller returns the controller's declaration.
 func Controller(pools []Pool) engine.Controller {
 	return engine.Controller{
-		Name:  "node-ipam-controller",
+		Name:  Name,
 		Reads: []plan.Kind{plan.Nodes},
 		Writes: []engine.Claim{
 			{Kind: plan.Nodes, Field: "spec.podCIDR"},

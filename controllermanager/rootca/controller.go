@@ -10,10 +10,13 @@ import (
 	"bareboat.dev/controllermanager/plan"
 )
 
+// ControllerName is upstream's name of the controller.
+const ControllerName = "root-ca-certificate-publisher-controller"
+
 // Controller returns the controller's declaration. pem holds the certificates to publish.
 func Controller(pem string) engine.Controller {
 	return engine.Controller{
-		Name:    "root-ca-certificate-publisher-controller",
+		Name:    ControllerName,
 		Reads:   []plan.Kind{plan.Namespaces, plan.ConfigMaps},
 		Writes:  []engine.Claim{{Kind: plan.ConfigMaps, Field: "data[" + Name + "]"}},
 		Creates: []plan.Kind{plan.ConfigMaps},
