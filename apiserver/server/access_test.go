@@ -1,11 +1,14 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"net/http"
 	"strings"
 	"testing"
 
+	rpc "google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -208,5 +211,32 @@ func TestImpersonation(t *testing.T) {
 	q.Header.Set("Impersonate-User", "system:serviceaccount:ns:bot")
 	if code, _, b := u.roundTrip(t, q); code != http.StatusCreated || !strings.Contains(string(b), `"groups":["system:serviceaccounts","system:serviceaccounts:ns","system:authenticated"]`) {
 		t.Errorf("REST: %d %s", code, b)
+	}
+}
+
+// A gRPC client that also offers HTTP/1.1 lands at the HTTP server, which knows it by its content type.
+func TestGRPCBehindHTTP(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	cfg := &tls.Config{RootCAs: h.pki.Pool, Certificates: []tls.Certificate{h.pki.Issue(t, "kubernetes-admin", authn.Masters)}, NextProtos: []string{"h2", "http/1.1"}}
+	conn, err := rpc.NewClient("passthrough:///"+h.address, rpc.WithTransportCredentials(credentials.NewTLS(cfg)))
+	check(t, err)
+	defer conn.Close()
+	_, err = apiv1.NewResourceServiceClient(conn).Get(t.Context(), &apiv1.GetRequest{Ref: ref("", "services", "default", "kubernetes")})
+	check(t, err)
+}
+
+// Watches end with UNAVAILABLE when the server stops, so that their clients go on elsewhere.
+func TestWatchesEndWithTheServer(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	watch, err := h.admin().Watch(t.Context(), &apiv1.WatchRequest{Ref: ref("", "configmaps", "default", ""), ResourceVersion: "1"})
+	check(t, err)
+	_, err = watch.Header()
+	check(t, err)
+	go h.stop()
+	for err == nil {
+		_, err = watch.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("the watch ended with %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,18 +87,13 @@ func start(t testing.TB, engine storage.Engine, change ...func(*server.Config)) 
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- s.Run(ctx, l, func() { close(ready) }) }()
 	h := &harness{t: t, pki: p, server: s, address: l.Addr().String()}
-	stopped := false
-	h.stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	h.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("server: %v", err)
 		}
 		engine.Close()
-	}
+	})
 	t.Cleanup(h.stop)
 	select {
 	case <-ready:

@@ -50,6 +50,9 @@ const (
 	httpHeaderTimeout = 32 * time.Second
 	httpIdleTimeout   = 90 * time.Second
 	maxHeader         = 64 << 10
+	// maxHTTP2Streams bounds one connection's requests: informers hold a watch for each kind on one connection, so Go's
+	// default of 250 could stall a client; kube-apiserver allows as many.
+	maxHTTP2Streams = 1000
 )
 
 // Config is what a Server is made of.
@@ -204,6 +207,7 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 	door := rest.New(restConfig)
 	s.http = &http.Server{
 		Handler:   door,
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
 		Protocols: protocols, ReadHeaderTimeout: httpHeaderTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}

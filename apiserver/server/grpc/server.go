@@ -242,6 +242,8 @@ func (s *Server) unary(ctx context.Context, req any, info *rpc.UnaryServerInfo, 
 		return nil, toError(err)
 	}
 	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, inflight.RequestTimeout)
+	defer cancel()
 	resp, err := handler(ctx, req)
 	return resp, toError(err)
 }

@@ -5,6 +5,7 @@ package inflight
 
 import (
 	"sync/atomic"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -14,6 +15,9 @@ import (
 const (
 	DefaultReads  = 400
 	DefaultWrites = 200
+	// RequestTimeout bounds requests that are not streams, as kube-apiserver's --request-timeout: whatever the store does, a
+	// request ends and gives its place back.
+	RequestTimeout = 60 * time.Second
 	// retryAfter is how many seconds a refused client is told to wait.
 	retryAfter = 1
 )

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry/codec"
+	"bareboat.dev/apiserver/server/inflight"
 	"bareboat.dev/apiserver/watchcache/frame"
 )
 
@@ -29,7 +31,9 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request, req *pipeline.Req
 	}
 	defer leave()
 	req.Verb = pipeline.List
-	l, err := h.cfg.Pipeline.List(r.Context(), req)
+	ctx, cancel := context.WithTimeout(r.Context(), inflight.RequestTimeout)
+	defer cancel()
+	l, err := h.cfg.Pipeline.List(ctx, req)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -10,6 +11,7 @@ import (
 
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/server/inflight"
 )
 
 // serveResource serves paths below /api and /apis that name a resource, and returns false for all others.
@@ -76,7 +78,9 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, req *pipeline.Reque
 	if err := h.body(w, r, req); err != nil {
 		return err
 	}
-	res, err := h.cfg.Pipeline.Do(r.Context(), req)
+	ctx, cancel := context.WithTimeout(r.Context(), inflight.RequestTimeout)
+	defer cancel()
+	res, err := h.cfg.Pipeline.Do(ctx, req)
 	if err != nil {
 		return err
 	}
