@@ -29,7 +29,7 @@ func TestReconcile(t *testing.T) {
 	put("a", "view", "", rule("pods"), rule("services"))
 	put("b", "view", "", rule("pods"))
 	put("c", "edit", "", rule("secrets"))
-	story := plantest.Story{Start: w, Plans: func(w *plantest.World) map[string]plan.Plan {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: func(w *plantest.World) map[string]plan.Plan {
 		out := map[string]plan.Plan{}
 		all := plantest.List[*rbacv1.ClusterRole](w, k)
 		for _, role := range all {

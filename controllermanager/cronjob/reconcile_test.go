@@ -82,7 +82,7 @@ func after(t *testing.T, w *plantest.World, d time.Duration) *plantest.World {
 	t.Helper()
 	w = w.Clone()
 	w.Advance(d)
-	return plantest.Story{Start: w, Plans: plans}.Run(t)
+	return plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans}.Run(t)
 }
 
 func finish(w *plantest.World, how batchv1.JobConditionType) {
@@ -105,7 +105,7 @@ func TestSchedule(t *testing.T) {
 	}
 	late := w.Clone()
 	late.Advance(35 * time.Minute)
-	story := plantest.Story{Start: late, Plans: plans}
+	story := plantest.Story{Writes: Controller().Writes, Start: late, Plans: plans}
 	end := story.Run(t)
 	all := plantest.List[*batchv1.Job](end, plan.Jobs)
 	due := w.Now.Add(30 * time.Minute)

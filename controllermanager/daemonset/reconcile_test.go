@@ -81,7 +81,7 @@ func TestOnePerNode(t *testing.T) {
 	set := agent("1", "0")
 	set.Spec.Template.Spec.NodeSelector = map[string]string{"disk": "1"}
 	w := world(set, 6)
-	story := plantest.Story{Start: w, Plans: plans, Environment: others, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: others, Invariant: func(w *plantest.World) error {
 		for node, got := range where(w) {
 			if got != "v1" {
 				return fmt.Errorf("%s has %s", node, got)
@@ -102,7 +102,7 @@ func TestOnePerNode(t *testing.T) {
 	story.Lag(t, 5)
 	plantest.Put(end, plan.Nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n0", Labels: map[string]string{"disk": "1"}}})
 	plantest.Put(end, plan.Nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
-	end = plantest.Story{Start: end, Plans: plans, Environment: others}.Run(t)
+	end = plantest.Story{Writes: Controller().Writes, Start: end, Plans: plans, Environment: others}.Run(t)
 	if got := fmt.Sprint(where(end)); got != "map[n0:v1 n3:v1 n5:v1]" {
 		t.Errorf("pods %s", got)
 	}
@@ -139,11 +139,11 @@ func TestRollingUpdate(t *testing.T) {
 		least, most        int
 	}{{"1", "0", 3, 4}, {"50%", "0", 2, 4}, {"0", "1", 4, 5}, {"0", "50%", 4, 6}} {
 		t.Run(c.unavailable+" "+c.surge, func(t *testing.T) {
-			w := plantest.Story{Start: world(agent(c.unavailable, c.surge), 4), Plans: plans, Environment: others}.Run(t)
+			w := plantest.Story{Writes: Controller().Writes, Start: world(agent(c.unavailable, c.surge), 4), Plans: plans, Environment: others}.Run(t)
 			set := plantest.Get[*appsv1.DaemonSet](w, plan.DaemonSets, "ns", "agent").DeepCopy()
 			set.Spec.Template.Spec.Containers[0].Image = "v2"
 			plantest.Put(w, plan.DaemonSets, set)
-			story := plantest.Story{Start: w, Plans: plans, Environment: others, Invariant: func(w *plantest.World) error {
+			story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: others, Invariant: func(w *plantest.World) error {
 				ready, there := 0, 0
 				for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
 					if p.DeletionTimestamp != nil {
@@ -171,7 +171,7 @@ func TestRollingUpdate(t *testing.T) {
 
 // A failed pod is replaced when its back-off is over, and an event says so; a pod for a node that is gone is withdrawn.
 func TestFailedAndLost(t *testing.T) {
-	w := plantest.Story{Start: world(agent("1", "0"), 2), Plans: plans, Environment: others}.Run(t)
+	w := plantest.Story{Writes: Controller().Writes, Start: world(agent("1", "0"), 2), Plans: plans, Environment: others}.Run(t)
 	for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
 		next := p.DeepCopy()
 		if target(p) == "n0" {
@@ -186,7 +186,7 @@ func TestFailedAndLost(t *testing.T) {
 	if len(p.Events) == 0 || p.Events[0].Reason != "FailedDaemonPod" {
 		t.Errorf("events %v", p.Events)
 	}
-	w = plantest.Story{Start: w, Plans: plans, Environment: others}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: others}.Run(t)
 	if got := fmt.Sprint(where(w)); got != "map[n0:v1]" {
 		t.Errorf("pods %s", got)
 	}

@@ -111,7 +111,7 @@ func rolledOut(t *testing.T, d *appsv1.Deployment) *plantest.World {
 	t.Helper()
 	w := plantest.New()
 	plantest.Put(w, plan.Deployments, d)
-	return plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	return plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 }
 
 func setOf(w *plantest.World, image string) *appsv1.ReplicaSet {
@@ -183,7 +183,7 @@ func TestRollingUpdate(t *testing.T) {
 					return nil
 				}
 			}
-			story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: bounds(most)}
+			story := plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet, Invariant: bounds(most)}
 			end := story.Run(t)
 			if v1, v2 := setOf(end, "v1"), setOf(end, "v2"); *v1.Spec.Replicas != 0 || *v2.Spec.Replicas != c.replicas || v2.Annotations[RevisionAnnotation] != "2" {
 				t.Errorf("old %d, new %d, revision %s", *v1.Spec.Replicas, *v2.Spec.Replicas, v2.Annotations[RevisionAnnotation])
@@ -203,7 +203,7 @@ func TestRecreate(t *testing.T) {
 	d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
 	w := rolledOut(t, d)
 	edit(w, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "v2" })
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
 		images := map[string]bool{}
 		for _, pod := range plantest.List[*corev1.Pod](w, plan.Pods) {
 			images[pod.Spec.Containers[0].Image] = true
@@ -225,7 +225,7 @@ func TestRollback(t *testing.T) {
 	w := rolledOut(t, web(2, "1", "0"))
 	story := func(image string) {
 		edit(w, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = image })
-		w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+		w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	}
 	story("v2")
 	story("v1")
@@ -248,7 +248,7 @@ func TestHistoryLimit(t *testing.T) {
 	w := rolledOut(t, d)
 	for i := 2; i <= 5; i++ {
 		edit(w, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = fmt.Sprintf("v%d", i) })
-		w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+		w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	}
 	var left []string
 	for _, rs := range plantest.List[*appsv1.ReplicaSet](w, plan.ReplicaSets) {
@@ -264,7 +264,7 @@ func TestProgressDeadline(t *testing.T) {
 	w := rolledOut(t, web(3, "1", "0"))
 	w.Advance(time.Hour)
 	edit(w, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "broken" })
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if got := reason(w, appsv1.DeploymentProgressing); got != "True ReplicaSetUpdated" {
 		t.Errorf("Progressing %s", got)
 	}
@@ -273,7 +273,7 @@ func TestProgressDeadline(t *testing.T) {
 		t.Errorf("looks again after %v, want about 600s", p.After)
 	}
 	w.Advance(p.After)
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if got := reason(w, appsv1.DeploymentProgressing); got != "False ProgressDeadlineExceeded" {
 		t.Errorf("Progressing %s", got)
 	}
@@ -281,7 +281,7 @@ func TestProgressDeadline(t *testing.T) {
 		t.Errorf("%d old pods, want 3", *v1.Spec.Replicas)
 	}
 	edit(w, func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "v3" })
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if got := reason(w, appsv1.DeploymentProgressing); got != "True NewReplicaSetAvailable" {
 		t.Errorf("Progressing %s", got)
 	}
@@ -295,7 +295,7 @@ func TestPause(t *testing.T) {
 		d.Spec.Template.Spec.Containers[0].Image = "v2"
 		*d.Spec.Replicas = 4
 	})
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if setOf(w, "v2") != nil || *setOf(w, "v1").Spec.Replicas != 4 {
 		t.Errorf("rolled out while paused:\n%s", w.Dump())
 	}
@@ -303,7 +303,7 @@ func TestPause(t *testing.T) {
 		t.Errorf("Progressing %s", got)
 	}
 	edit(w, func(d *appsv1.Deployment) { d.Spec.Paused = false })
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if v2 := setOf(w, "v2"); v2 == nil || *v2.Spec.Replicas != 4 {
 		t.Errorf("did not go on:\n%s", w.Dump())
 	}
@@ -375,7 +375,7 @@ func TestCollision(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: map[string]string{"app": "other"}},
 		Spec:       appsv1.ReplicaSetSpec{Replicas: &one, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}},
 	})
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: append(Controller().Writes, replicaset.Controller().Writes...), Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	s := get(w).Status
 	if s.CollisionCount == nil || *s.CollisionCount != 1 || s.AvailableReplicas != 1 {
 		t.Errorf("status %+v", s)

@@ -48,7 +48,7 @@ func TestReconcile(t *testing.T) {
 	now := metav1.Now()
 	terminating.DeletionTimestamp, finished.Status.Phase = &now, corev1.PodSucceeded
 	w := world(pod(2, true), pod(1, false), terminating, finished, pod(5, true))
-	story := plantest.Story{Start: w, Plans: plans}
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans}
 	end := story.Run(t)
 	s := get(end).Subsets
 	if len(s) != 1 || len(s[0].Addresses) != 2 || len(s[0].NotReadyAddresses) != 1 || s[0].Addresses[0].TargetRef.Name != "p0002" || s[0].Ports[0].Port != 80 {
@@ -57,7 +57,7 @@ func TestReconcile(t *testing.T) {
 	story.Crash(t)
 	story.Stale(t, 1)
 	end.Remove(plan.Services, "ns", "web")
-	if end = (plantest.Story{Start: end, Plans: plans}).Run(t); get(end) != nil {
+	if end = (plantest.Story{Writes: Controller().Writes, Start: end, Plans: plans}).Run(t); get(end) != nil {
 		t.Error("the object outlives its service")
 	}
 }
@@ -77,7 +77,7 @@ func TestCapacity(t *testing.T) {
 	for i := range 1200 {
 		pods = append(pods, pod(i, i%2 == 1))
 	}
-	end := plantest.Story{Start: world(pods...), Plans: plans}.Run(t)
+	end := plantest.Story{Writes: Controller().Writes, Start: world(pods...), Plans: plans}.Run(t)
 	e := get(end)
 	if len(e.Subsets[0].Addresses) != 600 || len(e.Subsets[0].NotReadyAddresses) != 400 || e.Annotations[corev1.EndpointsOverCapacity] != "truncated" {
 		t.Errorf("%d ready, %d not, annotations %v", len(e.Subsets[0].Addresses), len(e.Subsets[0].NotReadyAddresses), e.Annotations)

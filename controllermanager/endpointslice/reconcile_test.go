@@ -71,7 +71,7 @@ func world(svc *corev1.Service, pods ...*corev1.Pod) *plantest.World {
 
 func run(t *testing.T, w *plantest.World) *plantest.World {
 	t.Helper()
-	return plantest.Story{Start: w, Plans: plans}.Run(t)
+	return plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans}.Run(t)
 }
 
 func endpointsIn(w *plantest.World) (n int) {
@@ -231,7 +231,7 @@ func TestCrash(t *testing.T) {
 	for i := range 150 {
 		plantest.Put(w, plan.Pods, pod(1000+i, true))
 	}
-	story := plantest.Story{Start: w, Plans: plans}
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans}
 	if n := endpointsIn(story.Run(t)); n != 280 {
 		t.Errorf("%d endpoints, want 280", n)
 	}

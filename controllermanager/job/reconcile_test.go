@@ -84,7 +84,7 @@ func run(t *testing.T, j *batchv1.Job, exit func(*corev1.Pod) int32) (*plantest.
 	t.Helper()
 	w := plantest.New()
 	plantest.Put(w, plan.Jobs, j)
-	end := plantest.Story{Start: w, Plans: plans, Environment: kubelet(exit)}.Run(t)
+	end := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(exit)}.Run(t)
 	return end, status(end)
 }
 
@@ -106,7 +106,7 @@ func TestCompletions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := plantest.New()
 			plantest.Put(w, plan.Jobs, work(2, 5, mode))
-			story := plantest.Story{Start: w, Plans: plans, Environment: kubelet(succeed), Invariant: func(w *plantest.World) error {
+			story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(succeed), Invariant: func(w *plantest.World) error {
 				active := 0
 				for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
 					if pods.Active(p) {
@@ -157,7 +157,7 @@ func TestBackoffLimit(t *testing.T) {
 	}
 	start := plantest.New()
 	plantest.Put(start, plan.Jobs, j)
-	plantest.Story{Start: start, Plans: plans, Environment: kubelet(fail)}.Lag(t, 5)
+	plantest.Story{Writes: Controller().Writes, Start: start, Plans: plans, Environment: kubelet(fail)}.Lag(t, 5)
 }
 
 // A deadline ends the Job and its pods, which count as failed.
@@ -165,7 +165,7 @@ func TestDeadline(t *testing.T) {
 	w := plantest.New()
 	limit := int64(60)
 	plantest.Put(w, plan.Jobs, work(2, 2, func(j *batchv1.Job) { j.Spec.ActiveDeadlineSeconds = &limit }))
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet(never)}
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(never)}
 	done := story.Run(t)
 	if s := status(done); end(s) != "Failed DeadlineExceeded" || s.Active != 0 || s.Failed != 2 {
 		t.Errorf("status %+v", s)
@@ -176,21 +176,21 @@ func TestDeadline(t *testing.T) {
 func TestSuspend(t *testing.T) {
 	w := plantest.New()
 	plantest.Put(w, plan.Jobs, work(3, 3, nil))
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet(never)}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(never)}.Run(t)
 	edit := func(suspend bool) {
 		j := plantest.Get[*batchv1.Job](w, plan.Jobs, "ns", "work").DeepCopy()
 		j.Spec.Suspend = &suspend
 		plantest.Put(w, plan.Jobs, j)
 	}
 	edit(true)
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet(never)}
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(never)}
 	story.Crash(t)
 	w = story.Run(t)
 	if s := status(w); s.Active != 0 || s.Failed != 0 || s.StartTime != nil || condition(&s, batchv1.JobSuspended).Status != corev1.ConditionTrue {
 		t.Errorf("suspended: %+v", s)
 	}
 	edit(false)
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet(succeed)}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(succeed)}.Run(t)
 	if s := status(w); end(s) != "Complete CompletionsReached" || s.Succeeded != 3 || condition(&s, batchv1.JobSuspended).Reason != "JobResumed" {
 		t.Errorf("resumed: %+v", s)
 	}
@@ -200,11 +200,11 @@ func TestSuspend(t *testing.T) {
 func TestShrink(t *testing.T) {
 	w := plantest.New()
 	plantest.Put(w, plan.Jobs, work(4, 8, indexedJob))
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet(never)}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(never)}.Run(t)
 	j := plantest.Get[*batchv1.Job](w, plan.Jobs, "ns", "work").DeepCopy()
 	*j.Spec.Parallelism = 1
 	plantest.Put(w, plan.Jobs, j)
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet(never)}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(never)}.Run(t)
 	left := plantest.List[*corev1.Pod](w, plan.Pods)
 	if s := status(w); s.Active != 1 || s.Failed != 0 || len(left) != 1 || indexOf(left[0]) != 0 {
 		t.Errorf("status %+v, pods %v", s, len(left))

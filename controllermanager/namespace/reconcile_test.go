@@ -69,7 +69,7 @@ func TestOrder(t *testing.T) {
 		plantest.Put(w, plan.Pods, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint(i)}, Spec: corev1.PodSpec{NodeName: "n"}})
 		plantest.Put(w, plan.ConfigMaps, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint(i)}})
 	}
-	story := plantest.Story{Start: w, Plans: plans, Environment: others, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: others, Invariant: func(w *plantest.World) error {
 		pods, maps := len(plantest.List[*corev1.Pod](w, plan.Pods)), len(plantest.List[*corev1.ConfigMap](w, plan.ConfigMaps))
 		if pods > 0 && maps < 3 {
 			return fmt.Errorf("%d of 3 config maps while %d pods run", maps, pods)
@@ -89,7 +89,7 @@ func TestOrder(t *testing.T) {
 func TestConditions(t *testing.T) {
 	w := start()
 	plantest.Put(w, plan.ConfigMaps, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "held", Finalizers: []string{"example.com/hold"}}})
-	w = plantest.Story{Start: w, Plans: plans}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans}.Run(t)
 	ns := plantest.Get[*corev1.Namespace](w, plan.Namespaces, "", "ns")
 	got := map[corev1.NamespaceConditionType]string{}
 	for _, c := range ns.Status.Conditions {

@@ -57,7 +57,7 @@ func TestAllocate(t *testing.T) {
 		put(w, fmt.Sprintf("n%02d", i))
 	}
 	next := []int{0, 0}
-	story := plantest.Story{Start: w, Invariant: distinct, Plans: func(w *plantest.World) map[string]plan.Plan {
+	story := plantest.Story{Writes: Controller(nil).Writes, Start: w, Invariant: distinct, Plans: func(w *plantest.World) map[string]plan.Plan {
 		p, _ := Allocate(plantest.List[*corev1.Node](w, plan.Nodes), pools, next)
 		return map[string]plan.Plan{"": p}
 	}}

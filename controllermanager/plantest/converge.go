@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/plan"
 )
 
@@ -26,6 +27,8 @@ type Story struct {
 	// Environment, optional, does what others do between two rounds (kubelets, schedulers), and moves the clock if the
 	// story needs that. It must come to rest.
 	Environment func(w *World)
+	// Writes, optional, are the fields that the cores under test declare; a change of any other fails the test.
+	Writes []engine.Claim
 	// Invariant, optional, must hold after every single write.
 	Invariant func(w *World) error
 }
@@ -70,7 +73,12 @@ func (s Story) settle(t testing.TB, w *World, before func(w *World, p plan.Plan)
 func (s Story) apply(t testing.TB, w *World, x plan.Write) {
 	t.Helper()
 	// A write may lose against another of the same round; that is what preconditions are for.
-	_ = w.Apply(x)
+	before := w.objects[keyOf(x.Kind, x.Object)]
+	if err := w.Apply(x); err == nil && x.Verb != plan.VerbDelete {
+		if err := unclaimed(s.Writes, x.Kind, before, w.objects[keyOf(x.Kind, x.Object)]); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.check(t, w, fmt.Sprintf("%s %s", x.Verb, x.ID()))
 }
 

@@ -46,7 +46,7 @@ func TestReconcile(t *testing.T) {
 		}
 		pod(name, "up", corev1.PodSucceeded, false, time.Duration(i)*time.Hour)
 	}
-	story := plantest.Story{Start: w, Plans: func(w *plantest.World) map[string]plan.Plan {
+	story := plantest.Story{Writes: Controller(0).Writes, Start: w, Plans: func(w *plantest.World) map[string]plan.Plan {
 		return map[string]plan.Plan{"": Reconcile(Input{
 			Pods: plantest.List[*corev1.Pod](w, plan.Pods), Threshold: 2,
 			Node:    func(name string) *corev1.Node { return plantest.Get[*corev1.Node](w, plan.Nodes, "", name) },

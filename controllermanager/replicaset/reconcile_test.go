@@ -68,7 +68,7 @@ func owned(w *plantest.World, rs *appsv1.ReplicaSet) []*corev1.Pod {
 func TestScaleUp(t *testing.T) {
 	w := plantest.New()
 	rs := plantest.Put(w, plan.ReplicaSets, set("web", 5))
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
 		if n := len(owned(w, rs)); n > 5 {
 			return fmt.Errorf("%d pods, want at most 5", n)
 		}
@@ -88,11 +88,11 @@ func TestScaleUp(t *testing.T) {
 func TestScaleDown(t *testing.T) {
 	w := plantest.New()
 	rs := plantest.Put(w, plan.ReplicaSets, set("web", 6))
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	next := plantest.Get[*appsv1.ReplicaSet](w, plan.ReplicaSets, "ns", "web").DeepCopy()
 	*next.Spec.Replicas = 2
 	plantest.Put(w, plan.ReplicaSets, next)
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
 		if n := len(owned(w, rs)); n < 2 {
 			return fmt.Errorf("%d pods, want at least 2", n)
 		}
@@ -118,7 +118,7 @@ func TestAdoptAndRelease(t *testing.T) {
 	pod("orphan", "web")
 	pod("strayed", "other", owner.Ref(plan.ReplicaSets, rs))
 	pod("foreign", "web", metav1.OwnerReference{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "x", UID: "x", Controller: &yes})
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet}
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}
 	end := story.Run(t)
 	if len(owned(end, rs)) != 2 {
 		t.Errorf("owns %d pods, want 2", len(owned(end, rs)))
@@ -186,13 +186,13 @@ func TestMinReadySeconds(t *testing.T) {
 	rs := set("web", 1)
 	rs.Spec.MinReadySeconds = 30
 	plantest.Put(w, plan.ReplicaSets, rs)
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	w.Advance(10 * time.Second)
 	if p := plans(w)["web"]; p.After != 20*time.Second {
 		t.Errorf("looks again after %v, want 20s", p.After)
 	}
 	w.Advance(20 * time.Second)
-	end := plantest.Story{Start: w, Plans: plans}.Run(t)
+	end := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans}.Run(t)
 	if got := plantest.Get[*appsv1.ReplicaSet](end, plan.ReplicaSets, "ns", "web").Status.AvailableReplicas; got != 1 {
 		t.Errorf("available %d, want 1", got)
 	}

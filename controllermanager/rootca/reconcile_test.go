@@ -21,7 +21,7 @@ func TestReconcile(t *testing.T) {
 		plantest.Put(w, plan.Namespaces, ns)
 	}
 	plantest.Put(w, plan.ConfigMaps, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: Name}, Data: map[string]string{Key: "forged", "more": "x"}})
-	story := plantest.Story{Start: w, Plans: func(w *plantest.World) map[string]plan.Plan {
+	story := plantest.Story{Writes: Controller("pem").Writes, Start: w, Plans: func(w *plantest.World) map[string]plan.Plan {
 		out := map[string]plan.Plan{}
 		for _, ns := range plantest.List[*corev1.Namespace](w, plan.Namespaces) {
 			out[ns.Name] = Reconcile(ns, plantest.Get[*corev1.ConfigMap](w, plan.ConfigMaps, ns.Name, Name), "pem")

@@ -72,7 +72,7 @@ func settled(t *testing.T, set *appsv1.StatefulSet) *plantest.World {
 	t.Helper()
 	w := plantest.New()
 	plantest.Put(w, plan.StatefulSets, set)
-	return plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	return plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 }
 
 func edit(w *plantest.World, f func(*appsv1.StatefulSet)) {
@@ -98,7 +98,7 @@ func images(w *plantest.World) string {
 func TestOrderedCreation(t *testing.T) {
 	w := plantest.New()
 	plantest.Put(w, plan.StatefulSets, db(3, nil))
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
 		for i := 1; i < 3; i++ {
 			if w.Exists(plan.Pods, "ns", fmt.Sprintf("db-%d", i)) && !pods.Ready(plantest.Get[*corev1.Pod](w, plan.Pods, "ns", fmt.Sprintf("db-%d", i-1))) {
 				return fmt.Errorf("db-%d exists before db-%d is ready", i, i-1)
@@ -127,7 +127,7 @@ func TestOrderedCreation(t *testing.T) {
 func TestScaleDown(t *testing.T) {
 	w := settled(t, db(4, nil))
 	edit(w, func(s *appsv1.StatefulSet) { *s.Spec.Replicas = 1 })
-	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
 		going := 0
 		for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
 			if p.DeletionTimestamp != nil {
@@ -153,7 +153,7 @@ func TestScaleDown(t *testing.T) {
 	}))
 	pod := plantest.Get[*corev1.Pod](w, plan.Pods, "ns", "db-1")
 	edit(w, func(s *appsv1.StatefulSet) { *s.Spec.Replicas = 1 })
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	kept := plantest.Get[*corev1.PersistentVolumeClaim](w, plan.PVCs, "ns", "data-db-0").OwnerReferences
 	going := plantest.Get[*corev1.PersistentVolumeClaim](w, plan.PVCs, "ns", "data-db-1").OwnerReferences
 	if len(kept) != 1 || kept[0].Kind != "StatefulSet" || len(going) != 1 || going[0].UID != pod.UID {
@@ -185,7 +185,7 @@ func TestRollingUpdate(t *testing.T) {
 		}
 		return nil
 	}
-	story := plantest.Story{Start: update("v2", 0), Plans: plans, Environment: kubelet, Invariant: one}
+	story := plantest.Story{Writes: Controller().Writes, Start: update("v2", 0), Plans: plans, Environment: kubelet, Invariant: one}
 	end := story.Run(t)
 	if got := images(end); got != "db-0=v2 db-1=v2 db-2=v2" {
 		t.Errorf("pods %s", got)
@@ -196,25 +196,25 @@ func TestRollingUpdate(t *testing.T) {
 	story.Crash(t)
 	story.Lag(t, 5)
 
-	end = plantest.Story{Start: update("v2", 2), Plans: plans, Environment: kubelet, Invariant: one}.Run(t)
+	end = plantest.Story{Writes: Controller().Writes, Start: update("v2", 2), Plans: plans, Environment: kubelet, Invariant: one}.Run(t)
 	if s := status(end); images(end) != "db-0=v1 db-1=v1 db-2=v2" || s.CurrentReplicas != 2 || s.UpdatedReplicas != 1 || s.CurrentRevision == s.UpdateRevision {
 		t.Errorf("pods %s, status %+v", images(end), status(end))
 	}
 	// A pod below the partition that is lost comes back as it was.
 	end.Remove(plan.Pods, "ns", "db-0")
-	end = plantest.Story{Start: end, Plans: plans, Environment: kubelet}.Run(t)
+	end = plantest.Story{Writes: Controller().Writes, Start: end, Plans: plans, Environment: kubelet}.Run(t)
 	if got := images(end); got != "db-0=v1 db-1=v1 db-2=v2" {
 		t.Errorf("pods %s", got)
 	}
 
-	end = plantest.Story{Start: update("broken", 0), Plans: plans, Environment: kubelet, Invariant: one}.Run(t)
+	end = plantest.Story{Writes: Controller().Writes, Start: update("broken", 0), Plans: plans, Environment: kubelet, Invariant: one}.Run(t)
 	if got := images(end); got != "db-0=v1 db-1=v1 db-2=broken" {
 		t.Errorf("pods %s", got)
 	}
 	// Going back makes the old revision the newest again; the pod that hangs has to be deleted by hand, as documented.
 	edit(end, func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Containers[0].Image = "v1" })
 	end.Remove(plan.Pods, "ns", "db-2")
-	end = plantest.Story{Start: end, Plans: plans, Environment: kubelet}.Run(t)
+	end = plantest.Story{Writes: Controller().Writes, Start: end, Plans: plans, Environment: kubelet}.Run(t)
 	if got := images(end); got != "db-0=v1 db-1=v1 db-2=v1" {
 		t.Errorf("pods %s", got)
 	}
@@ -227,12 +227,12 @@ func TestRollingUpdate(t *testing.T) {
 func TestOtherPolicies(t *testing.T) {
 	w := settled(t, db(2, func(s *appsv1.StatefulSet) { s.Spec.UpdateStrategy.Type = appsv1.OnDeleteStatefulSetStrategyType }))
 	edit(w, func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Containers[0].Image = "v2" })
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if got := images(w); got != "db-0=v1 db-1=v1" {
 		t.Errorf("pods %s", got)
 	}
 	w.Remove(plan.Pods, "ns", "db-1")
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if got := images(w); got != "db-0=v1 db-1=v2" {
 		t.Errorf("pods %s", got)
 	}
@@ -241,7 +241,7 @@ func TestOtherPolicies(t *testing.T) {
 		s.Spec.PodManagementPolicy, s.Spec.Template.Spec.Containers[0].Image = appsv1.ParallelPodManagement, "broken"
 		s.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: 5}
 	}))
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if got := images(w); got != "db-5=broken db-6=broken db-7=broken" {
 		t.Errorf("pods %s", got)
 	}
@@ -255,7 +255,7 @@ func TestMaxUnavailable(t *testing.T) {
 		s.Spec.Template.Spec.Containers[0].Image = "v2"
 		s.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: &two}
 	})
-	w = plantest.Story{Start: w, Plans: func(w *plantest.World) map[string]plan.Plan { return nil }}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: func(w *plantest.World) map[string]plan.Plan { return nil }}.Run(t)
 	p := plans(w)["db"] // writes the revision
 	for _, x := range p.Writes {
 		_ = w.Apply(x)
@@ -282,7 +282,7 @@ func TestOddPods(t *testing.T) {
 	failed.Status = corev1.PodStatus{Phase: corev1.PodFailed}
 	plantest.Put(w, plan.Pods, failed)
 	plantest.Put(w, plan.Pods, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db-x", Labels: map[string]string{"app": "db"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: "other"}}}})
-	w = plantest.Story{Start: w, Plans: plans, Environment: kubelet}.Run(t)
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet}.Run(t)
 	if pod := plantest.Get[*corev1.Pod](w, plan.Pods, "ns", "db-0"); pod.Status.Phase != corev1.PodRunning {
 		t.Errorf("pod %+v", pod.Status)
 	}
