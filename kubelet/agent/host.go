@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelCapabilities are the capabilities that the kernel has, "CAP_…" (capabilities(7)).
+// kernelCapabilities are the capabilities that the kernel has and that this process may give away, "CAP_…": those of its
+// bounding set (capabilities(7)).
 func kernelCapabilities() []string {
 	names := []string{
 		"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
@@ -21,17 +22,29 @@ func kernelCapabilities() []string {
 		"SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
 		"WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
 	}
-	last := len(names) - 1
-	if data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
-			last = min(n, last)
+	bounding := boundingSet()
+	var caps []string
+	for bit, n := range names {
+		if bounding&(1<<bit) != 0 {
+			caps = append(caps, "CAP_"+n)
 		}
 	}
-	var caps []string
-	for _, n := range names[:last+1] {
-		caps = append(caps, "CAP_"+n)
-	}
 	return caps
+}
+
+// boundingSet reads this process' capability bounding set (proc_pid_status(5)); none if it cannot be read.
+func boundingSet() uint64 {
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if hex, ok := strings.CutPrefix(line, "CapBnd:"); ok {
+			set, _ := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			return set
+		}
+	}
+	return 0
 }
 
 // hostDevices are the host's device nodes, for privileged containers. Terminals and shared memory are the container's own.

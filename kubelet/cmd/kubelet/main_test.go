@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"bareboat.dev/kubelet/shim/shimtest"
 )
 
 // inside tells the test binary that it runs in namespaces of its own.
@@ -49,19 +50,12 @@ func runInside(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "set up the network:", err)
 		return 1
 	}
-	dir, err := os.MkdirTemp("", "kubelet-test")
+	remove, err := shimtest.Share()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "podshim"), "bareboat.dev/kubelet/cmd/podshim").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build podshim: %v\n%s", err, out)
-		return 1
-	}
-	if err := os.Setenv("BAREBOAT_TEST_PODSHIM", filepath.Join(dir, "podshim")); err != nil {
-		return 1
-	}
+	defer remove()
 	return m.Run()
 }
 

@@ -29,6 +29,7 @@ import (
 	"bareboat.dev/client/clienttest"
 	"bareboat.dev/daemon"
 	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/shim/shimtest"
 )
 
 // host is one node with a model API server: a whole kubelet, with real images, shims, cgroups and network.
@@ -50,7 +51,7 @@ func newHost(t testing.TB) *host {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id)
 	c := config.Default()
-	c.HostnameOverride, c.Podshim, c.CgroupRoot = "node1", os.Getenv("BAREBOAT_TEST_PODSHIM"), "bareboat-test-"+hex.EncodeToString(id)
+	c.HostnameOverride, c.Podshim, c.CgroupRoot = "node1", shimtest.Binary(t), "bareboat-test-"+hex.EncodeToString(id)
 	c.ShimCgroup = c.CgroupRoot + "-shims"
 	c.RootDir, c.StateDir, c.ImageStore = dir+"/kubelet", dir+"/run", dir+"/images"
 	c.NetworkState, c.LogDir, c.LinkDir = dir+"/network", dir+"/log", dir+"/links"

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// TestPodSpec shows what containers see of fields of their specification: each pod prints it, and ends.
+func TestPodSpec(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	cases := []struct{ name, spec, script, want string }{
+		{"user", `securityContext: {runAsUser: 1000, runAsGroup: 2000, supplementalGroups: [7]}`, `id`, "uid=1000(web) gid=2000(extra) groups=7,2000(extra)\n"},
+		{"readonly", `CONTAINER: {securityContext: {readOnlyRootFilesystem: true}}`, `touch /x 2>&1; touch /dev/shm/y && echo shm`, "touch: /x: Read-only file system\nshm\n"},
+		{"seccomp", `securityContext: {seccompProfile: {type: RuntimeDefault}}`, `grep Seccomp: /proc/self/status`, "Seccomp:\t2\n"},
+		{"nopriv", `CONTAINER: {securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}`, `grep -E 'NoNewPrivs|CapBnd' /proc/self/status`, "CapBnd:\t0000000000000000\nNoNewPrivs:\t1\n"},
+		{"privileged", `CONTAINER: {securityContext: {privileged: true}}`, `test -e /dev/zero && touch /proc/sys/kernel/x 2>/dev/null; grep -c ' /proc/sys ' /proc/mounts`, "0\n"},
+		{"masked", ``, `ls -A /proc/acpi | cat; touch /proc/sys/kernel/domainname 2>&1 | cat; echo done`, "touch: /proc/sys/kernel/domainname: Read-only file system\ndone\n"},
+		{"hostnetwork", `hostNetwork: true`, `ls /sys/class/net; hostname`, ""},
+		{"shared", `shareProcessNamespace: true`, `test $$$$ != 1 && echo not the first`, "not the first\n"},
+		{"alone", ``, `echo $$$$`, "1\n"},
+		{"sysctl", `securityContext: {sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: "99"}]}`, `cat /proc/sys/net/ipv4/ip_unprivileged_port_start`, "99\n"},
+		{"hostname", `{hostname: box, subdomain: sub}`, `hostname; cat /etc/hostname; grep box /etc/hosts | head -n 1 | grep -c box.sub.default.svc.cluster.local`, "box\nbox\n1\n"},
+		{"dns", `dnsPolicy: ClusterFirst`, `cat /etc/resolv.conf | grep -v corp`, ""},
+		{"workdir", `CONTAINER: {workingDir: /tmp}`, `pwd`, "/tmp\n"},
+		{"cpu", `CONTAINER: {resources: {limits: {cpu: 500m, memory: 20Mi}}, env: [{name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}]}`, `echo $CPU`, "500\n"},
+		{"subpath", `{CONTAINER: {env: [{name: P, value: part}], volumeMounts: [{name: v, mountPath: /m, subPathExpr: "$(P)/x"}, {name: v, mountPath: /all}]}, volumes: [{name: v, emptyDir: {}}]}`, `touch /m/f; ls /all/part/x`, "f\n"},
+		{"hostpath", `{CONTAINER: {volumeMounts: [{name: v, mountPath: /m, readOnly: true}]}, volumes: [{name: v, hostPath: {path: /etc, type: Directory}}]}`, `test -e /m/passwd && touch /m/x 2>&1`, "touch: /m/x: Read-only file system\n"},
+	}
+	for _, c := range cases {
+		h.create(c.name, withScript(c.spec, c.script))
+	}
+	for _, c := range cases {
+		p := h.await(c.name, "its end", func(p *corev1.Pod) bool {
+			return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		})
+		got := h.log(p, "app", "0")
+		if c.want != "" && got != c.want {
+			t.Errorf("%s: printed %q, want %q (%s)", c.name, got, c.want, p.Status.Phase)
+		}
+		switch c.name {
+		case "hostnetwork":
+			if !strings.Contains(got, "up0\n") || p.Status.PodIP != p.Status.HostIP {
+				t.Errorf("hostNetwork: printed %q, address %s", got, p.Status.PodIP)
+			}
+		case "dns":
+			if !strings.Contains(got, "search default.svc.cluster.local svc.cluster.local cluster.local") || !strings.Contains(got, "nameserver 10.96.0.10") {
+				t.Errorf("resolv.conf is %q", got)
+			}
+		}
+	}
+}
+
+// withScript is a pod's specification with one container that runs a script and has the fields that spec has under CONTAINER.
+func withScript(spec, script string) string {
+	container := ""
+	if i := strings.Index(spec, "CONTAINER: {"); i >= 0 {
+		rest := spec[i+len("CONTAINER: {"):]
+		depth, end := 1, 0
+		for end = 0; depth > 0; end++ {
+			switch rest[end] {
+			case '{':
+				depth++
+			case '}':
+				depth--
+			}
+		}
+		container = ", " + rest[:end-1]
+		spec = strings.TrimPrefix(spec[:i]+rest[end:], "{, ")
+		spec = strings.TrimSuffix(strings.TrimPrefix(spec, "{"), "}")
+	} else if strings.HasPrefix(spec, "{") {
+		spec = strings.TrimSuffix(strings.TrimPrefix(spec, "{"), "}")
+	}
+	fields := fmt.Sprintf("restartPolicy: Never, containers: [{name: app, command: [sh, -c, %q]%s}]", script, container)
+	if spec = strings.Trim(spec, ", "); spec != "" {
+		fields += ", " + spec
+	}
+	return "{" + fields + "}"
+}
