@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +24,9 @@ func (p *Pipeline) patch(ctx context.Context, h *handle, r *Request) (*Result, e
 	if r.Subresource != "" {
 		s := h.res.Subresources[r.Subresource]
 		sub = &s
+	}
+	if err := checkPatchType(r.PatchType); err != nil {
+		return nil, err
 	}
 	if err := checkManager(r); err != nil {
 		return nil, err
@@ -154,14 +158,21 @@ func (p *Pipeline) applyPatch(r *Request, kind schema.GroupVersionKind, old, int
 		after, err = patch.Merge(before, r.Body.Data)
 	case StrategicPatch:
 		after, err = patch.StrategicMerge(before, r.Body.Data, into)
-	default:
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
-			Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s, %s", JSONPatch, MergePatch, StrategicPatch, ApplyPatch),
-		}}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return p.codec.DecodeBody(codec.JSON, after, kind, r.FieldValidation, into)
+}
+
+// checkPatchType refuses patches in no known form.
+func checkPatchType(t PatchType) error {
+	switch t {
+	case JSONPatch, MergePatch, StrategicPatch, ApplyPatch:
+		return nil
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s, %s", JSONPatch, MergePatch, StrategicPatch, ApplyPatch),
+	}}
 }

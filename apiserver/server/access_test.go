@@ -78,8 +78,9 @@ func TestServiceAccountToken(t *testing.T) {
 	}
 	_, err = admin.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref("", "serviceaccounts", "default", "default")})
 	check(t, err)
-	if err := read(); status.Code(err) != codes.Unauthenticated || apiStatus(t, err).Message != "Unauthorized" {
-		t.Errorf("with the token of an account that is gone: %v", err)
+	eventually(t, "the end of the account's token", func() bool { return status.Code(read()) == codes.Unauthenticated })
+	if s := apiStatus(t, read()); s.Message != "Unauthorized" {
+		t.Errorf("with the token of an account that is gone: %+v", s)
 	}
 }
 

@@ -61,6 +61,11 @@ func (h *Handler) resource(w http.ResponseWriter, r *http.Request, caller pipeli
 	default:
 		return apierrors.NewMethodNotSupported(schema.GroupResource{Group: t.group, Resource: t.resource}, r.Method)
 	}
+	// As in Kubernetes a collection is posted to, and only what is in it is put or patched.
+	if collection := t.name == ""; req.Verb == pipeline.Create && !collection && t.subresource == "" ||
+		(req.Verb == pipeline.Update || req.Verb == pipeline.Patch) && collection {
+		return apierrors.NewMethodNotSupported(schema.GroupResource{Group: t.group, Resource: t.resource}, string(req.Verb))
+	}
 	return h.do(w, r, req)
 }
 
