@@ -12,12 +12,12 @@ import (
 	"bareboat.dev/integration/host"
 )
 
-// up makes a host and starts a cluster on it; the test's end stops both.
-func up(t *testing.T, name string) *host.Host {
+// up makes a host and starts a cluster on it, with kctl up's flags; the test's end stops both.
+func up(t *testing.T, name string, flags ...string) *host.Host {
 	t.Helper()
 	needBuild(t)
 	h := host.New(t, name)
-	h.Must("kctl", "up")
+	h.Must("kctl", append([]string{"up"}, flags...)...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			dumpLogs(t, h)
