@@ -10,30 +10,86 @@ import (
 	"text/tabwriter"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"bareboat.dev/kctl/why"
 )
 
-// Object writes a description. Events are those about the object, oldest first; now is for ages.
-func Object(w io.Writer, u *unstructured.Unstructured, events []*corev1.Event, now time.Time) error {
-	p := &printer{tw: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0), now: now}
-	if err := p.object(u); err != nil {
+// Related is what else a description may tell of; a kind uses what concerns it.
+type Related struct {
+	// Events are those about the object, oldest first.
+	Events []*corev1.Event
+	// Pods are a workload's or a node's; ReplicaSets a deployment's, oldest revision first; EndpointSlices a service's.
+	Pods           []*corev1.Pod
+	ReplicaSets    []*appsv1.ReplicaSet
+	EndpointSlices []*discoveryv1.EndpointSlice
+	// Findings say why the object does not work; none if it does.
+	Findings []why.Finding
+}
+
+// Object writes a description; now is for ages.
+func Object(w io.Writer, u *unstructured.Unstructured, rel Related, now time.Time) error {
+	p := &printer{w: w, now: now}
+	p.flush()
+	if err := p.object(u, rel); err != nil {
 		return err
 	}
-	p.events(events)
+	p.findings(rel.Findings)
+	p.events(rel.Events)
 	return p.tw.Flush()
 }
 
 type printer struct {
+	w   io.Writer
 	tw  *tabwriter.Writer
 	now time.Time
 }
 
-// line writes an indented "Key:<tab>value"; an empty value leaves the key alone.
+// flush ends a block of lines whose columns are aligned with each other.
+func (p *printer) flush() {
+	if p.tw != nil {
+		p.tw.Flush()
+	}
+	p.tw = tabwriter.NewWriter(p.w, 0, 8, 2, ' ', 0)
+}
+
+func (p *printer) findings(list []why.Finding) {
+	if len(list) == 0 {
+		return
+	}
+	p.flush()
+	p.line(0, "Why", "")
+	for _, f := range list {
+		fmt.Fprintf(p.tw, "  %s: %s\n", f.Subject, f.Text)
+		if f.Hint != "" {
+			fmt.Fprintf(p.tw, "    → %s\n", f.Hint)
+		}
+	}
+	p.flush()
+}
+
+// typed reads the object as its own type and calls fn with it.
+func typed[T any](u *unstructured.Unstructured, rel Related, fn func(*T, Related)) error {
+	var into T
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &into); err != nil {
+		return err
+	}
+	fn(&into, rel)
+	return nil
+}
+
+// line writes an indented "Key:<tab>value"; an empty value leaves the key alone, and an empty key continues the line above.
 func (p *printer) line(depth int, key, format string, args ...any) {
 	value := fmt.Sprintf(format, args...)
+	if key == "" {
+		fmt.Fprintf(p.tw, "%s\t%s\n", strings.Repeat("  ", depth), value)
+		return
+	}
 	if value == "" {
 		fmt.Fprintf(p.tw, "%s%s:\n", strings.Repeat("  ", depth), key)
 		return
@@ -41,18 +97,29 @@ func (p *printer) line(depth int, key, format string, args ...any) {
 	fmt.Fprintf(p.tw, "%s%s:\t%s\n", strings.Repeat("  ", depth), key, value)
 }
 
-func (p *printer) object(u *unstructured.Unstructured) error {
+func (p *printer) object(u *unstructured.Unstructured, rel Related) error {
 	p.head(u)
-	typed := func(into any) error { return runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, into) }
 	switch u.GroupVersionKind().GroupKind().String() {
 	case "Pod":
-		var pod corev1.Pod
-		if err := typed(&pod); err != nil {
-			return err
-		}
-		p.pod(&pod)
+		return typed(u, rel, p.pod)
+	case "Service":
+		return typed(u, rel, p.service)
+	case "Node":
+		return typed(u, rel, p.node)
+	case "Deployment.apps":
+		return typed(u, rel, p.deployment)
+	case "ReplicaSet.apps":
+		return typed(u, rel, p.replicaSet)
+	case "StatefulSet.apps":
+		return typed(u, rel, p.statefulSet)
+	case "DaemonSet.apps":
+		return typed(u, rel, p.daemonSet)
+	case "Job.batch":
+		return typed(u, rel, p.job)
 	case "Secret":
 		p.secret(u)
+	case "ConfigMap":
+		p.configMap(u)
 	default:
 		p.rest(u)
 	}
@@ -94,7 +161,7 @@ func (p *printer) pairs(depth int, key string, m map[string]string) {
 	sort.Strings(keys)
 	for _, k := range keys {
 		p.line(depth, key, "%s=%s", k, shorten(m[k]))
-		key = " "
+		key = ""
 	}
 }
 
@@ -125,6 +192,28 @@ func (p *printer) secret(u *unstructured.Unstructured) {
 	}
 }
 
+// configMap shows whole values, as they are the object.
+func (p *printer) configMap(u *unstructured.Unstructured) {
+	data, _, _ := unstructured.NestedMap(u.Object, "data")
+	binary, _, _ := unstructured.NestedStringMap(u.Object, "binaryData")
+	p.line(0, "Data", "%s", map[bool]string{true: "<none>"}[len(data)+len(binary) == 0])
+	for _, k := range sortedKeys(data) {
+		text := fmt.Sprint(data[k])
+		if !strings.Contains(text, "\n") {
+			p.line(1, k, "%s", text)
+			continue
+		}
+		p.line(1, k, "")
+		p.flush()
+		for line := range strings.Lines(text) {
+			fmt.Fprintf(p.w, "    %s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	for k, v := range binary {
+		p.line(1, k, "%d bytes", len(v)*3/4-strings.Count(v, "="))
+	}
+}
+
 // rest writes every field but the metadata.
 func (p *printer) rest(u *unstructured.Unstructured) {
 	for _, k := range sortedKeys(u.Object) {
@@ -152,6 +241,10 @@ func (p *printer) field(depth int, key string, value any) {
 		}
 		p.line(depth, title(key), "")
 		for _, k := range sortedKeys(v) {
+			if userKeys(key) {
+				p.line(depth+1, k, "%s", shorten(fmt.Sprint(v[k])))
+				continue
+			}
 			p.field(depth+1, k, v[k])
 		}
 	case []any:
@@ -160,6 +253,15 @@ func (p *printer) field(depth int, key string, value any) {
 	default:
 		p.line(depth, title(key), "%s", shorten(fmt.Sprint(v)))
 	}
+}
+
+// userKeys reports whether a field's keys are its user's words, which are shown as they are.
+func userKeys(field string) bool {
+	switch strings.ToLower(field) {
+	case "labels", "annotations", "matchlabels", "selector", "nodeselector", "data", "stringdata", "parameters", "hard", "used", "capacity", "allocatable", "requests", "limits":
+		return true
+	}
+	return false
 }
 
 func (p *printer) list(depth int, key string, list []any) {
@@ -174,6 +276,9 @@ func (p *printer) list(depth int, key string, list []any) {
 		for _, k := range sortedKeys(m) {
 			switch m[k].(type) {
 			case map[string]any, []any:
+				if mark == "- " {
+					fmt.Fprintf(p.tw, "%s-\n", strings.Repeat("  ", depth+1))
+				}
 				p.field(depth+2, k, m[k])
 			default:
 				fmt.Fprintf(p.tw, "%s%s%s:\t%s\n", strings.Repeat("  ", depth+1), mark, title(k), shorten(fmt.Sprint(m[k])))
@@ -203,27 +308,24 @@ func title(s string) string {
 }
 
 func (p *printer) events(events []*corev1.Event) {
-	if len(events) == 0 {
-		p.line(0, "Events", "<none>")
-		return
-	}
-	p.tw.Flush()
-	p.line(0, "Events", "")
-	fmt.Fprintln(p.tw, "  Type\tReason\tAge\tFrom\tMessage")
-	fmt.Fprintln(p.tw, "  ----\t------\t---\t----\t-------")
+	var rows [][]string
 	for _, e := range events {
 		at := e.LastTimestamp.Time
 		if at.IsZero() {
 			at = e.EventTime.Time
 		}
+		if at.IsZero() {
+			at = e.CreationTimestamp.Time
+		}
 		ago := duration.HumanDuration(p.now.Sub(at))
 		if e.Count > 1 {
-			ago += fmt.Sprintf(" (x%d)", e.Count)
+			ago += fmt.Sprintf(" (x%d over %s)", e.Count, duration.HumanDuration(p.now.Sub(e.FirstTimestamp.Time)))
 		}
 		from := e.Source.Component
 		if from == "" {
 			from = e.ReportingController
 		}
-		fmt.Fprintf(p.tw, "  %s\t%s\t%s\t%s\t%s\n", e.Type, e.Reason, ago, from, strings.TrimSpace(e.Message))
+		rows = append(rows, []string{e.Type, e.Reason, ago, from, strings.TrimSpace(e.Message)})
 	}
+	p.table("Events", []string{"Type", "Reason", "Age", "From", "Message"}, rows)
 }

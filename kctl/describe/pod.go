@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func (p *printer) pod(pod *corev1.Pod) {
+func (p *printer) pod(pod *corev1.Pod, _ Related) {
 	p.line(0, "Service Account", "%s", orNone(pod.Spec.ServiceAccountName))
 	node := orNone(pod.Spec.NodeName)
 	if pod.Status.HostIP != "" {
@@ -31,12 +31,12 @@ func (p *printer) pod(pod *corev1.Pod) {
 		p.containers("Init Containers", pod.Spec.InitContainers, pod.Status.InitContainerStatuses)
 	}
 	p.containers("Containers", pod.Spec.Containers, pod.Status.ContainerStatuses)
-	p.line(0, "Conditions", "")
-	fmt.Fprintln(p.tw, "  Type\tStatus\tReason\tMessage")
+	var rows [][]string
 	for _, c := range pod.Status.Conditions {
-		fmt.Fprintf(p.tw, "  %s\t%s\t%s\t%s\n", c.Type, c.Status, c.Reason, c.Message)
+		rows = append(rows, []string{string(c.Type), string(c.Status), c.Reason, c.Message})
 	}
-	p.volumes(pod.Spec.Volumes)
+	p.table("Conditions", []string{"Type", "Status", "Reason", "Message"}, rows)
+	p.volumes(0, pod.Spec.Volumes)
 	if len(pod.Spec.NodeSelector) > 0 {
 		p.pairs(0, "Node-Selectors", pod.Spec.NodeSelector)
 	}
@@ -60,7 +60,7 @@ func (p *printer) containers(title string, specs []corev1.Container, statuses []
 				p.containerStatus(st)
 			}
 		}
-		p.containerSpec(c)
+		p.containerSpec(2, c)
 	}
 }
 
@@ -99,34 +99,37 @@ func (p *printer) state(key string, s corev1.ContainerState) {
 	}
 }
 
-func (p *printer) containerSpec(c corev1.Container) {
+func (p *printer) containerSpec(depth int, c corev1.Container) {
 	var ports []string
 	for _, port := range c.Ports {
 		ports = append(ports, fmt.Sprintf("%d/%s", port.ContainerPort, port.Protocol))
 	}
-	p.line(2, "Ports", "%s", orNone(strings.Join(ports, ", ")))
+	p.line(depth, "Ports", "%s", orNone(strings.Join(ports, ", ")))
 	if len(c.Command) > 0 {
-		p.line(2, "Command", "%s", strings.Join(c.Command, " "))
+		p.line(depth, "Command", "%s", strings.Join(c.Command, " "))
 	}
 	if len(c.Args) > 0 {
-		p.line(2, "Args", "%s", shorten(strings.Join(c.Args, " ")))
+		p.line(depth, "Args", "%s", shorten(strings.Join(c.Args, " ")))
 	}
-	p.resources("Requests", c.Resources.Requests)
-	p.resources("Limits", c.Resources.Limits)
-	for name, probe := range map[string]*corev1.Probe{"Liveness": c.LivenessProbe, "Readiness": c.ReadinessProbe, "Startup": c.StartupProbe} {
-		if probe != nil {
-			p.line(2, name, "%s delay=%ds timeout=%ds period=%ds #success=%d #failure=%d", handler(probe), probe.InitialDelaySeconds, probe.TimeoutSeconds, probe.PeriodSeconds, probe.SuccessThreshold, probe.FailureThreshold)
+	p.resources(depth, "Requests", c.Resources.Requests)
+	p.resources(depth, "Limits", c.Resources.Limits)
+	for _, check := range []struct {
+		name  string
+		probe *corev1.Probe
+	}{{"Startup", c.StartupProbe}, {"Readiness", c.ReadinessProbe}, {"Liveness", c.LivenessProbe}} {
+		if probe := check.probe; probe != nil {
+			p.line(depth, check.name, "%s delay=%ds timeout=%ds period=%ds #success=%d #failure=%d", handler(probe), probe.InitialDelaySeconds, probe.TimeoutSeconds, probe.PeriodSeconds, probe.SuccessThreshold, probe.FailureThreshold)
 		}
 	}
 	for i, e := range c.Env {
-		key := " "
+		key := ""
 		if i == 0 {
 			key = "Environment"
 		}
-		p.line(2, key, "%s=%s", e.Name, envValue(e))
+		p.line(depth, key, "%s=%s", e.Name, envValue(e))
 	}
 	for i, m := range c.VolumeMounts {
-		key := " "
+		key := ""
 		if i == 0 {
 			key = "Mounts"
 		}
@@ -134,11 +137,11 @@ func (p *printer) containerSpec(c corev1.Container) {
 		if m.ReadOnly {
 			mode = "ro"
 		}
-		p.line(2, key, "%s from %s (%s)", m.MountPath, m.Name, mode)
+		p.line(depth, key, "%s from %s (%s)", m.MountPath, m.Name, mode)
 	}
 }
 
-func (p *printer) resources(key string, list corev1.ResourceList) {
+func (p *printer) resources(depth int, key string, list corev1.ResourceList) {
 	if len(list) == 0 {
 		return
 	}
@@ -146,7 +149,7 @@ func (p *printer) resources(key string, list corev1.ResourceList) {
 	for name, q := range list {
 		m[string(name)] = q.String()
 	}
-	p.pairs(2, key, m)
+	p.pairs(depth, key, m)
 }
 
 func handler(probe *corev1.Probe) string {
@@ -180,13 +183,13 @@ func envValue(e corev1.EnvVar) string {
 	return "<other>"
 }
 
-func (p *printer) volumes(volumes []corev1.Volume) {
+func (p *printer) volumes(depth int, volumes []corev1.Volume) {
 	if len(volumes) == 0 {
 		return
 	}
-	p.line(0, "Volumes", "")
+	p.line(depth, "Volumes", "")
 	for _, v := range volumes {
-		p.line(1, v.Name, "%s", source(v))
+		p.line(depth+1, v.Name, "%s", source(v))
 	}
 }
 

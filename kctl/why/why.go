@@ -4,7 +4,9 @@ package why
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -26,14 +28,14 @@ func Pod(pod *corev1.Pod, events []*corev1.Event) []Finding {
 	switch {
 	case pod.Status.Phase == corev1.PodSucceeded:
 		return out
-	case pod.Status.Reason != "":
+	case pod.Status.Reason != "" && pod.Status.Phase == corev1.PodFailed:
 		out = append(out, Finding{"pod", pod.Status.Reason + ": " + pod.Status.Message, ""})
 	case pod.Spec.NodeName == "":
 		return append(out, unscheduled(pod, events))
 	}
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for _, c := range list {
-			if f, bad := container(pod, c); bad {
+			if f, bad := container(pod, c, events); bad {
 				out = append(out, f)
 			}
 		}
@@ -41,7 +43,7 @@ func Pod(pod *corev1.Pod, events []*corev1.Event) []Finding {
 	if len(out) == 0 && !condition(pod, corev1.PodReady) {
 		out = append(out, unready(pod)...)
 	}
-	return append(out, warnings(pod, events)...)
+	return append(out, warnings(pod, events, out)...)
 }
 
 func finalizers(list []string) string {
@@ -83,35 +85,95 @@ func hint(reason string, pod *corev1.Pod, container string) string {
 	return ""
 }
 
-func container(pod *corev1.Pod, c corev1.ContainerStatus) (Finding, bool) {
+func container(pod *corev1.Pod, c corev1.ContainerStatus, events []*corev1.Event) (Finding, bool) {
 	subject := "container " + c.Name
 	switch {
 	case c.State.Waiting != nil:
-		w := c.State.Waiting
-		if w.Reason == "PodInitializing" {
-			return Finding{}, false
-		}
-		text := w.Reason
-		if w.Message != "" {
-			text += ": " + w.Message
-		}
-		h := hint(w.Reason, pod, c.Name)
-		if t := c.LastTerminationState.Terminated; t != nil {
-			text += fmt.Sprintf("; it last ended with %s, exit code %d", t.Reason, t.ExitCode)
-			if t.Reason == "OOMKilled" {
-				h = hint(t.Reason, pod, c.Name)
-			}
-		}
-		return Finding{subject, text, h}, true
+		return waiting(subject, pod, c)
 	case c.State.Terminated != nil && c.State.Terminated.ExitCode != 0:
 		t := c.State.Terminated
-		return Finding{subject, fmt.Sprintf("ended with %s, exit code %d", t.Reason, t.ExitCode), hint(t.Reason, pod, c.Name)}, true
+		return Finding{subject, Ending(pod, c.Name, t), endingHint(t, pod, c.Name)}, true
 	case c.State.Running != nil && c.Started != nil && !*c.Started:
-		return Finding{subject, "its startup probe has not succeeded yet", ""}, true
+		return Finding{subject, "its startup probe has not succeeded yet" + probeFailure(events, c.Name, "Startup"), ""}, true
 	case c.State.Running != nil && !c.Ready:
-		return Finding{subject, "is running, but its readiness probe does not succeed", ""}, true
+		f := Finding{subject, "is running, but its readiness probe does not succeed" + probeFailure(events, c.Name, "Readiness"), ""}
+		if t := c.LastTerminationState.Terminated; t != nil && c.RestartCount > 0 {
+			f.Text += fmt.Sprintf("; it has been restarted %d times, it last %s", c.RestartCount, Ending(pod, c.Name, t))
+		}
+		return f, true
 	}
 	return Finding{}, false
+}
+
+func waiting(subject string, pod *corev1.Pod, c corev1.ContainerStatus) (Finding, bool) {
+	w := c.State.Waiting
+	if w.Reason == "PodInitializing" {
+		return Finding{}, false
+	}
+	f := Finding{subject, w.Reason, hint(w.Reason, pod, c.Name)}
+	if w.Message != "" {
+		f.Text += ": " + w.Message
+	}
+	if t := c.LastTerminationState.Terminated; t != nil {
+		f.Text += "; it last " + Ending(pod, c.Name, t)
+		f.Hint = endingHint(t, pod, c.Name)
+	}
+	return f, true
+}
+
+// Ending says in words how a container ended.
+func Ending(pod *corev1.Pod, name string, t *corev1.ContainerStateTerminated) string {
+	text := fmt.Sprintf("ended with %s, exit code %d", t.Reason, t.ExitCode)
+	switch {
+	case t.Reason == "OOMKilled":
+		text = "was killed (OOMKilled)"
+		if limit := memoryLimit(pod, name); limit != "" {
+			text += " for needing more memory than its limit of " + limit
+		}
+	case t.ExitCode == 126:
+		text += " (its command cannot be executed)"
+	case t.ExitCode == 127:
+		text += " (its command was not found)"
+	case t.ExitCode > 128 && t.ExitCode <= 128+64:
+		text += fmt.Sprintf(" (signal %d, %s)", t.ExitCode-128, syscall.Signal(t.ExitCode-128))
+	}
+	if t.Message != "" {
+		text += ": " + strings.TrimSpace(t.Message)
+	}
+	return text
+}
+
+func memoryLimit(pod *corev1.Pod, name string) string {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for _, c := range list {
+			if q, ok := c.Resources.Limits[corev1.ResourceMemory]; ok && c.Name == name {
+				return q.String()
+			}
+		}
+	}
+	return ""
+}
+
+func endingHint(t *corev1.ContainerStateTerminated, pod *corev1.Pod, name string) string {
+	switch {
+	case t.Reason == "OOMKilled":
+		return hint(t.Reason, pod, name)
+	case t.ExitCode == 126 || t.ExitCode == 127:
+		return "check command and args, and that the image has the program"
+	}
+	return hint("Error", pod, name)
+}
+
+// probeFailure is what the newest failure of a container's probe said.
+func probeFailure(events []*corev1.Event, container, probe string) string {
+	for i := len(events) - 1; i >= 0; i-- {
+		e := events[i]
+		if e.Reason == "Unhealthy" && strings.HasPrefix(e.Message, probe) && (e.InvolvedObject.FieldPath == "" || strings.Contains(e.InvolvedObject.FieldPath, "{"+container+"}")) {
+			_, text, _ := strings.Cut(e.Message, ": ")
+			return ": " + strings.TrimSpace(text)
+		}
+	}
+	return ""
 }
 
 func condition(pod *corev1.Pod, t corev1.PodConditionType) bool {
@@ -139,35 +201,23 @@ func unready(pod *corev1.Pod) []Finding {
 // maxWarnings keeps the explanation to what is recent.
 const maxWarnings = 3
 
-// warnings are the newest warning events, once each.
-func warnings(pod *corev1.Pod, events []*corev1.Event) []Finding {
+// warnings are the newest warning events, once each, that tell what the findings do not.
+func warnings(pod *corev1.Pod, events []*corev1.Event, told []Finding) []Finding {
 	var out []Finding
-	seen := map[string]bool{}
 	if condition(pod, corev1.PodReady) {
 		return nil
 	}
+	known := func(message string) bool {
+		_, detail, _ := strings.Cut(message, ": ")
+		return slices.ContainsFunc(append(told, out...), func(f Finding) bool {
+			return strings.Contains(f.Text, message) || detail != "" && strings.Contains(f.Text, strings.TrimSpace(detail))
+		})
+	}
 	for i := len(events) - 1; i >= 0 && len(out) < maxWarnings; i-- {
 		e := events[i]
-		if e.Type != corev1.EventTypeWarning || seen[e.Message] {
-			continue
+		if message := strings.TrimSpace(e.Message); e.Type == corev1.EventTypeWarning && e.Reason != "BackOff" && !known(message) {
+			out = append(out, Finding{"event " + e.Reason, message, ""})
 		}
-		seen[e.Message] = true
-		out = append(out, Finding{"event " + e.Reason, strings.TrimSpace(e.Message), ""})
 	}
 	return out
-}
-
-// Service explains why a service has no ready endpoints; pods are those that its selector selects.
-func Service(svc *corev1.Service, ready int, pods []*corev1.Pod) []Finding {
-	switch {
-	case svc.Spec.Type == corev1.ServiceTypeExternalName:
-		return nil
-	case ready > 0:
-		return nil
-	case len(svc.Spec.Selector) == 0:
-		return []Finding{{"service", "has no selector, and nobody has written an EndpointSlice for it", "set spec.selector"}}
-	case len(pods) == 0:
-		return []Finding{{"service", "its selector matches no pod", "compare spec.selector with: kctl get pods --show-labels -n " + svc.Namespace}}
-	}
-	return []Finding{{"service", fmt.Sprintf("its selector matches %d pods, none of which is ready", len(pods)), ""}}
 }
