@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -27,6 +28,23 @@ func await(t *testing.T, s *clienttest.Server, ok func(*corev1.Node) bool) *core
 		}
 	}
 	t.Fatal("the node was not reported")
+	return nil
+}
+
+// awaitLease waits for the first heartbeat.
+func awaitLease(t *testing.T, s *clienttest.Server) *coordinationv1.Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for e, err := range client.Of(s.Client(), client.Leases()).Watch(ctx, corev1.NamespaceNodeLease, client.WatchOptions{}) {
+		if err != nil {
+			break
+		}
+		if e.Object != nil {
+			return e.Object
+		}
+	}
+	t.Fatal("the lease was not made")
 	return nil
 }
 
@@ -76,9 +94,8 @@ func TestNodeIsRegisteredAndKept(t *testing.T) {
 	why <- ""
 	m.Nudge()
 	ready := await(t, s, func(n *corev1.Node) bool { return condition(n, corev1.NodeReady).Status == corev1.ConditionTrue })
-	lease, err := client.Of(s.Client(), client.Leases()).Get(ctx, corev1.NamespaceNodeLease, "n1")
-	if err != nil || *lease.Spec.HolderIdentity != "n1" || *lease.Spec.LeaseDurationSeconds != leaseSeconds {
-		t.Errorf("lease: %+v, %v", lease, err)
+	if lease := awaitLease(t, s); *lease.Spec.HolderIdentity != "n1" || *lease.Spec.LeaseDurationSeconds != leaseSeconds {
+		t.Errorf("lease: %+v", lease)
 	}
 	if err := client.Of(s.Client(), client.Nodes()).Delete(ctx, "", "n1", client.DeleteOptions{}); err != nil {
 		t.Fatal(err)
