@@ -158,7 +158,7 @@ func endingHint(t *corev1.ContainerStateTerminated, pod *corev1.Pod, name string
 	switch {
 	case t.Reason == "OOMKilled":
 		return hint(t.Reason, pod, name)
-	case t.ExitCode == 126 || t.ExitCode == 127:
+	case t.ExitCode == 126 || t.ExitCode == 127 || t.Reason == "StartError":
 		return "check command and args, and that the image has the program"
 	}
 	return hint("Error", pod, name)

@@ -1,0 +1,218 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+// defaultKubeconfig is what `kctl up` writes for the administrator.
+const defaultKubeconfig = "/etc/bareboat/admin.conf"
+
+// configFile is the kubeconfig in use, as a tree: fields that kctl does not know stay when it is written back.
+type configFile struct {
+	path string
+	tree map[string]any
+}
+
+func (s *session) configFile() (*configFile, error) {
+	path := cmp.Or(s.kubeconfig, strings.Split(os.Getenv("KUBECONFIG"), string(os.PathListSeparator))[0], defaultKubeconfig)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w; name a kubeconfig with --kubeconfig or $KUBECONFIG", err)
+	}
+	c := &configFile{path: path}
+	if err := yaml.Unmarshal(data, &c.tree); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// named returns the entries of a list such as "contexts" with their names, in order.
+func (c *configFile) named(list, field string) (names []string, byName map[string]map[string]any) {
+	byName = map[string]map[string]any{}
+	items, _ := c.tree[list].([]any)
+	for _, item := range items {
+		m, _ := item.(map[string]any)
+		name, _ := m["name"].(string)
+		value, ok := m[field].(map[string]any)
+		if !ok {
+			value = map[string]any{}
+			if m != nil {
+				m[field] = value
+			}
+		}
+		names, byName[name] = append(names, name), value
+	}
+	return names, byName
+}
+
+func (c *configFile) current() string {
+	name, _ := c.tree["current-context"].(string)
+	return name
+}
+
+// save replaces the file at once and keeps its mode: it may hold keys.
+func (c *configFile) save() error {
+	data, err := yaml.Marshal(c.tree)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(c.path)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(c.path), ".kctl-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Chmod(info.Mode().Perm()), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), c.path)
+}
+
+func (s *session) configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Look at and change the kubeconfig"}
+	c.AddCommand(s.configView(), s.configContexts(), s.configSet(), &cobra.Command{
+		Use: "current-context", Short: "Print the current context's name", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			f, err := s.configFile()
+			if err != nil {
+				return err
+			}
+			if f.current() == "" {
+				return errors.New("current-context is not set; choose one with: kctl config use-context NAME")
+			}
+			fmt.Fprintln(s.out, f.current())
+			return nil
+		},
+	}, &cobra.Command{
+		Use: "use-context NAME", Short: "Choose the current context", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			f, err := s.configFile()
+			if err != nil {
+				return err
+			}
+			names, contexts := f.named("contexts", "context")
+			if contexts[args[0]] == nil {
+				return fmt.Errorf("no context exists with the name %q; there are: %s", args[0], strings.Join(names, ", "))
+			}
+			f.tree["current-context"] = args[0]
+			if err := f.save(); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.out, "Switched to context %q.\n", args[0])
+			return nil
+		},
+	})
+	return c
+}
+
+func (s *session) configView() *cobra.Command {
+	var raw bool
+	c := &cobra.Command{
+		Use: "view", Short: "Print the kubeconfig without its keys", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			f, err := s.configFile()
+			if err != nil {
+				return err
+			}
+			if !raw {
+				redact(f.tree)
+			}
+			return s.printYAML(f.tree)
+		},
+	}
+	c.Flags().BoolVar(&raw, "raw", false, "with certificates, keys and tokens")
+	return c
+}
+
+// redact puts a word in place of what must not be read over a shoulder or pasted into a report.
+func redact(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		for key := range v {
+			switch key {
+			case "token", "password", "client-key-data":
+				v[key] = "REDACTED"
+			case "certificate-authority-data", "client-certificate-data":
+				v[key] = "DATA+OMITTED"
+			default:
+				redact(v[key])
+			}
+		}
+	case []any:
+		for _, item := range v {
+			redact(item)
+		}
+	}
+}
+
+func (s *session) configContexts() *cobra.Command {
+	return &cobra.Command{
+		Use: "get-contexts", Short: "List the contexts", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			f, err := s.configFile()
+			if err != nil {
+				return err
+			}
+			tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+			fmt.Fprintln(tw, "CURRENT\tNAME\tCLUSTER\tAUTHINFO\tNAMESPACE")
+			names, contexts := f.named("contexts", "context")
+			for _, name := range names {
+				mark := ""
+				if name == f.current() {
+					mark = "*"
+				}
+				ctx := contexts[name]
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", mark, name, text(ctx["cluster"]), text(ctx["user"]), text(ctx["namespace"]))
+			}
+			return tw.Flush()
+		},
+	}
+}
+
+func (s *session) configSet() *cobra.Command {
+	var current bool
+	c := &cobra.Command{
+		Use: "set-context (NAME | --current) --namespace=NAMESPACE", Short: "Set a context's default namespace", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if current == (len(args) == 1) {
+				return errors.New("name one context, or pass --current")
+			}
+			if s.namespace == "" {
+				return errors.New("--namespace is required: it is what this command sets")
+			}
+			f, err := s.configFile()
+			if err != nil {
+				return err
+			}
+			name := f.current()
+			if !current {
+				name = args[0]
+			}
+			names, contexts := f.named("contexts", "context")
+			if contexts[name] == nil {
+				return fmt.Errorf("no context exists with the name %q; there are: %s", name, strings.Join(names, ", "))
+			}
+			contexts[name]["namespace"] = s.namespace
+			if err := f.save(); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.out, "Context %q modified.\n", name)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&current, "current", false, "the current context")
+	return c
+}

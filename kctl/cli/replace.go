@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"bareboat.dev/kctl/api"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+func (s *session) replaceCommand() *cobra.Command {
+	var w writeFlags
+	var force bool
+	c := &cobra.Command{
+		Use: "replace -f FILE…", Short: "Put whole objects in place of what is there", Args: cobra.NoArgs,
+		Long: `Put whole objects in place of what is there. A file with a resourceVersion replaces only that version. With --force objects are
+deleted and created anew, which fields that cannot change need.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.replace(cmd.Context(), w, force) },
+	}
+	w.register(c)
+	c.Flags().BoolVar(&force, "force", false, "delete the objects, wait until they are gone, and create them anew")
+	_ = c.MarkFlagRequired("filename")
+	return c
+}
+
+func (s *session) replace(ctx context.Context, w writeFlags, force bool) error {
+	opts, err := w.options()
+	if err != nil {
+		return err
+	}
+	docs, err := s.selected(ctx, w)
+	errs := each(err)
+	for _, d := range docs {
+		replaceOne := s.replaceOne
+		if force && !opts.DryRun {
+			replaceOne = s.recreate
+		}
+		if err := replaceOne(ctx, d, opts, w.output); err != nil {
+			errs = append(errs, aboutDocument(d, err))
+		}
+	}
+	return s.report(errs)
+}
+
+func (s *session) replaceOne(ctx context.Context, d document, opts *apiv1.WriteOptions, format string) error {
+	if d.name() == "" {
+		return errors.New("metadata.name: Required value: replace needs a name")
+	}
+	body, err := api.Body(d.ContentType, d.Data)
+	if err != nil {
+		return err
+	}
+	resp, err := s.server.Update(ctx, &apiv1.UpdateRequest{Ref: api.Ref(d.info, d.namespace, d.name()), Object: body, Options: opts})
+	if err != nil {
+		return err
+	}
+	s.warn(resp.Warnings)
+	return s.result(d.target, "replaced"+dryRunSuffix(opts), format, resp.Object)
+}
+
+// recreate deletes the object if it is there, waits until it is gone, and creates the file's.
+func (s *session) recreate(ctx context.Context, d document, opts *apiv1.WriteOptions, format string) error {
+	o := deleteOptions{cascade: "background", dryRun: "none", grace: -1, ignoreAbsent: true}
+	wire, err := o.wire()
+	if err != nil {
+		return err
+	}
+	gone, err := s.deleteOne(ctx, d.target, o, wire)
+	if err != nil {
+		return err
+	}
+	if gone.uid != "" {
+		if err := s.waitOneGone(ctx, gone); err != nil {
+			return fmt.Errorf("wait until it is gone: %w", err)
+		}
+	}
+	return s.createOne(ctx, d, opts, format)
+}
