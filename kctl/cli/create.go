@@ -19,7 +19,9 @@ import (
 // createSubcommands are the objects that flags can describe.
 func (s *session) createSubcommands() []*cobra.Command {
 	return []*cobra.Command{
-		s.createNamespace(), s.createConfigMap(), s.createSecret(), s.createServiceAccount(), s.createDeployment(),
+		s.createNamespace(), s.createConfigMap(), s.createSecret(), s.createServiceAccount(), s.createDeployment(), s.createService(),
+		s.createJob(), s.createCronJob(), s.createRole("role", "Role"), s.createRole("clusterrole", "ClusterRole"),
+		s.createBinding("rolebinding", "RoleBinding"), s.createBinding("clusterrolebinding", "ClusterRoleBinding"),
 	}
 }
 

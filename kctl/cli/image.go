@@ -166,7 +166,7 @@ func shortID(id string) string {
 func mebibytes(n uint64) string { return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20)) }
 
 func age(i *nodev1.Image) string {
-	if i.Loaded == nil {
+	if i.Loaded == nil || i.Loaded.AsTime().Unix() <= 0 {
 		return "<unknown>"
 	}
 	return duration.HumanDuration(time.Since(i.Loaded.AsTime()))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"bareboat.dev/client"
@@ -78,10 +79,30 @@ func (s *session) runPod(ctx context.Context, w writeFlags, o runOptions, name s
 	if err != nil {
 		return err
 	}
-	if !running { // it was quicker than we
-		return s.logs(ctx, logOptions{tail: -1}, []string{name})
+	if running {
+		err := s.attach(ctx, &nodev1.ContainerRef{Namespace: s.namespace, Pod: name, Container: name}, o.stdin, o.tty)
+		if !apierrors.IsConflict(err) {
+			return err
+		}
 	}
-	return s.attach(ctx, &nodev1.ContainerRef{Namespace: s.namespace, Pod: name, Container: name}, o.stdin, o.tty)
+	return s.finished(ctx, name)
+}
+
+// finished prints what a pod wrote that was quicker than its attaching, and returns its exit code as an error.
+func (s *session) finished(ctx context.Context, name string) error {
+	if err := s.logs(ctx, logOptions{tail: -1, follow: true}, []string{name}); err != nil {
+		return err
+	}
+	pod, err := client.Of(s.server.Client, client.Pods()).Get(ctx, s.namespace, name)
+	if err != nil {
+		return err
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if t := c.State.Terminated; t != nil && t.ExitCode != 0 {
+			return &exitError{code: int(t.ExitCode), msg: fmt.Sprintf("command terminated with exit code %d", t.ExitCode)}
+		}
+	}
+	return nil
 }
 
 func podObject(o runOptions, name string, args []string) (map[string]any, error) {

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// exposeOptions are the flags of expose.
+type exposeOptions struct {
+	name, targetPort, kind, protocol, clusterIP string
+	port                                        int64
+}
+
+func (s *session) exposeCommand() *cobra.Command {
+	var o exposeOptions
+	var w writeFlags
+	c := &cobra.Command{
+		Use: "expose TYPE/NAME --port=PORT", Short: "Make a service for a pod or workload",
+		Example: "  kctl expose deploy/web --port=80 --target-port=8080",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			targets, err := s.named(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			for _, t := range targets {
+				if err := s.expose(cmd.Context(), w, o, t); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.name, "name", "", "`name` of the service; default the object's")
+	f.Int64Var(&o.port, "port", 0, "port of the service")
+	f.StringVar(&o.targetPort, "target-port", "", "number or name of the pods' `port`; default that of --port")
+	f.StringVar(&o.kind, "type", "ClusterIP", "ClusterIP, NodePort or LoadBalancer")
+	f.StringVar(&o.protocol, "protocol", "TCP", "TCP or UDP")
+	f.StringVar(&o.clusterIP, "cluster-ip", "", "`address` of the service, or None for a headless one")
+	f.StringVar(&w.dryRun, "dry-run", "none", "none or server")
+	f.StringVarP(&w.output, "output", "o", "", "print the result as json, yaml or name instead of a line")
+	f.StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
+	w.validate = "strict"
+	_ = c.MarkFlagRequired("port")
+	return c
+}
+
+func (s *session) expose(ctx context.Context, w writeFlags, o exposeOptions, t target) error {
+	u, err := s.server.Get(ctx, t.info, t.namespace, t.name)
+	if err != nil {
+		return err
+	}
+	selector := labels.Set(u.GetLabels()).String()
+	if t.info.Kind != "Pod" {
+		if selector, err = workloadSelector(u); err != nil {
+			return err
+		}
+	}
+	match, err := metav1.ParseToLabelSelector(selector)
+	if err != nil {
+		return err
+	}
+	if len(match.MatchLabels) == 0 || len(match.MatchExpressions) > 0 {
+		return fmt.Errorf("%s: a service selects by labels with one value each, and %q does not; write the service's file yourself", t, selector)
+	}
+	name := o.name
+	if name == "" {
+		name = t.name
+	}
+	return s.createObject(ctx, w, &unstructured.Unstructured{Object: serviceObject(o, anyMap(match.MatchLabels))}, name)
+}
+
+func anyMap(m map[string]string) map[string]any {
+	out := map[string]any{}
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func serviceObject(o exposeOptions, selector map[string]any) map[string]any {
+	port := map[string]any{"port": o.port, "protocol": o.protocol}
+	if n, err := strconv.ParseInt(o.targetPort, 10, 32); err == nil {
+		port["targetPort"] = n
+	} else if o.targetPort != "" {
+		port["targetPort"] = o.targetPort
+	}
+	spec := map[string]any{"type": o.kind, "selector": selector, "ports": []any{port}}
+	if o.clusterIP != "" {
+		spec["clusterIP"] = o.clusterIP
+	}
+	svc := object("v1", "Service")
+	svc["spec"] = spec
+	return svc
+}
