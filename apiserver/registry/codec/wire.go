@@ -132,13 +132,14 @@ func (c *shapeCache) of(t reflect.Type) *shape {
 		return s.(*shape)
 	}
 	s := &shape{fields: map[int]shapeField{}}
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
+	elem := t
+	for elem.Kind() == reflect.Pointer {
+		elem = elem.Elem()
 	}
-	if t.Kind() == reflect.Struct {
-		s.read(t)
+	if elem.Kind() == reflect.Struct {
+		s.read(elem)
 	}
-	c.byType.Store(t, s)
+	c.byType.Store(t, s) // under the type that was asked for, pointer or not
 	return s
 }
 
