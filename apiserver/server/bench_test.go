@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,27 @@ func BenchmarkCreatePods(b *testing.B) {
 				_, err := users[i%len(users)].Create(b.Context(), &apiv1.CreateRequest{
 					Ref: ref("", "pods", "default", ""), Object: asProto(b, podURL, benchPod(fmt.Sprintf("p-%d", i))),
 				})
+				return err
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "creates/s")
+		})
+	}
+}
+
+// ConfigMaps of a KiB created by 64 callers over one connection, as a Go program with one client makes them.
+func BenchmarkCreateConfigMaps(b *testing.B) {
+	const mapURL = "k8s.io.api.core.v1.ConfigMap"
+	data := map[string]string{"v": strings.Repeat("x", 1<<10)}
+	for name, engine := range engines() {
+		b.Run(name, func(b *testing.B) {
+			h := start(b, engine(b))
+			admin := h.admin()
+			h.defaultAccount(admin)
+			b.ReportAllocs()
+			b.ResetTimer()
+			parallel(b, b.N, func(i int) error {
+				obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("m-%d", i)}, Data: data}
+				_, err := admin.Create(b.Context(), &apiv1.CreateRequest{Ref: ref("", "configmaps", "default", ""), Object: asProto(b, mapURL, obj)})
 				return err
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "creates/s")

@@ -169,13 +169,12 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 			cred.Chains = info.State.VerifiedChains
 		}
 	}
-	if md, ok := metadata.FromIncomingContext(ctx); ok {
-		if v := md.Get("authorization"); len(v) > 0 {
-			cred.Token = bearer(v[0])
-		}
-		if v := md.Get("user-agent"); len(v) > 0 {
-			caller.UserAgent = v[0]
-		}
+	md, _ := metadata.FromIncomingContext(ctx) // a copy, with keys in lower case
+	if v := md["authorization"]; len(v) > 0 {
+		cred.Token = bearer(v[0])
+	}
+	if v := md["user-agent"]; len(v) > 0 {
+		caller.UserAgent = v[0]
 	}
 	id, err := s.cfg.Authenticator.Authenticate(ctx, cred)
 	if err != nil {
@@ -183,10 +182,8 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 		return nil, pipeline.Unauthorized()
 	}
 	caller.User = id
-	if md, ok := metadata.FromIncomingContext(ctx); ok {
-		if caller, err = s.cfg.Pipeline.Impersonate(ctx, caller, md); err != nil {
-			return nil, err
-		}
+	if caller, err = s.cfg.Pipeline.Impersonate(ctx, caller, md); err != nil {
+		return nil, err
 	}
 	if err := s.authorizeMethod(ctx, caller.User, method); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ package metrics
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ type Requests struct {
 	total       *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	longRunning *prometheus.GaugeVec
+	known       sync.Map // seriesKey → *series
 }
 
 // NewRequests registers the request metrics.
@@ -47,15 +49,43 @@ const component = "apiserver"
 // Observe implements pipeline.Observer.
 func (m *Requests) Observe(_ context.Context, e *pipeline.Observation) {
 	r := e.Request
+	k := seriesKey{dryRun: r.DryRun, code: code(e)}
+	k.verb, k.group, k.version, k.resource, k.sub, k.scope = labels(r)
+	s := m.of(k)
+	s.total.Inc()
+	if r.Verb != pipeline.Watch {
+		s.duration.Observe(e.End.Sub(e.Start).Seconds())
+	}
+}
+
+// seriesKey is what tells the series of two requests apart.
+type seriesKey struct {
+	verb, group, version, resource, sub, scope string
+	dryRun                                     bool
+	code                                       int
+}
+
+// series are where a request is counted. Finding them by nine labels costs more than counting, so they are kept; there are
+// as many as the metrics have anyway.
+type series struct {
+	total    prometheus.Counter
+	duration prometheus.Observer
+}
+
+func (m *Requests) of(k seriesKey) *series {
+	if s, ok := m.known.Load(k); ok {
+		return s.(*series)
+	}
 	dry := ""
-	if r.DryRun {
+	if k.dryRun {
 		dry = "All"
 	}
-	verb, group, version, resource, sub, scope := labels(r)
-	m.total.WithLabelValues(verb, dry, group, version, resource, sub, scope, component, strconv.Itoa(code(e))).Inc()
-	if r.Verb != pipeline.Watch {
-		m.duration.WithLabelValues(verb, dry, group, version, resource, sub, scope, component).Observe(e.End.Sub(e.Start).Seconds())
+	s := &series{total: m.total.WithLabelValues(k.verb, dry, k.group, k.version, k.resource, k.sub, k.scope, component, strconv.Itoa(k.code))}
+	if k.verb != watchVerb {
+		s.duration = m.duration.WithLabelValues(k.verb, dry, k.group, k.version, k.resource, k.sub, k.scope, component)
 	}
+	m.known.Store(k, s)
+	return s
 }
 
 func code(e *pipeline.Observation) int {
@@ -67,13 +97,7 @@ func code(e *pipeline.Observation) int {
 
 // labels keeps cardinality bounded: what is not served is counted as one resource.
 func labels(r *pipeline.Request) (verb, group, version, resource, sub, scope string) {
-	verb = map[pipeline.Verb]string{
-		pipeline.Get: "GET", pipeline.List: "LIST", pipeline.Watch: "WATCH", pipeline.Create: "POST", pipeline.Update: "PUT",
-		pipeline.Patch: "PATCH", pipeline.Delete: "DELETE", pipeline.DeleteCollection: "DELETECOLLECTION",
-	}[r.Verb]
-	if verb == "" {
-		verb = "CONNECT"
-	}
+	verb = verbLabel(r.Verb)
 	scope = "cluster"
 	switch {
 	case r.Name != "":
@@ -85,6 +109,31 @@ func labels(r *pipeline.Request) (verb, group, version, resource, sub, scope str
 		return verb, "", "", "", "", ""
 	}
 	return verb, r.Group, r.Version, r.Resource, r.Subresource, scope
+}
+
+const watchVerb = "WATCH"
+
+// verbLabel is a verb as kube-apiserver counts it.
+func verbLabel(v pipeline.Verb) string {
+	switch v {
+	case pipeline.Get:
+		return "GET"
+	case pipeline.List:
+		return "LIST"
+	case pipeline.Watch:
+		return watchVerb
+	case pipeline.Create:
+		return "POST"
+	case pipeline.Update:
+		return "PUT"
+	case pipeline.Patch:
+		return "PATCH"
+	case pipeline.Delete:
+		return "DELETE"
+	case pipeline.DeleteCollection:
+		return "DELETECOLLECTION"
+	}
+	return "CONNECT"
 }
 
 // LongRunning counts watches and streams: +1 when one begins, -1 when it ends.
@@ -115,7 +164,7 @@ func (c inflightCollector) Collect(ch chan<- prometheus.Metric) {
 // store's latency, whichever engine it is.
 type Engine struct {
 	storage.Engine
-	seconds *prometheus.HistogramVec
+	get, list, commit prometheus.Observer
 }
 
 // NewEngine wraps an engine.
@@ -125,28 +174,25 @@ func NewEngine(reg prometheus.Registerer, e storage.Engine) *Engine {
 		Buckets: []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
 	}, []string{"operation"})
 	reg.MustRegister(h)
-	return &Engine{e, h}
+	return &Engine{e, h.WithLabelValues("get"), h.WithLabelValues("list"), h.WithLabelValues("commit")}
 }
 
-func (e *Engine) time(operation string) func() {
-	start := time.Now()
-	return func() { e.seconds.WithLabelValues(operation).Observe(time.Since(start).Seconds()) }
-}
+func observe(o prometheus.Observer, start time.Time) { o.Observe(time.Since(start).Seconds()) }
 
 // Get implements storage.Engine.
 func (e *Engine) Get(ctx context.Context, key string, at storage.Revision) (storage.Entry, storage.Revision, error) {
-	defer e.time("get")()
+	defer observe(e.get, time.Now())
 	return e.Engine.Get(ctx, key, at)
 }
 
 // List implements storage.Engine.
 func (e *Engine) List(ctx context.Context, prefix string, o storage.ListOptions) (storage.ListResult, error) {
-	defer e.time("list")()
+	defer observe(e.list, time.Now())
 	return e.Engine.List(ctx, prefix, o)
 }
 
 // Commit implements storage.Engine.
 func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revision, error) {
-	defer e.time("commit")()
+	defer observe(e.commit, time.Now())
 	return e.Engine.Commit(ctx, ops...)
 }
