@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,6 +313,38 @@ func TestPreempts(t *testing.T) {
 		mid, err := pods.Get(t.Context(), "default", "mid")
 		if err != nil || mid.DeletionTimestamp != nil {
 			t.Errorf("bystander: %+v, %v", mid, err)
+		}
+		stop()
+	})
+}
+
+// Shows that a deletion that failed is made soon again: the pod that room is made for does not wait for news that nobody will bring.
+func TestPreemptsAfterFailure(t *testing.T) {
+	story(t, func(t *testing.T, r *rig) {
+		r.node("a", 1)
+		stop := r.scheduler()
+		pods := client.Of(r.s.Client(), client.Pods())
+		create := func(name string, priority int32) {
+			t.Helper()
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{Priority: &priority}}
+			if _, err := pods.Create(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		create("low", 1)
+		var failed atomic.Int32
+		r.s.Fail(func(method string, _ *apiv1.ResourceRef) error {
+			if method == "Delete" && failed.Add(1) == 1 {
+				return status.Error(codes.Unavailable, "the server is going away")
+			}
+			return nil
+		})
+		create("high", 9)
+		time.Sleep(20 * time.Second)
+		low, err := pods.Get(t.Context(), "default", "low")
+		if err != nil || low.DeletionTimestamp == nil || failed.Load() != 2 {
+			t.Errorf("victim after %d deletions: %+v, %v", failed.Load(), low, err)
 		}
 		stop()
 	})

@@ -90,8 +90,12 @@ func (s *Scheduler) evicted(pod *corev1.Pod, p plan.Preemption, results []client
 	for i, v := range p.Victims {
 		if err := results[i].Err; err != nil {
 			s.cfg.Log.Warn("preemption failed", "pod", client.KeyOf(pod).String(), "victim", client.KeyOf(v).String(), "error", err)
-			delete(s.nominated, pod.UID)
-			s.news.nodes[p.Node] = true
+			// The nomination stays, without anybody to wait for: wake goes by it, since with its victim still there the node fits no
+			// better than before. A pod that was nominated elsewhere or bound meanwhile is left alone.
+			if nom, ok := s.nominated[pod.UID]; ok && nom.node == p.Node {
+				s.nominated[pod.UID] = nomination{node: p.Node}
+				s.news.nodes[p.Node] = true
+			}
 			continue
 		}
 		s.cfg.Log.Info("pod preempted", "pod", client.KeyOf(v).String(), "node", p.Node, "for", client.KeyOf(pod).String())
