@@ -29,6 +29,13 @@ func up(t *testing.T, name string, flags ...string) *host.Host {
 	return h
 }
 
+// accounts waits for namespaces' service accounts, which the controllers make and without which a bare pod is refused.
+func accounts(h *host.Host, namespaces ...string) {
+	for _, n := range namespaces {
+		h.Eventually("the service account of namespace "+n, func() error { _, err := h.Run("kctl", "-n", n, "get", "serviceaccount", "default"); return err })
+	}
+}
+
 // needBuild fails the test unless everything that it starts has been built.
 func needBuild(t *testing.T) {
 	t.Helper()
