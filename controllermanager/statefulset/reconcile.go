@@ -6,6 +6,7 @@
 package statefulset
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -20,6 +21,10 @@ import (
 	"bareboat.dev/controllermanager/plan"
 	"bareboat.dev/controllermanager/pods"
 )
+
+// Burst is the most missing pods that one step looks at: one batch of writes. The size is a user's to choose, and must not decide
+// how much memory a step takes.
+const Burst = 500
 
 // Input is what a decision is made from.
 type Input struct {
@@ -44,7 +49,8 @@ type step struct {
 	Input
 	now  time.Time
 	plan plan.Plan
-	// members are the pods that should be, by number; condemned those that should not, highest number first.
+	// members are the pods that should be, by number: all that exist and the first Burst that do not. condemned are those that
+	// should not, highest number first.
 	members, condemned []member
 	// current and update are the revisions that the rollout leads from and to.
 	current, update *appsv1.ControllerRevision
@@ -96,16 +102,25 @@ func start(set *appsv1.StatefulSet) int {
 
 func (s *step) sort(owned []*corev1.Pod) {
 	first, n := start(s.Set), replicas(s.Set)
-	for i := range n {
-		s.members = append(s.members, member{ordinal: first + i})
-	}
+	have := map[int]*corev1.Pod{}
 	for _, pod := range owned {
 		ordinal, _ := ordinalOf(s.Set, pod.Name)
-		if i := ordinal - first; i >= 0 && i < n {
-			s.members[i].pod = pod
+		if ordinal >= first && ordinal-first < n {
+			have[ordinal] = pod
 		} else {
 			s.condemned = append(s.condemned, member{ordinal, pod})
 		}
+	}
+	next, missing := first, 0
+	for _, ordinal := range slices.Sorted(maps.Keys(have)) {
+		for ; next < ordinal && missing < Burst; next, missing = next+1, missing+1 {
+			s.members = append(s.members, member{ordinal: next})
+		}
+		s.members = append(s.members, member{ordinal, have[ordinal]})
+		next = ordinal + 1
+	}
+	for ; next-first < n && missing < Burst; next, missing = next+1, missing+1 {
+		s.members = append(s.members, member{ordinal: next})
 	}
 	slices.SortFunc(s.condemned, func(a, b member) int { return b.ordinal - a.ordinal })
 }
@@ -248,13 +263,14 @@ func (s *step) roll() {
 	if s.Set.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
 		return
 	}
-	spare := maxUnavailable(s.Set)
+	spare := maxUnavailable(s.Set) - (replicas(s.Set) - len(s.members))
 	for _, m := range s.members {
 		if m.pod == nil || m.pod.DeletionTimestamp != nil || !s.available(m.pod) {
 			spare--
 		}
 	}
-	for i := len(s.members) - 1; i >= min(partition(s.Set), len(s.members)); i-- {
+	lowest := start(s.Set) + partition(s.Set)
+	for i := len(s.members) - 1; i >= 0 && s.members[i].ordinal >= lowest; i-- {
 		pod := s.members[i].pod
 		if pod == nil || pod.DeletionTimestamp != nil || pods.Finished(pod) || pod.Labels[appsv1.ControllerRevisionHashLabelKey] == s.update.Name {
 			continue

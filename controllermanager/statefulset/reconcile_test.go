@@ -247,6 +247,35 @@ func TestOtherPolicies(t *testing.T) {
 	}
 }
 
+// Shows that a step's writes are bounded whatever the size asked for and whichever numbers exist, and that a later step goes on.
+func TestHugeSize(t *testing.T) {
+	w := plantest.New()
+	set := db(100_000, func(s *appsv1.StatefulSet) {
+		s.Spec.PodManagementPolicy, s.Spec.VolumeClaimTemplates = appsv1.ParallelPodManagement, nil
+	})
+	plantest.Put(w, plan.StatefulSets, set)
+	created := func() (names []string) {
+		for _, x := range plans(w)["db"].Writes {
+			if x.Verb == plan.VerbCreate && x.Kind == plan.Pods {
+				names = append(names, x.Object.GetName())
+			}
+			_ = w.Apply(x)
+		}
+		return names
+	}
+	created() // writes the revision
+	for _, want := range []string{"db-0 db-499", "db-500 db-999"} {
+		names := created()
+		if len(names) != Burst || names[0]+" "+names[Burst-1] != want {
+			t.Fatalf("%d pods created, want %d: %s", len(names), Burst, want)
+		}
+	}
+	w.Remove(plan.Pods, "ns", "db-3")
+	if names := created(); len(names) != Burst || names[0] != "db-3" || names[Burst-1] != "db-1498" {
+		t.Errorf("%d pods created, from %s on", len(names), names[0])
+	}
+}
+
 // maxUnavailable pods are replaced at once.
 func TestMaxUnavailable(t *testing.T) {
 	w := settled(t, db(5, nil))

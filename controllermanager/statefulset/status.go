@@ -43,7 +43,7 @@ func (s *step) status() {
 		}
 	}
 	rolling := set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType
-	if rolling && want.UpdatedReplicas == want.Replicas && want.ReadyReplicas == want.Replicas && int(want.Replicas) == len(s.members) && partition(set) == 0 {
+	if rolling && want.UpdatedReplicas == want.Replicas && want.ReadyReplicas == want.Replicas && int(want.Replicas) == replicas(set) && partition(set) == 0 {
 		// The rollout is over; from now on its revision is the current one.
 		want.CurrentRevision, want.CurrentReplicas = want.UpdateRevision, want.UpdatedReplicas
 	}
