@@ -47,8 +47,15 @@ func privateDirs() []string {
 const setup = `set -e
 mount --make-rprivate /
 mkdir -p /etc/bareboat /var/lib/bareboat /var/lib/kubelet /run/bareboat
+exec 3< "$REPOSITORY"
 for d in "$@"; do mkdir -p "$d"; mount -t tmpfs -o mode=0755 host "$d"; done
 chmod 1777 /tmp
+# The repository may be in one of them.
+if [ ! -e "$REPOSITORY/go.work" ]; then
+  mkdir -p "$REPOSITORY"
+  mount --no-canonicalize --bind /proc/self/fd/3 "$REPOSITORY"
+fi
+exec 3<&-
 mkdir -p /run/lock /run/bareboat
 hostname "$HOST_NAME"
 # The same hierarchies as the machine's, seen from the host's own group.
@@ -83,7 +90,7 @@ func New(t T, name string) *Host {
 	}
 	h := &Host{Name: name, IP: "172.31.255.1", t: t}
 	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child", "--mount-proc", "bash", "-c", setup, "bash"}, privateDirs()...)...)
-	cmd.Env = append(os.Environ(), "HOST_NAME="+name, "HOST_IP="+h.IP)
+	cmd.Env = append(os.Environ(), "HOST_NAME="+name, "HOST_IP="+h.IP, "REPOSITORY="+Root())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

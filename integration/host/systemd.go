@@ -36,7 +36,7 @@ func NewSystemd(t T, name string) *Host {
 	root := overlay(t)
 	args := []string{
 		"--directory=" + root, "--boot", "--private-network", "--machine=" + name, "--hostname=" + name, "--register=no", "--keep-unit", "--capability=all",
-		"--bind=" + filepath.Join(Root(), "build"),
+		"--bind=" + Root(), // nspawn has a /tmp of its own, where the repository may be
 	}
 	for _, dir := range []string{"/etc/bareboat", "/var/lib/bareboat", "/var/lib/kubelet", "/var/log/pods", "/var/log/bareboat"} {
 		args = append(args, "--tmpfs="+dir)

@@ -43,6 +43,9 @@ func Down(ctx context.Context, l Layout, purge bool, out io.Writer) error {
 				return err
 			}
 		}
+		if err := uninstall(l, installedLib); err != nil {
+			return err
+		}
 		fmt.Fprintln(out, "State, certificates and images removed.")
 	}
 	fmt.Fprintln(out, "The host is as it was.")

@@ -70,6 +70,13 @@ func TestSupervisorRestartsADaemon(t *testing.T) {
 		until(t, d+" starting", func() bool { return pid(d) != 0 })
 		pids = append(pids, pid(d))
 	}
+	started := func(times int) func() bool {
+		return func() bool {
+			log, _ := os.ReadFile(l.Log + "/proxy.log")
+			return strings.Count(string(log), "started proxy --config=x") == times
+		}
+	}
+	until(t, "the proxy's first words", started(1))
 	first := pid("proxy")
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -79,10 +86,7 @@ func TestSupervisorRestartsADaemon(t *testing.T) {
 		t.Errorf("the proxy ended %d times, want 1", st.Ended)
 	}
 	pids = append(pids, pid("proxy"))
-	until(t, "the proxy's log", func() bool {
-		log, _ := os.ReadFile(l.Log + "/proxy.log")
-		return strings.Count(string(log), "started proxy --config=x") == 2
-	})
+	until(t, "the proxy's words after its restart", started(2))
 	stop()
 	for _, p := range pids {
 		if syscall.Kill(p, 0) == nil {

@@ -54,12 +54,15 @@ func (s systemd) settle(ctx context.Context) error {
 const unitDir = "/etc/systemd/system"
 
 func (s systemd) start(ctx context.Context) error {
+	if err := install(s.l, installedLib); err != nil {
+		return err
+	}
 	for _, d := range Daemons() {
-		text, err := unitText(s.l, d)
+		text, err := os.ReadFile(filepath.Join(s.l.Lib, "systemd", unitName(d)))
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(unitDir, unitName(d)), []byte(text), 0o644); err != nil {
+		if err := writeFile(filepath.Join(unitDir, unitName(d)), text, 0o644); err != nil {
 			return err
 		}
 	}
