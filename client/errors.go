@@ -34,6 +34,12 @@ func IsExpired(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
+// isFuture reports whether a revision asked for has not happened at the server. It is the newest that this client has seen, so the
+// store was taken back to an earlier state: only a new list tells what is there now.
+func isFuture(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
+}
+
 // FromGRPC turns the error of a call on Conn into the error that this package returns for it: the *apierrors.StatusError
 // that the server sent as a detail, one made from the gRPC code if it sent none, an error that wraps ErrUnavailable, or
 // one that wraps the context's error. Nil stays nil; an error that is none of gRPC's is returned as it is.

@@ -50,7 +50,8 @@ func (c Change[T]) Object() T {
 // The contract: the copy goes through states that the collection was in, in order, skipping none that a change would have
 // been told of, except across a relist. Every difference between the states is told once to OnChange handlers, the first
 // snapshot as Added. When a stream ends the watch resumes after the last revision seen, on any endpoint; only when that
-// revision is no longer held is the collection listed again, and the differences told as changes.
+// revision is no longer held, or has never been at a store that was taken back to an earlier state, is the collection listed
+// again, and the differences told as changes.
 //
 // Objects are shared by everyone who reads the mirror: never modify one, DeepCopy it first.
 type Mirror[T Object] struct {
@@ -115,7 +116,7 @@ func (m *Mirror[T]) Run(ctx context.Context) error {
 		if progressed {
 			wait.reset()
 		}
-		if IsExpired(err) {
+		if IsExpired(err) || isFuture(err) {
 			m.mustList = true
 			m.log.Info("mirror must list again", "resource", m.resource.kind.Resource, "revision", m.Revision(), "error", err)
 		}

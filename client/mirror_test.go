@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
@@ -193,6 +194,50 @@ func TestMirrorSurvivesCompaction(t *testing.T) {
 	if relists == 0 {
 		t.Error("no history made the mirror list again: the test shows nothing")
 	}
+}
+
+// Shows that a mirror lists again when the server's store is behind what the mirror has seen, as after a backup was restored, and
+// goes on with what is there.
+func TestMirrorSurvivesRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := clienttest.NewServer(t)
+		maps := client.Of(s.NewClient(), client.ConfigMaps())
+		create := func(name string) {
+			t.Helper()
+			if _, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create("kept")
+		m := client.NewMirror(s.Client(), client.ConfigMaps(), client.MirrorOptions[*corev1.ConfigMap]{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- m.Run(ctx) }()
+		if err := m.WaitSynced(ctx); err != nil {
+			t.Fatal(err)
+		}
+		// The model server cannot go back in time; it says what one that did says to a watch from a revision that it has not got.
+		tooLarge := apierrors.NewTimeoutError("Too large resource version", 1)
+		tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}
+		refused := 0
+		s.Fail(func(method string, _ *apiv1.ResourceRef) error {
+			if method == "Watch" && refused < 1 {
+				refused++
+				return tooLarge
+			}
+			return nil
+		})
+		s.Disconnect(s.Client())
+		create("new")
+		time.Sleep(time.Minute)
+		if _, ok := m.Get("default", "new"); !ok || m.Len() != 2 || m.Stats().Relists != 1 {
+			t.Errorf("%d objects, %+v", m.Len(), m.Stats())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
 }
 
 func sameObjects(a, b map[string]*corev1.ConfigMap) bool {
