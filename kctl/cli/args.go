@@ -88,6 +88,37 @@ func (s *session) named(ctx context.Context, args []string) ([]target, error) {
 	return ts, nil
 }
 
+// chosen is named, but a type without names means its objects that the selector selects, or with all, every one.
+func (s *session) chosen(ctx context.Context, args []string, selector string, all bool) ([]target, error) {
+	ts, err := s.targets(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	var out []target
+	for _, t := range ts {
+		switch {
+		case t.name != "" && (selector != "" || all):
+			return nil, errors.New("name objects, or pass -l or --all, not both")
+		case t.name != "":
+			out = append(out, t)
+			continue
+		case selector == "" && !all:
+			return nil, fmt.Errorf("name the %s, e.g. `%s/NAME`, or pass -l or --all", t.info.Singular, t.info.Singular)
+		}
+		items, _, err := s.server.List(ctx, t.info, &apiv1.ListRequest{Ref: api.Ref(t.info, t.namespace, ""), LabelSelector: selector})
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range items {
+			out = append(out, target{t.info, u.GetNamespace(), u.GetName()})
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no matching resources found")
+	}
+	return out, nil
+}
+
 // fileFlags are -f and -R.
 type fileFlags struct {
 	files     []string

@@ -66,7 +66,7 @@ func (s *session) tarIn(ctx context.Context, p place, container string, in io.Re
 	sub := &session{in: in, out: out, err: s.err, server: s.server, config: s.config}
 	err := sub.exec(ctx, &nodev1.ContainerRef{Namespace: p.namespace, Pod: p.pod, Container: container}, append([]string{"tar"}, args...), in != nil, false)
 	if err != nil && strings.Contains(err.Error(), "executable file not found") {
-		return fmt.Errorf("pod %s has no tar, which cp needs; use `kctl exec` with another program: %w", p.pod, err)
+		return fmt.Errorf("pod %s has no tar, which cp needs; use `kctl exec` with another program", p.pod)
 	}
 	return err
 }

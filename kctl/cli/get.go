@@ -351,18 +351,26 @@ func (s *session) watch(ctx context.Context, o getOptions, t target) error {
 	}
 	initial := true
 	for {
+		// What is there already is printed at once, so that its columns line up, and once, though the connection break meanwhile.
+		var first, events []*apiv1.Event
 		err := s.server.Watch(ctx, req, func(r *apiv1.WatchResponse) error {
+			events = events[:0]
 			for _, e := range r.Events {
-				if e.Type == apiv1.Event_TYPE_BOOKMARK {
-					initial = initial && !e.InitialEventsEnd
-					continue
+				switch {
+				case e.Type == apiv1.Event_TYPE_BOOKMARK && initial && e.InitialEventsEnd:
+					initial = false
+					if !o.watchOnly {
+						events = append(first, events...)
+					}
+				case e.Type == apiv1.Event_TYPE_BOOKMARK:
+				case initial:
+					first = append(first, e)
+				default:
+					events = append(events, e)
 				}
-				if initial && o.watchOnly {
-					continue
-				}
-				if err := print(e); err != nil {
-					return err
-				}
+			}
+			if err := print(events); err != nil {
+				return err
 			}
 			if !initial && r.Revision > 0 {
 				req.ResourceVersion, req.SendInitialEvents = fmt.Sprint(r.Revision), false
@@ -381,34 +389,55 @@ func (s *session) watch(ctx context.Context, o getOptions, t target) error {
 	}
 }
 
-func (s *session) eventPrinter(o getOptions, t target) (func(*apiv1.Event) error, error) {
+// eventPrinter returns what prints events in the format that the options ask for.
+func (s *session) eventPrinter(o getOptions, t target) (func([]*apiv1.Event) error, error) {
 	if o.output == "" || o.output == "wide" {
 		table := output.NewTable(s.out, t.info.Singular, withNamespace(o.table, t))
-		return func(e *apiv1.Event) error { return table.Print(e.GetTable()) }, nil
+		return func(events []*apiv1.Event) error { return table.Print(rowsOf(events)) }, nil
 	}
 	if o.output == "name" {
-		return func(e *apiv1.Event) error {
-			u, err := api.Decode(t.info, e.Object)
-			if err == nil {
-				_, err = fmt.Fprintln(s.out, api.FullName(t.info, u.GetName()))
-			}
+		return s.eachEvent(t, func(u *unstructured.Unstructured) error {
+			_, err := fmt.Fprintln(s.out, api.FullName(t.info, u.GetName()))
 			return err
-		}, nil
+		}), nil
 	}
 	p, err := output.New(o.output, o.showManaged)
 	if err != nil {
 		return nil, err
 	}
-	return func(e *apiv1.Event) error {
-		u, err := api.Decode(t.info, e.Object)
-		if err != nil {
-			return err
-		}
+	return s.eachEvent(t, func(u *unstructured.Unstructured) error {
 		if strings.HasPrefix(o.output, "yaml") {
 			fmt.Fprintln(s.out, "---")
 		}
 		return p.Print(s.out, u)
-	}, nil
+	}), nil
+}
+
+func (s *session) eachEvent(t target, fn func(*unstructured.Unstructured) error) func([]*apiv1.Event) error {
+	return func(events []*apiv1.Event) error {
+		for _, e := range events {
+			u, err := api.Decode(t.info, e.Object)
+			if err == nil {
+				err = fn(u)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// rowsOf joins the tables of events, the first of which carries the columns.
+func rowsOf(events []*apiv1.Event) *apiv1.Table {
+	all := &apiv1.Table{}
+	for _, e := range events {
+		if all.Columns == nil {
+			all.Columns = e.GetTable().GetColumns()
+		}
+		all.Rows = append(all.Rows, e.GetTable().GetRows()...)
+	}
+	return all
 }
 
 // groupTargets puts targets of one resource together, in the order in which the resources came.

@@ -102,7 +102,8 @@ func (s *session) labelCommand(verb string) *cobra.Command {
 	if verb == "annotate" {
 		field, word = "annotations", "annotated"
 	}
-	var overwrite bool
+	var overwrite, all bool
+	var selector string
 	c := &cobra.Command{
 		Use:   verb + " TYPE/NAME KEY=VALUE… KEY-…",
 		Short: "Set or remove " + field + " of objects",
@@ -111,7 +112,7 @@ func (s *session) labelCommand(verb string) *cobra.Command {
 			if len(changes) == 0 {
 				return fmt.Errorf("at least one change is required: KEY=VALUE sets, KEY- removes")
 			}
-			targets, err := s.named(cmd.Context(), names)
+			targets, err := s.chosen(cmd.Context(), names, selector, all)
 			if err != nil {
 				return err
 			}
@@ -125,6 +126,8 @@ func (s *session) labelCommand(verb string) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "change what is set already")
+	c.Flags().BoolVar(&all, "all", false, "all objects of the type")
+	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
 	return c
 }
 

@@ -105,14 +105,19 @@ func (s *session) forwards(ctx context.Context, arg, pod string, specs []string)
 
 func remotePort(pod *corev1.Pod, svc *corev1.Service, port string) (string, error) {
 	if svc != nil {
+		known := false
 		for _, sp := range svc.Spec.Ports {
 			if sp.Name == port || strconv.Itoa(int(sp.Port)) == port {
 				port = sp.TargetPort.String()
 				if port == "0" || port == "" {
 					port = strconv.Itoa(int(sp.Port))
 				}
+				known = true
 				break
 			}
+		}
+		if !known {
+			return "", fmt.Errorf("service %s has no port %q; see `kctl describe svc/%s`", svc.Name, port, svc.Name)
 		}
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 {

@@ -224,10 +224,11 @@ func (s *session) rolloutUndo() *cobra.Command {
 }
 
 func (s *session) rolloutRestart() *cobra.Command {
-	return &cobra.Command{
-		Use: "restart TYPE/NAME…", Short: "Replace every pod of a workload",
+	var selector string
+	c := &cobra.Command{
+		Use: "restart (TYPE/NAME… | TYPE -l SELECTOR)", Short: "Replace every pod of a workload",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := s.named(cmd.Context(), args)
+			targets, err := s.chosen(cmd.Context(), args, selector, false)
 			if err != nil {
 				return err
 			}
@@ -242,6 +243,8 @@ func (s *session) rolloutRestart() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	return c
 }
 
 func (s *session) rolloutPause(pause bool) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -67,7 +68,9 @@ func exitCode(s *session, err error, errOut io.Writer) int {
 		}
 		return exit.code
 	}
-	fmt.Fprintln(errOut, describeError(s, err))
+	for _, e := range each(err) {
+		fmt.Fprintln(errOut, describeError(s, e))
+	}
 	return 1
 }
 
@@ -77,10 +80,22 @@ func describeError(s *session, err error) string {
 		return fmt.Sprintf("Unable to connect to the server: %v; is the cluster up? (servers: %v)", err, s.config.Endpoints)
 	}
 	var status *apierrors.StatusError
-	if errors.As(err, &status) && status.ErrStatus.Reason != "" {
-		return fmt.Sprintf("Error from server (%s): %v", status.ErrStatus.Reason, err)
+	switch {
+	case errors.As(err, &status) && status.ErrStatus.Reason != "":
+		return fmt.Sprintf("Error from server (%s): %s", status.ErrStatus.Reason, oneLine(err))
+	case status != nil:
+		return "Error from server: " + oneLine(err)
 	}
-	return "error: " + err.Error()
+	return "error: " + oneLine(err)
+}
+
+// oneLine keeps an error to a line, which scripts and logs count on.
+func oneLine(err error) string {
+	var parts []string
+	for line := range strings.Lines(err.Error()) {
+		parts = append(parts, strings.TrimSpace(line))
+	}
+	return strings.Join(parts, " ")
 }
 
 func (s *session) root() *cobra.Command {
@@ -95,8 +110,8 @@ func (s *session) root() *cobra.Command {
 	f.StringVar(&s.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default $KUBECONFIG, then /etc/bareboat/admin.conf")
 	f.StringVar(&s.context, "context", "", "`name` of the kubeconfig context to use")
 	f.StringVarP(&s.namespace, "namespace", "n", "", "`namespace` of the request; default the context's, or \"default\"")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &exitError{code: 1, msg: fmt.Sprintf("error: %v\nSee `kctl --help` for usage.", err)}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &exitError{code: 1, msg: fmt.Sprintf("error: %v; see `%s --help`", err, c.CommandPath())}
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "cluster", Title: "Cluster:"},

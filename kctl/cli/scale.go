@@ -14,6 +14,8 @@ import (
 
 func (s *session) scaleCommand() *cobra.Command {
 	var f fileFlags
+	var selector string
+	var all bool
 	replicas, current := int64(-1), int64(-1)
 	c := &cobra.Command{
 		Use:     "scale TYPE/NAME… --replicas=N",
@@ -23,7 +25,7 @@ func (s *session) scaleCommand() *cobra.Command {
 			if replicas < 0 {
 				return errors.New("the --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0")
 			}
-			targets, err := s.scaleTargets(cmd.Context(), f, args)
+			targets, err := s.fileOrChosen(cmd.Context(), f, args, selector, all)
 			if err != nil {
 				return err
 			}
@@ -39,19 +41,9 @@ func (s *session) scaleCommand() *cobra.Command {
 	c.Flags().Int64Var(&replicas, "replicas", -1, "how many pods are wanted")
 	c.Flags().Int64Var(&current, "current-replicas", -1, "only if there are this many now")
 	c.Flags().StringSliceVarP(&f.files, "filename", "f", nil, "`file`, folder or - whose objects to scale")
+	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	c.Flags().BoolVar(&all, "all", false, "all objects of the type")
 	return c
-}
-
-func (s *session) scaleTargets(ctx context.Context, f fileFlags, args []string) ([]target, error) {
-	if len(f.files) == 0 {
-		return s.named(ctx, args)
-	}
-	docs, err := s.documents(ctx, f)
-	var ts []target
-	for _, d := range docs {
-		ts = append(ts, d.target)
-	}
-	return ts, err
 }
 
 // scale writes the scale subresource; a conditional update if the current number matters.

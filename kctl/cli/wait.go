@@ -11,9 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/util/jsonpath"
-
-	"bareboat.dev/kctl/api"
-	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
 func (s *session) waitCommand() *cobra.Command {
@@ -38,7 +35,7 @@ func (s *session) waitCommand() *cobra.Command {
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
-			targets, err := s.waitTargets(ctx, f, args, labels, all)
+			targets, err := s.fileOrChosen(ctx, f, args, labels, all)
 			if err != nil {
 				return err
 			}
@@ -58,7 +55,7 @@ func (s *session) waitCommand() *cobra.Command {
 	return c
 }
 
-func (s *session) waitTargets(ctx context.Context, f fileFlags, args []string, labels string, all bool) ([]target, error) {
+func (s *session) fileOrChosen(ctx context.Context, f fileFlags, args []string, labels string, all bool) ([]target, error) {
 	if len(f.files) > 0 {
 		docs, err := s.documents(ctx, f)
 		var ts []target
@@ -67,31 +64,7 @@ func (s *session) waitTargets(ctx context.Context, f fileFlags, args []string, l
 		}
 		return ts, err
 	}
-	ts, err := s.targets(ctx, args)
-	if err != nil {
-		return nil, err
-	}
-	var out []target
-	for _, t := range ts {
-		if t.name != "" {
-			out = append(out, t)
-			continue
-		}
-		if labels == "" && !all {
-			return nil, errors.New("name the objects, or pass -l or --all")
-		}
-		items, _, err := s.server.List(ctx, t.info, &apiv1.ListRequest{Ref: api.Ref(t.info, t.namespace, ""), LabelSelector: labels})
-		if err != nil {
-			return nil, err
-		}
-		for _, u := range items {
-			out = append(out, target{t.info, u.GetNamespace(), u.GetName()})
-		}
-	}
-	if len(out) == 0 {
-		return nil, errors.New("no matching resources found")
-	}
-	return out, nil
+	return s.chosen(ctx, args, labels, all)
 }
 
 // condition is what wait waits for.

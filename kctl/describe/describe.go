@@ -134,8 +134,9 @@ func (p *printer) head(u *unstructured.Unstructured) {
 	}
 	p.pairs(0, "Labels", u.GetLabels())
 	p.pairs(0, "Annotations", u.GetAnnotations())
-	created := u.GetCreationTimestamp()
-	p.line(0, "Created", "%s (%s ago)", created.UTC().Format(time.RFC3339), duration.HumanDuration(p.now.Sub(created.Time)))
+	if created := u.GetCreationTimestamp(); !created.IsZero() {
+		p.line(0, "Created", "%s (%s ago)", created.UTC().Format(time.RFC3339), duration.HumanDuration(p.now.Sub(created.Time)))
+	}
 	if d := u.GetDeletionTimestamp(); d != nil {
 		p.line(0, "Status", "Terminating (since %s)", d.UTC().Format(time.RFC3339))
 		if f := u.GetFinalizers(); len(f) > 0 {
@@ -327,5 +328,6 @@ func (p *printer) events(events []*corev1.Event) {
 		}
 		rows = append(rows, []string{e.Type, e.Reason, ago, from, strings.TrimSpace(e.Message)})
 	}
+	p.flush()
 	p.table("Events", []string{"Type", "Reason", "Age", "From", "Message"}, rows)
 }
