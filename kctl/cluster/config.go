@@ -34,7 +34,7 @@ func writeConfigs(l Layout, o Options) error {
 		"controllermanager": serving(l, store, pki.ControllerManager),
 		"kubelet": {
 			"kubeconfig": l.Kubeconfig(pki.Kubelet), "hostnameOverride": o.NodeName, "nodeIP": []string{o.NodeIP.String()},
-			"clusterDNS": []string{o.DNSServiceIP().String()}, "clusterDomain": o.ClusterDomain, "rootDir": l.Kubelet,
+			"clusterDNS": []string{o.DNSServiceIP().String()}, "clusterDomain": o.ClusterDomain, "clusterCIDR": []string{o.PodCIDR.String()}, "rootDir": l.Kubelet,
 			"tlsCertFile": store.CertFile(pki.Kubelet), "tlsPrivateKeyFile": store.KeyFile(pki.Kubelet), "clientCAFile": ca,
 		},
 		"proxy": {
