@@ -125,3 +125,22 @@ func TestComplaint(t *testing.T) {
 		t.Errorf("only a log: %q", got)
 	}
 }
+
+// TestMountsIn shows that a disk of its own is told from something that is mounted inside.
+func TestMountsIn(t *testing.T) {
+	table := "proc /proc proc rw 0 0\n/dev/sdb /var/lib/bareboat ext4 rw 0 0\noverlay /var/lib/kubelet/pods/x overlay rw 0 0\n/dev/sdc /var/lib/kubelet2 ext4 rw 0 0\n"
+	tests := map[string]struct {
+		itself bool
+		below  string
+	}{
+		"/var/lib/bareboat":  {true, ""},
+		"/var/lib/bareboat/": {true, ""},
+		"/var/lib/kubelet":   {false, "/var/lib/kubelet/pods/x"},
+		"/etc/bareboat":      {false, ""},
+	}
+	for dir, want := range tests {
+		if itself, below := mountsIn(table, dir); itself != want.itself || below != want.below {
+			t.Errorf("%s: %t %q, want %+v", dir, itself, below, want)
+		}
+	}
+}

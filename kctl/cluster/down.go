@@ -71,16 +71,41 @@ func cleanHost(ctx context.Context, l Layout) error {
 	return os.RemoveAll(l.Run)
 }
 
-// removeTree deletes a folder unless something is mounted in it: whatever is behind a mount is not ours to delete.
+// removeTree deletes a folder unless something is mounted in it: whatever is behind a mount is not ours to delete. Of a folder that
+// is itself a mount point, such as a disk of its own for the state, it deletes what is in it.
 func removeTree(dir string) error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1]+"/", filepath.Clean(dir)+"/") {
-			return fmt.Errorf("%s is still mounted; unmount it and run this again", fields[1])
+	itself, below := mountsIn(string(mounts), dir)
+	if below != "" {
+		return fmt.Errorf("%s is still mounted; unmount it and run this again", below)
+	}
+	if !itself {
+		return os.RemoveAll(dir)
+	}
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// mountsIn reports whether dir is a mount point in a table of proc_pid_mounts(5), and names one below it.
+func mountsIn(table, dir string) (itself bool, below string) {
+	dir = filepath.Clean(dir)
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		if fields[1] == dir {
+			itself = true
+		} else if strings.HasPrefix(fields[1], dir+"/") {
+			below = fields[1]
 		}
 	}
-	return os.RemoveAll(dir)
+	return itself, below
 }
