@@ -90,7 +90,14 @@ type pending struct {
 	triggers []time.Time
 }
 
-func (p pending) empty() bool { return len(p.services) == 0 && !p.all }
+// restore puts the times of changes that could not be applied before those that came meanwhile.
+func (p *pending) restore(failed pending) {
+	p.triggers = append(failed.triggers, p.triggers...)
+	p.triggers = p.triggers[:min(len(p.triggers), maxTriggers)]
+	if !failed.since.IsZero() {
+		p.since = failed.since
+	}
+}
 
 // family is one family's rules and what the kernel has not got of them yet.
 type family struct {
@@ -170,7 +177,7 @@ func (a *Agent) nodeChanged(c client.Change[*corev1.Node]) {
 func (a *Agent) mark(key string, slice *discoveryv1.EndpointSlice) {
 	now := time.Now()
 	a.mu.Lock()
-	if a.pending.empty() {
+	if a.pending.since.IsZero() {
 		a.pending.since = now
 	}
 	a.pending.services[key] = true
@@ -313,10 +320,7 @@ func (a *Agent) waiting() time.Time {
 func (a *Agent) putBack(p pending) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.pending.triggers = append(p.triggers, a.pending.triggers...)
-	if !p.since.IsZero() {
-		a.pending.since = p.since
-	}
+	a.pending.restore(p)
 }
 
 // plan brings one family's set up to date for the keys and reports whether UDP rules are among the unsaved changes.
