@@ -188,6 +188,15 @@ func TestMistakesGetOneSentence(t *testing.T) {
 	}
 }
 
+// TestWithoutAKubeconfig shows that kctl says where to get one.
+func TestWithoutAKubeconfig(t *testing.T) {
+	var errOut strings.Builder
+	code := Run(t.Context(), []string{"get", "pods", "--kubeconfig=/does/not/exist"}, strings.NewReader(""), &errOut, &errOut)
+	if code != 1 || !strings.Contains(errOut.String(), "`kctl up`") {
+		t.Errorf("exit code %d: %s", code, errOut.String())
+	}
+}
+
 // TestWait shows waiting for a condition that comes, for deletion, and the reason when time runs out.
 func TestWait(t *testing.T) {
 	m := newModel(t)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -145,7 +146,12 @@ func (s *session) connect() (*api.Server, error) {
 		return s.server, nil
 	}
 	cfg, err := client.LoadConfig(s.kubeconfig, s.context)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w; start a cluster with `kctl up`, or name a kubeconfig with --kubeconfig or $KUBECONFIG", err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w; run this as root, or name a kubeconfig that you may read with --kubeconfig or $KUBECONFIG", err)
+	case err != nil:
 		return nil, err
 	}
 	cfg.UserAgent = "kctl/" + Version
