@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -14,7 +15,8 @@ import (
 )
 
 // Escalation keeps users from granting what they do not have: a role's rules must be covered by the rules that its writer
-// has, or the writer may "escalate" the role; a binding's role must be covered likewise, or the writer may "bind" it.
+// has, or the writer may "escalate" the role; a binding's role must be covered likewise, or the writer may "bind" it. A ClusterRole
+// that aggregates others may come to have any rule there is, so that its writer must have all.
 // (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping)
 func Escalation(rbac *authz.RBAC, authorizer authz.Authorizer) Plugin {
 	e := escalation{rbac, authorizer}
@@ -26,7 +28,11 @@ func Escalation(rbac *authz.RBAC, authorizer authz.Authorizer) Plugin {
 		case *rbacv1.Role:
 			return e.role(ctx, a, obj.Namespace, obj.Rules)
 		case *rbacv1.ClusterRole:
-			return e.role(ctx, a, "", obj.Rules)
+			rules := obj.Rules
+			if old, _ := a.Old.(*rbacv1.ClusterRole); obj.AggregationRule != nil || old != nil && old.AggregationRule != nil {
+				rules = append(slices.Clone(rules), everything()...)
+			}
+			return e.role(ctx, a, "", rules)
 		case *rbacv1.RoleBinding:
 			return e.binding(ctx, a, obj.Namespace, obj.RoleRef)
 		case *rbacv1.ClusterRoleBinding:
@@ -34,6 +40,12 @@ func Escalation(rbac *authz.RBAC, authorizer authz.Authorizer) Plugin {
 		}
 		return nil
 	}}
+}
+
+// everything are the rules that cover all others.
+func everything() []rbacv1.PolicyRule {
+	all := []string{"*"}
+	return []rbacv1.PolicyRule{{Verbs: all, APIGroups: all, Resources: all}, {Verbs: all, NonResourceURLs: all}}
 }
 
 type escalation struct {

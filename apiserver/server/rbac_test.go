@@ -70,3 +70,35 @@ func TestStoredRBAC(t *testing.T) {
 	check(t, err)
 	eventually(t, "the binding's end", func() bool { return read() == codes.PermissionDenied })
 }
+
+// Shows that whoever may write ClusterRoles cannot have one of his own gather the rules of others, nor change what one that gathers
+// has, and that its labels are still his to choose.
+func TestAggregationIsNoEscalation(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin, ops := h.admin(), h.as("ops")
+	const rules = `"rules":[{"apiGroups":["rbac.authorization.k8s.io"],"resources":["clusterroles"],"verbs":["get","create","update"]}]`
+	check(t, admin.createRBAC(t, "clusterroles", "", `{"metadata":{"name":"role-writer"},`+rules+`}`))
+	check(t, admin.createRBAC(t, "clusterrolebindings", "", `{"metadata":{"name":"ops"},"subjects":[{"kind":"User","name":"ops","apiGroup":"rbac.authorization.k8s.io"}],"roleRef":{"kind":"ClusterRole","name":"role-writer","apiGroup":"rbac.authorization.k8s.io"}}`))
+	eventually(t, "the binding", func() bool {
+		_, err := ops.Get(t.Context(), &apiv1.GetRequest{Ref: ref(rbacGroup, "clusterroles", "", "role-writer")})
+		return err == nil
+	})
+	update := func(name, body string) error {
+		_, err := ops.Update(t.Context(), &apiv1.UpdateRequest{Ref: ref(rbacGroup, "clusterroles", "", name), Object: asJSON(t, "application/json", body)})
+		return err
+	}
+	const gather = `"aggregationRule":{"clusterRoleSelectors":[{"matchLabels":{"kubernetes.io/bootstrapping":"rbac-defaults"}}]}`
+	if err := update("role-writer", `{"metadata":{"name":"role-writer"},`+gather+`,`+rules+`}`); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("gathering by update: %v", err)
+	}
+	if err := ops.createRBAC(t, "clusterroles", "", `{"metadata":{"name":"mine"},`+gather+`}`); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("gathering by creation: %v", err)
+	}
+	if err := update("view", `{"metadata":{"name":"view"},`+rules+`}`); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("changing one that gathers: %v", err)
+	}
+	if err := update("role-writer", `{"metadata":{"name":"role-writer","labels":{"team":"ops"}},`+rules+`}`); err != nil {
+		t.Errorf("changing what grants no more: %v", err)
+	}
+	check(t, admin.createRBAC(t, "clusterroles", "", `{"metadata":{"name":"gathers"},`+gather+`}`))
+}
