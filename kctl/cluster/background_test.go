@@ -144,3 +144,10 @@ func TestMountsIn(t *testing.T) {
 		}
 	}
 }
+
+// TestCountUp shows which of systemd's states mean that a unit is there: one that is still starting is, one that failed is not.
+func TestCountUp(t *testing.T) {
+	if got := countUp("active\nactivating\ninactive\nfailed\ndeactivating\n"); got != 2 {
+		t.Errorf("countUp = %d, want 2", got)
+	}
+}

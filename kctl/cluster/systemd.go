@@ -30,24 +30,32 @@ func systemctl(ctx context.Context, args ...string) (string, error) {
 	return text, nil
 }
 
-// running reports whether all units are; with some of them down Up begins anew, which pods survive.
-func (s systemd) running() bool {
-	for _, d := range Daemons() {
-		if !s.ready(d) {
-			return false
-		}
-	}
-	return true
-}
+// running reports whether every unit is up or on its way, as after a boot; with some of them down Up begins anew, which pods survive.
+func (s systemd) running() bool { return s.up() == len(Daemons()) }
 
 // settle stops what runs of a cluster of which not everything does: its daemons hold the ports that preflight wants free.
 func (s systemd) settle(ctx context.Context) error {
-	for _, d := range Daemons() {
-		if s.ready(d) {
-			return s.stop(ctx)
+	if s.up() == 0 {
+		return nil
+	}
+	return s.stop(ctx)
+}
+
+// up counts the units that are up or on their way.
+func (s systemd) up() int {
+	// is-active prints a state per unit and fails if any is not active, so that its error says nothing more.
+	out, _ := exec.Command("systemctl", append([]string{"is-active"}, s.units()...)...).Output()
+	return countUp(string(out))
+}
+
+func countUp(states string) (n int) {
+	for state := range strings.FieldsSeq(states) {
+		switch state {
+		case "active", "activating", "reloading":
+			n++
 		}
 	}
-	return nil
+	return n
 }
 
 // unitDir is where units that were not installed by a package live.
