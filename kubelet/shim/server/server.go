@@ -102,6 +102,7 @@ func (s *Server) listen(ready *os.File) error {
 	if err := s.announceReady(ready); err != nil {
 		return err
 	}
+	go s.warmUp()
 	go func() {
 		<-s.end
 		_ = l.Close()
