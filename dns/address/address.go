@@ -4,10 +4,13 @@
 //	a, err := address.Ensure(netip.MustParseAddr("10.96.0.10"))
 //	defer a.Remove() // removes it only if it was not there before
 //
-// The address has host scope: it is never chosen as a source towards other machines. It lives on a dummy interface where
-// the kernel has those (nothing on a dummy interface is ever answered to by ARP of other interfaces' neighbours by
-// accident, and it is easy to see), on the loopback interface otherwise. What was added is recognized later: by the
-// interface's name, or by the address's label "lo:bareboat" (IPv4). So a daemon that was killed finds its own address again.
+// The address has host scope: it is never chosen as a source towards other machines. It is not hidden by that: Linux answers to
+// ARP for every address of the host on all of its interfaces, so that a machine on the same segment that has a route to it
+// reaches this node's DNS. Where that matters, the host's firewall has to keep others out.
+//
+// It lives on a dummy interface where the kernel has those, on the loopback interface otherwise. What was added is recognized
+// later: by the interface's name, or by the address's label "lo:bareboat" (IPv4). So a daemon that was killed finds its own
+// address again.
 package address
 
 import (
