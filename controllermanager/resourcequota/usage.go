@@ -1,5 +1,5 @@
-// Package resourcequota keeps status.used of ResourceQuotas true. Admission counts up what it lets in; this controller
-// recounts, so that what is deleted is given back and a count that went wrong heals.
+// Package resourcequota keeps status.used of ResourceQuotas true, by counting anew whatever is there. It only counts: to keep
+// anybody from going beyond a quota is for admission, which does not do so yet.
 //
 // Usage and Reconcile are pure.
 package resourcequota
