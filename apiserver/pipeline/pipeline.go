@@ -145,7 +145,9 @@ func (p *Pipeline) lookup(r *Request) (*handle, error) {
 	if !ok {
 		return nil, notServed()
 	}
-	r.Version, r.Served = res.Kind.Version, true
+	sub, known := res.Subresources[r.Subresource]
+	// What a client makes up is no label of a metric.
+	r.Version, r.Served = res.Kind.Version, known || r.Subresource == ""
 	if !res.Namespaced && r.Namespace != "" && !(res.Plural == "namespaces" && res.Kind.Group == "") {
 		return nil, apierrors.NewBadRequest("namespace is not allowed for a cluster-scoped resource")
 	}
@@ -159,8 +161,7 @@ func (p *Pipeline) lookup(r *Request) (*handle, error) {
 		}
 		return h, nil
 	}
-	sub, ok := res.Subresources[r.Subresource]
-	if !ok {
+	if !known {
 		return nil, notServed()
 	}
 	if !slices.Contains(sub.Verbs, string(r.Verb)) {
