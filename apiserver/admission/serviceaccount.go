@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -73,8 +74,11 @@ func (cfg *ServiceAccountConfig) account(ctx context.Context, namespace, name st
 	var obj registry.Object
 	ok := false
 	var err error
-	for _, fresh := range []bool{false, true} {
-		if obj, ok, err = cfg.Reader.Object(ctx, "", "serviceaccounts", namespace, name, fresh); err != nil || ok {
+	for i := range attempts(name) {
+		if i > 1 && !sleep(ctx, accountPause) {
+			break
+		}
+		if obj, ok, err = cfg.Reader.Object(ctx, "", "serviceaccounts", namespace, name, i > 0); err != nil || ok {
 			break
 		}
 	}
@@ -85,6 +89,33 @@ func (cfg *ServiceAccountConfig) account(ctx context.Context, namespace, name st
 		return nil, err
 	}
 	return obj.(*corev1.ServiceAccount), nil
+}
+
+const (
+	// accountAttempts and accountPause are how long a pod in a namespace that has just been made waits for the account that a controller
+	// makes in it: 10 × 100 ms, as long as upstream waits.
+	accountAttempts = 10
+	accountPause    = 100 * time.Millisecond
+)
+
+// attempts is how often an account is looked for: cached and fresh, and the one that makes itself for a while.
+func attempts(name string) int {
+	if name == "default" {
+		return accountAttempts
+	}
+	return 2
+}
+
+// sleep waits; false means that ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // wantsToken: the pod decides, else its account, else yes.

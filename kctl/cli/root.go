@@ -77,14 +77,13 @@ func exitCode(s *session, err error, errOut io.Writer) int {
 
 // describeError is the one line that a user sees.
 func describeError(s *session, err error) string {
-	if client.IsUnavailable(err) && s.config != nil {
-		return fmt.Sprintf("Unable to connect to the server: %v; is the cluster up? (servers: %v)", err, s.config.Endpoints)
-	}
 	var status *apierrors.StatusError
-	switch {
-	case errors.As(err, &status) && status.ErrStatus.Reason != "":
+	switch answered := errors.As(err, &status); {
+	case !answered && client.IsUnavailable(err) && s.config != nil:
+		return fmt.Sprintf("Unable to connect to the server: %v; is the cluster up? (servers: %v)", err, s.config.Endpoints)
+	case answered && status.ErrStatus.Reason != "":
 		return fmt.Sprintf("Error from server (%s): %s", status.ErrStatus.Reason, oneLine(err))
-	case status != nil:
+	case answered:
 		return "Error from server: " + oneLine(err)
 	}
 	return "error: " + oneLine(err)
