@@ -203,13 +203,22 @@ func inheritCPUSet(dir string) error {
 
 // Join makes the group if it is missing and moves a process into it, in all hierarchies.
 func (h *Hierarchy) Join(path string, pid int) error {
-	if err := h.Create(path); err != nil {
-		return err
-	}
 	rel, err := clean(path)
 	if err != nil {
 		return err
 	}
+	// On v1 the group mostly is there, and looking for it costs more than trying: some thirty calls in ten hierarchies.
+	if h.version == V1 && h.enter(rel, pid) == nil {
+		return nil
+	}
+	if err := h.Create(rel); err != nil {
+		return err
+	}
+	return h.enter(rel, pid)
+}
+
+// enter moves a process into an existing group.
+func (h *Hierarchy) enter(rel string, pid int) error {
 	for _, root := range h.distinct {
 		if err := write(filepath.Join(root, rel), "cgroup.procs", strconv.Itoa(pid)); err != nil {
 			return err
