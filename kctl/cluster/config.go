@@ -3,9 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -21,13 +19,14 @@ func writeConfigs(l Layout, o Options) error {
 	store := pki.Store{Dir: l.PKI()}
 	ca := store.CertFile("ca")
 	port := int(o.Port)
-	api := "https://" + net.JoinHostPort(o.NodeIP.String(), strconv.Itoa(port))
+	// Not the address, which may change: every token would be foreign.
+	issuer := "https://kubernetes.default.svc." + o.ClusterDomain
 	settings := map[string]map[string]any{
 		"apiserver": {
 			"securePort": port, "advertiseAddress": o.NodeIP.String(), "sqliteFile": l.Database(),
 			"tlsCertFile": store.CertFile(pki.APIServer), "tlsPrivateKeyFile": store.KeyFile(pki.APIServer), "clientCAFile": ca,
 			"kubeletClientCertificate": store.CertFile(pki.APIServerKubelet), "kubeletClientKey": store.KeyFile(pki.APIServerKubelet), "kubeletCertificateAuthority": ca,
-			"serviceAccountIssuer": api, "serviceAccountSigningKeyFile": store.KeyFile(pki.ServiceAccount), "serviceAccountKeyFile": filepath.Join(store.Dir, pki.ServiceAccount+".pub"),
+			"serviceAccountIssuer": issuer, "serviceAccountSigningKeyFile": store.KeyFile(pki.ServiceAccount), "serviceAccountKeyFile": filepath.Join(store.Dir, pki.ServiceAccount+".pub"),
 			"serviceClusterIPRange": o.ServiceCIDR.String(),
 		},
 		"scheduler":         serving(l, store, pki.Scheduler),
