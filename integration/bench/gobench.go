@@ -22,8 +22,12 @@ func goBench(module, packages, metric, aim string) func(*Env) ([]Row, error) {
 			return nil, fmt.Errorf("go test -bench in %s: %w\n%s", module, err, out)
 		}
 		var rows []Row
+		pkg := module
 		for sc := bufio.NewScanner(bytes.NewReader(out)); sc.Scan(); {
-			if r, ok := parseBench(module, sc.Text(), metric); ok {
+			if path, ok := strings.CutPrefix(sc.Text(), "pkg: bareboat.dev/"); ok {
+				pkg = path
+			}
+			if r, ok := parseBench(pkg, sc.Text(), metric); ok {
 				r.Aim = aim
 				rows = append(rows, r)
 			}
@@ -33,7 +37,7 @@ func goBench(module, packages, metric, aim string) func(*Env) ([]Row, error) {
 }
 
 // parseBench reads a line such as "BenchmarkPlan/5000-2  10  1234 ns/op  21000 decisions/s".
-func parseBench(module, line, metric string) (Row, bool) {
+func parseBench(pkg, line, metric string) (Row, bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
 		return Row{}, false
@@ -42,7 +46,7 @@ func parseBench(module, line, metric string) (Row, bool) {
 	if i := strings.LastIndex(name, "-"); i > 0 {
 		name = name[:i]
 	}
-	r := Row{Path: module + ": " + name}
+	r := Row{Path: pkg + ": " + name}
 	var figures []string
 	found := metric == ""
 	for i := 2; i+1 < len(fields); i += 2 {
