@@ -10,6 +10,7 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -222,18 +223,7 @@ func (s *Server) ListRaw(ctx context.Context, req *apiv1.ListRequest, fn func(*a
 	if err != nil {
 		return client.FromGRPC(ctx, err)
 	}
-	for {
-		resp, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return client.FromGRPC(ctx, err)
-		}
-		if err := fn(resp); err != nil {
-			return err
-		}
-	}
+	return each(ctx, stream, fn)
 }
 
 // Watch calls fn for every message of a watch until ctx ends, fn fails, or the stream does.
@@ -244,6 +234,11 @@ func (s *Server) Watch(ctx context.Context, req *apiv1.WatchRequest, fn func(*ap
 	if err != nil {
 		return client.FromGRPC(ctx, err)
 	}
+	return each(ctx, stream, fn)
+}
+
+// each calls fn for every message of a stream until it ends or fn fails.
+func each[T any](ctx context.Context, stream grpc.ServerStreamingClient[T], fn func(*T) error) error {
 	for {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

@@ -125,6 +125,19 @@ type fileFlags struct {
 	recursive bool
 }
 
+// fileTargets names the files' objects.
+func (s *session) fileTargets(ctx context.Context, f fileFlags) ([]target, error) {
+	docs, err := s.documents(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	targets := make([]target, len(docs))
+	for i, d := range docs {
+		targets[i] = d.target
+	}
+	return targets, nil
+}
+
 // documents reads the files' objects and finds each one's resource and namespace. As with manifest.Read, what cannot be used is
 // in the error and the rest is returned beside it.
 func (s *session) documents(ctx context.Context, f fileFlags) ([]document, error) {

@@ -96,15 +96,7 @@ func (s *session) getTargets(ctx context.Context, o getOptions, args []string) (
 	if len(o.files) == 0 {
 		return s.targets(ctx, args)
 	}
-	docs, err := s.documents(ctx, o.fileFlags)
-	if err != nil {
-		return nil, err
-	}
-	var ts []target
-	for _, d := range docs {
-		ts = append(ts, d.target)
-	}
-	return ts, nil
+	return s.fileTargets(ctx, o.fileFlags)
 }
 
 // getTables prints the server's own columns.

@@ -57,12 +57,7 @@ func (s *session) waitCommand() *cobra.Command {
 
 func (s *session) fileOrChosen(ctx context.Context, f fileFlags, args []string, labels string, all bool) ([]target, error) {
 	if len(f.files) > 0 {
-		docs, err := s.documents(ctx, f)
-		var ts []target
-		for _, d := range docs {
-			ts = append(ts, d.target)
-		}
-		return ts, err
+		return s.fileTargets(ctx, f)
 	}
 	return s.chosen(ctx, args, labels, all)
 }
