@@ -53,12 +53,28 @@ func NewKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+// CA is the authority's certificate in PEM.
+func (p *PKI) CA() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.ca.Raw})
+}
+
 // Issue makes a certificate for a user, good for servers on 127.0.0.1 too.
 func (p *PKI) Issue(t testing.TB, name string, groups ...string) tls.Certificate {
 	t.Helper()
+	return p.issue(t, pkix.Name{CommonName: name, Organization: groups}, nil)
+}
+
+// Serve makes a certificate for a server of that DNS name, good on 127.0.0.1 too.
+func (p *PKI) Serve(t testing.TB, dnsName string) tls.Certificate {
+	t.Helper()
+	return p.issue(t, pkix.Name{CommonName: dnsName}, []string{dnsName})
+}
+
+func (p *PKI) issue(t testing.TB, subject pkix.Name, dnsNames []string) tls.Certificate {
+	t.Helper()
 	key := NewKey(t)
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name, Organization: groups},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subject, DNSNames: dnsNames,
 		NotBefore: time.Now().Add(-validity), NotAfter: time.Now().Add(validity), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
