@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -119,11 +120,16 @@ func (f *Fields) typed(r *registry.Resource, merged runtime.Object) (registry.Ob
 	return obj, nil
 }
 
-// unchangedBut reports whether an apply changed nothing: neither the object nor who owns what.
+// unchangedBut reports whether an apply changed nothing: neither the object nor who owns what. One that names no field of an
+// object without managed fields (a Namespace by its name alone) owns nothing, so that "before-first-apply", the record of
+// what others owned before, would set it apart from nobody.
 func unchangedBut(obj, live registry.Object) bool {
 	fields := obj.GetManagedFields()
 	defer obj.SetManagedFields(fields)
 	old := live.GetManagedFields()
+	if len(old) == 0 && !slices.ContainsFunc(fields, func(e metav1.ManagedFieldsEntry) bool { return e.Operation == metav1.ManagedFieldsOperationApply }) {
+		fields = nil
+	}
 	if len(fields) != len(old) {
 		return false
 	}

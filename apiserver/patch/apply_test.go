@@ -196,6 +196,27 @@ func TestApplyScale(t *testing.T) {
 	}
 }
 
+// Applying a Namespace by its name alone a second time changes nothing, though the first apply left no managed fields.
+func TestApplyNameAlone(t *testing.T) {
+	f, set := newFields(t)
+	r, _ := set.Lookup("", "v1", "namespaces")
+	name := []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: web}\n")
+	created, _, err := f.Apply(r, "", nil, name, patch.ApplyOptions{Manager: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Strategy.PrepareCreate(created)
+	created.SetLabels(map[string]string{corev1.LabelMetadataName: "web"})
+	again, _, err := f.Apply(r, "", created, name, patch.ApplyOptions{Manager: "alice"})
+	if err != nil || again != created {
+		t.Errorf("applying again changed something: %v %+v", err, again)
+	}
+	labelled := []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: web, labels: {a: b}}\n")
+	if more, _, err := f.Apply(r, "", created, labelled, patch.ApplyOptions{Manager: "alice"}); err != nil || len(more.GetManagedFields()) != 2 {
+		t.Errorf("an apply that owns a field records what was there before: %v %+v", err, more)
+	}
+}
+
 // Every kind of the set has a schema: its objects can be tracked and applied.
 func TestEveryKindIsTracked(t *testing.T) {
 	f, set := newFields(t)

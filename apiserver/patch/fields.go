@@ -203,7 +203,7 @@ func (f *Fields) manager(r *registry.Resource, subresource string) (*managedfiel
 		return m, nil
 	}
 	scheme := f.set.Scheme()
-	m, err := managedfields.NewDefaultFieldManager(f.load(), runtime.UnsafeObjectConvertor(scheme), defaulter{r}, scheme,
+	m, err := managedfields.NewDefaultFieldManager(f.load(), newConverter(f.set), defaulter{r}, scheme,
 		r.Kind, r.Kind.GroupVersion(), subresource, reset(r, subresource))
 	if err != nil {
 		return nil, fmt.Errorf("patch: managed fields of %s: %w", r.Kind, err)
