@@ -186,7 +186,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 
 func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object) (*Result, error) {
 	key := h.res.Key(r.Namespace, obj.GetName())
-	value, err := p.codec.EncodeStored(h.res.Kind, obj)
+	value, err := p.encodeStored(h, obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

@@ -31,9 +31,13 @@ func (o *Object) Encoded() (frame.ContentType, []byte, error) {
 	if !o.encoded.IsZero() {
 		return o.encoded.ContentType(), o.encoded.Object(), nil
 	}
-	m, ok := o.decoded.(marshaler)
+	d, err := o.Decoded()
+	if err != nil {
+		return 0, nil, err
+	}
+	m, ok := d.(marshaler)
 	if !ok {
-		return 0, nil, fmt.Errorf("%T has no protobuf encoding", o.decoded)
+		return 0, nil, fmt.Errorf("%T has no protobuf encoding", d)
 	}
 	b, err := m.Marshal()
 	return frame.Protobuf, b, err
@@ -67,10 +71,7 @@ type Result struct {
 
 // itemObject wraps an item of a cache.
 func (h *handle) itemObject(it *watchcache.Item) *Object {
-	return &Object{
-		Kind: h.res.Kind, Resource: h.res, encoded: it.Frame,
-		decode: func() (runtime.Object, error) { return h.cache.Object(it) },
-	}
+	return h.framed(it.Frame, func() (runtime.Object, error) { return h.object(it) })
 }
 
 // storedObject wraps a decoded object of the handle's kind.
@@ -93,5 +94,5 @@ func successStatus() *Object {
 
 // decoder decodes a frame of the handle's kind when somebody asks.
 func (h *handle) decoder(f frame.Frame) func() (runtime.Object, error) {
-	return func() (runtime.Object, error) { return decodeFrame(h.res, f) }
+	return func() (runtime.Object, error) { return h.decodeFrame(f) }
 }

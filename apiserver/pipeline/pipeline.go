@@ -90,13 +90,16 @@ func New(cfg Config) (*Pipeline, error) {
 			p.handles[res.GVR()] = &handle{res: res} // never stored
 			continue
 		}
+		if res.Stored != nil {
+			continue
+		}
 		c, err := cfg.Feed.Add(cacheConfig(res))
 		if err != nil {
 			return nil, err
 		}
 		p.handles[res.GVR()] = &handle{res: res, cache: c}
 	}
-	return p, nil
+	return p, p.shareCaches()
 }
 
 // cacheConfig describes a resource to the watch cache.

@@ -60,11 +60,11 @@ func (p *Pipeline) get(ctx context.Context, h *handle, r *Request) (*Result, err
 	if sub.Get == nil {
 		return &Result{Object: h.itemObject(it)}, nil
 	}
-	obj, err := h.cache.Object(it)
+	obj, err := h.object(it)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	body, err := sub.Get(obj.(registry.Object))
+	body, err := sub.Get(obj)
 	if err != nil {
 		return nil, subresourceError(h, r.Name, err)
 	}
@@ -210,6 +210,14 @@ type Stream struct {
 // Object wraps an event's item.
 func (s *Stream) Object(e *watchcache.Event) *Object { return s.h.itemObject(e.Item) }
 
+// Encoded is the event's Encoded for this stream: a form is shared by the streams that see the object in the same version.
+func (s *Stream) Encoded(e *watchcache.Event, form string, build func(*watchcache.Event) ([]byte, error)) ([]byte, error) {
+	if s.Resource.Stored != nil {
+		form += "/" + s.Resource.Kind.GroupVersion().String()
+	}
+	return e.Encoded(form, build)
+}
+
 // Error translates an error of the cursor.
 func (s *Stream) Error(err error) error { return storeError(s.h.gr(), "", err) }
 
@@ -260,11 +268,11 @@ func (p *Pipeline) Object(ctx context.Context, group, plural, namespace, name st
 	if err != nil {
 		return nil, false, err
 	}
-	obj, err := h.cache.Object(it)
+	obj, err := h.object(it)
 	if err != nil {
 		return nil, false, err
 	}
-	return obj.(registry.Object), true, nil
+	return obj, true, nil
 }
 
 // Objects implements admission.Reader.
@@ -284,11 +292,11 @@ func (p *Pipeline) Select(ctx context.Context, group, plural string, q watchcach
 	}
 	out := make([]registry.Object, 0, len(page.Items))
 	for _, it := range page.Items {
-		obj, err := h.cache.Object(it)
+		obj, err := h.object(it)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, obj.(registry.Object))
+		out = append(out, obj)
 	}
 	return out, nil
 }

@@ -38,9 +38,9 @@ func (h *handle) query(r *Request) (watchcache.Query, error) {
 		}
 	}
 	if !s.Empty() {
-		q.Fields = s
+		q.Fields, err = h.storedFields(s)
 	}
-	return q, nil
+	return q, err
 }
 
 func trimRequirement(err error) string {

@@ -45,11 +45,11 @@ func (p *Pipeline) current(ctx context.Context, h *handle, namespace, name strin
 	if !fresh {
 		it, _, err := h.cache.Get(ctx, namespace, name, watchcache.ReadOptions{AnyRevision: true})
 		if err == nil {
-			obj, err := h.cache.Object(it)
+			obj, err := h.object(it)
 			if err != nil {
 				return nil, apierrors.NewInternalError(err)
 			}
-			return &current{obj: obj.(registry.Object), rev: it.Revision, encoded: it.Frame}, nil
+			return &current{obj: obj, rev: it.Revision, encoded: it.Frame}, nil
 		}
 		if !errors.Is(err, watchcache.ErrNotFound) {
 			return nil, err
@@ -63,7 +63,7 @@ func (p *Pipeline) current(ctx context.Context, h *handle, namespace, name strin
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	obj, err := decodeFrame(h.res, f)
+	obj, err := h.decodeFrame(f)
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("decoding %s: %w", e.Key, err))
 	}
@@ -134,8 +134,8 @@ func isConflictOn(err error, key string) bool {
 }
 
 func (c *current) object(h *handle) *Object {
-	o := h.storedObject(c.obj)
-	o.encoded = c.encoded
+	o := h.framed(c.encoded, nil)
+	o.decoded = c.obj
 	return o
 }
 
@@ -145,7 +145,7 @@ func (p *Pipeline) commitChange(ctx context.Context, h *handle, r *Request, cur 
 	if d.obj == nil {
 		return p.commitRemoval(ctx, h, key, cur, r.DryRun)
 	}
-	value, err := p.codec.EncodeStored(h.res.Kind, d.obj)
+	value, err := p.encodeStored(h, d.obj)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -181,11 +181,11 @@ func (p *Pipeline) commitRemoval(ctx context.Context, h *handle, key string, cur
 	if err != nil {
 		return nil, err
 	}
-	if res.Object.encoded, err = cur.encoded.WithRevision(int64(rev)); err != nil {
+	f, err := cur.encoded.WithRevision(int64(rev))
+	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	f := res.Object.encoded
-	res.Object.decoded, res.Object.decode = nil, h.decoder(f)
+	res.Object = h.framed(f, h.decoder(f))
 	return res, nil
 }
 
@@ -197,8 +197,8 @@ func (h *handle) written(obj registry.Object, value []byte, rev storage.Revision
 	}
 	obj.SetResourceVersion(strconv.FormatInt(int64(rev), 10))
 	obj.GetObjectKind().SetGroupVersionKind(h.res.Kind)
-	o := h.storedObject(obj)
-	o.encoded = f
+	o := h.framed(f, nil)
+	o.decoded = obj
 	return &Result{Object: o}, nil
 }
 

@@ -58,15 +58,17 @@ type Resource struct {
 	Stored *Stored
 }
 
-// Stored converts between a resource's own form and the one that its objects are kept in.
+// Stored converts between a resource's own form and the one that its objects are kept in. That form is a resource of the same
+// set, with the same KeyPrefix and scope, which is kept as it is; both share one watch cache.
 type Stored struct {
 	// Kind that the objects are kept as.
 	Kind schema.GroupVersionKind
-	// New returns an empty object of that kind.
-	New func() Object
-	// To and From convert; neither modifies or shares memory with its argument.
-	To   func(obj Object) Object
-	From func(stored Object) Object
+	// To and From convert, metadata included; neither modifies its argument. The result may share memory with it, as it is
+	// only read or replaced whole; From's argument is shared by all readers. apiVersion and kind are the caller's to set.
+	To   func(obj Object) (Object, error)
+	From func(stored Object) (Object, error)
+	// Fields are the stored kind's names of those selectable fields that it calls something else.
+	Fields map[string]string
 }
 
 // Strategy is how a kind's objects are checked and kept. Nil functions do nothing.

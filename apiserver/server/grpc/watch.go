@@ -128,9 +128,9 @@ func (m *watchMessage) add(e *watchcache.Event) error {
 	case apiv1.View_VIEW_TABLE:
 		b, err = m.tableEvent(e)
 	case apiv1.View_VIEW_METADATA:
-		b, err = e.Encoded(formMetadata, func(e *watchcache.Event) ([]byte, error) { return encodeEvent(e.Type, m.watch.Object(e), m.view) })
+		b, err = m.watch.Encoded(e, formMetadata, func(e *watchcache.Event) ([]byte, error) { return encodeEvent(e.Type, m.watch.Object(e), m.view) })
 	default:
-		b, err = e.Encoded(formFull, func(e *watchcache.Event) ([]byte, error) { return encodeEvent(e.Type, m.watch.Object(e), m.view) })
+		b, err = m.watch.Encoded(e, formFull, func(e *watchcache.Event) ([]byte, error) { return encodeEvent(e.Type, m.watch.Object(e), m.view) })
 	}
 	if err != nil {
 		return err
