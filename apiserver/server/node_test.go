@@ -19,7 +19,6 @@ import (
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/server"
-	"bareboat.dev/apiserver/server/servertest"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
@@ -68,33 +67,107 @@ func (kubelet) Logs(q *nodev1.LogsRequest, s rpc.ServerStreamingServer[nodev1.Lo
 func withKubelet(t *testing.T) *harness {
 	t.Helper()
 	var h *harness
-	h = start(t, engines()["memory"](t), func(c *server.Config) {
-		// The kubelet's certificate is from the authority that the server's own port uses.
-		c.Kubelet = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) // the test's kubelet has an authority of its own
-	})
-	p := servertest.NewPKI(t)
+	h = start(t, engines()["memory"](t), func(c *server.Config) { c.Kubelet = func() (*tls.Config, error) { return h.towardsKubelets() } })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	s := rpc.NewServer(rpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{p.Issue(t, "n1")}})))
+	serving := h.pki.Issue(t, "system:node:n1", authn.Nodes)
+	s := rpc.NewServer(rpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{serving}, ClientCAs: h.pki.Pool, ClientAuth: tls.RequireAndVerifyClientCert})))
 	nodev1.RegisterNodeServiceServer(s, kubelet{})
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	admin := h.admin()
 	h.defaultAccount(admin)
-	node := `{"metadata":{"name":"n1"}}`
-	_, err = admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "nodes", "", ""), Object: asJSON(t, jsonType, node)})
-	check(t, err)
-	r := ref("", "nodes", "", "n1")
-	r.Subresource = "status"
-	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	_, err = admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE,
-		Patch: []byte(`{"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}],"daemonEndpoints":{"kubeletEndpoint":{"Port":` + port + `}}}}`)})
-	check(t, err)
-	pod := pod("p")
-	pod.Spec.NodeName = "n1"
-	_, err = admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "pods", "default", ""), Object: asProto(t, podURL, pod)})
-	check(t, err)
+	h.addNode(admin, "n1", l.Addr())
+	h.addPod(admin, "p", "n1")
 	return h
+}
+
+// towardsKubelets is the server's TLS configuration as a client of kubelets.
+func (h *harness) towardsKubelets() (*tls.Config, error) {
+	return &tls.Config{RootCAs: h.pki.Pool, Certificates: []tls.Certificate{h.pki.Issue(h.t, "kube-apiserver-kubelet-client", authn.Masters)}}, nil
+}
+
+// addNode registers a node whose kubelet listens at an address.
+func (h *harness) addNode(admin *user, name string, at net.Addr) {
+	h.t.Helper()
+	_, err := admin.Create(h.t.Context(), &apiv1.CreateRequest{Ref: ref("", "nodes", "", ""), Object: asJSON(h.t, jsonType, `{"metadata":{"name":"`+name+`"}}`)})
+	check(h.t, err)
+	r := ref("", "nodes", "", name)
+	r.Subresource = "status"
+	tcp := at.(*net.TCPAddr)
+	_, err = admin.Patch(h.t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE,
+		Patch: []byte(`{"status":{"addresses":[{"type":"InternalIP","address":"` + tcp.IP.String() + `"}],"daemonEndpoints":{"kubeletEndpoint":{"Port":` + strconv.Itoa(tcp.Port) + `}}}}`)})
+	check(h.t, err)
+}
+
+// addPod makes a pod that is bound to a node.
+func (h *harness) addPod(admin *user, name, node string) {
+	h.t.Helper()
+	p := pod(name)
+	p.Spec.NodeName = node
+	_, err := admin.Create(h.t.Context(), &apiv1.CreateRequest{Ref: ref("", "pods", "default", ""), Object: asProto(h.t, podURL, p)})
+	check(h.t, err)
+}
+
+// A node whose status leads to another node's kubelet, or to the API server itself, gets nothing out of the server: who answers
+// must have the node's own certificate.
+func TestNodeCannotLeadElsewhere(t *testing.T) {
+	h := withKubelet(t)
+	admin := h.admin()
+	self, err := net.ResolveTCPAddr("tcp", h.address)
+	check(t, err)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	t.Cleanup(func() { other.Close() })
+	saw := make(chan int, 1)
+	go func() {
+		for {
+			c, err := other.Accept()
+			if err != nil {
+				return
+			}
+			conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{h.pki.Issue(t, "system:node:n3", "other")}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2"}})
+			_ = conn.HandshakeContext(context.Background())
+			saw <- len(conn.ConnectionState().PeerCertificates)
+			c.Close()
+		}
+	}()
+	for name, at := range map[string]net.Addr{"n2": self, "n3": other.Addr()} {
+		h.addNode(admin, name, at)
+		h.addPod(admin, "on-"+name, name)
+		logs, err := nodev1.NewNodeServiceClient(admin.conn).Logs(t.Context(), &nodev1.LogsRequest{Ref: &nodev1.ContainerRef{Namespace: "default", Pod: "on-" + name}})
+		check(t, err)
+		if _, err := logs.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "does not come from that node's kubelet") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := <-saw; n != 0 {
+		t.Errorf("an impostor was shown %d certificates", n)
+	}
+}
+
+// Streams into nodes have a bound of their own, which administrators may pass.
+func TestStreamsAreBounded(t *testing.T) {
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.Limits.Watches = 1 })
+	u := h.as("system:kube-controller-manager")
+	first, err := u.Watch(t.Context(), &apiv1.WatchRequest{Ref: ref("", "configmaps", "", "")})
+	check(t, err)
+	_, err = first.Header()
+	check(t, err)
+	second, err := u.Watch(t.Context(), &apiv1.WatchRequest{Ref: ref("", "configmaps", "", "")})
+	check(t, err)
+	if _, err := second.Recv(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("second watch: %v", err)
+	}
+	code, header, body := u.rest(t, "GET", "/api/v1/configmaps?watch=1", "", "")
+	if code != 429 || header.Get("Retry-After") != "1" {
+		t.Errorf("second watch over REST: %d %v %s", code, header, body)
+	}
+	third, err := h.admin().Watch(t.Context(), &apiv1.WatchRequest{Ref: ref("", "configmaps", "", "")})
+	check(t, err)
+	if _, err := third.Header(); err != nil {
+		t.Errorf("an administrator's watch: %v", err)
+	}
 }
 
 // A node's streams are reached through the API server over gRPC, by those who may.

@@ -21,7 +21,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc/credentials"
 	"k8s.io/apimachinery/pkg/version"
 
 	"bareboat.dev/apiserver/admission"
@@ -62,8 +61,8 @@ type Config struct {
 	Engine storage.Engine
 	// TLS of the port; its client certificates identify callers.
 	TLS *tls.Config
-	// Kubelet are the credentials towards kubelets; nil serves no NodeService.
-	Kubelet credentials.TransportCredentials
+	// Kubelet makes the TLS configuration of each connection to a kubelet; nil serves no NodeService.
+	Kubelet func() (*tls.Config, error)
 	// Tokens configures ServiceAccount tokens; a nil Signer means there are none.
 	Tokens authn.IssuerConfig
 	// Identity, Advertise and ServiceIP are for default/kubernetes.
@@ -71,8 +70,8 @@ type Config struct {
 	Advertise string
 	Port      int32
 	ServiceIP string
-	// MaxReads and MaxWrites bound the requests under way; 0 means no bound.
-	MaxReads, MaxWrites int
+	// Limits bound the requests under way.
+	Limits inflight.Limits
 	// Disabled names admission plugins that do not run.
 	Disabled []string
 	// AuditLog gets a line for each request; nil writes none.
@@ -101,7 +100,7 @@ type Server struct {
 // New puts a server together. Nothing runs yet.
 func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, feed: watchcache.NewFeed(cfg.Engine, watchcache.FeedConfig{Prefix: "/registry/", Log: cfg.Log})}
-	limiter := inflight.New(cfg.MaxReads, cfg.MaxWrites)
+	limiter := inflight.New(cfg.Limits)
 	requests := metrics.NewRequests(cfg.Metrics, limiter)
 	observers := []pipeline.Observer{requests}
 	if cfg.AuditLog != nil {
@@ -190,7 +189,7 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 		LongRunning: requests.LongRunning, Now: s.cfg.Now, Log: s.cfg.Log,
 	}
 	if s.cfg.Kubelet != nil {
-		s.nodes = node.New(node.Config{Pipeline: s.pipeline, Credentials: s.cfg.Kubelet, Caller: grpc.CallerOf})
+		s.nodes = node.New(node.Config{Pipeline: s.pipeline, TLS: s.cfg.Kubelet, Caller: grpc.CallerOf})
 		cfg.Nodes = s.nodes
 	}
 	s.grpc = grpc.NewServer(cfg)

@@ -45,6 +45,8 @@ type config struct {
 
 	MaxRequestsInflight         int    `json:"maxRequestsInflight"`
 	MaxMutatingRequestsInflight int    `json:"maxMutatingRequestsInflight"`
+	MaxWatchesInflight          int    `json:"maxWatchesInflight"`
+	MaxStreamsInflight          int    `json:"maxStreamsInflight"`
 	DisableAdmissionPlugins     list   `json:"disableAdmissionPlugins"`
 	AuditLogPath                string `json:"auditLogPath"`
 }
@@ -68,6 +70,7 @@ func defaults() *config {
 		ServiceClusterIPRange: "10.96.0.0/16", ServiceNodePortRange: "30000-32767",
 		ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local",
 		MaxRequestsInflight:  inflight.DefaultReads, MaxMutatingRequestsInflight: inflight.DefaultWrites,
+		MaxWatchesInflight: inflight.DefaultWatches, MaxStreamsInflight: inflight.DefaultStreams,
 	}
 }
 
@@ -94,6 +97,8 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringSliceVar((*[]string)(&c.APIAudiences), "api-audiences", c.APIAudiences, "audiences that this server's tokens are for; default: the issuer")
 	f.IntVar(&c.MaxRequestsInflight, "max-requests-inflight", c.MaxRequestsInflight, "reads under way at once; 0: no bound")
 	f.IntVar(&c.MaxMutatingRequestsInflight, "max-mutating-requests-inflight", c.MaxMutatingRequestsInflight, "writes under way at once; 0: no bound")
+	f.IntVar(&c.MaxWatchesInflight, "max-watches-inflight", c.MaxWatchesInflight, "watches under way at once; 0: no bound")
+	f.IntVar(&c.MaxStreamsInflight, "max-streams-inflight", c.MaxStreamsInflight, "streams into nodes and proxied requests under way at once; 0: no bound")
 	f.StringSliceVar((*[]string)(&c.DisableAdmissionPlugins), "disable-admission-plugins", c.DisableAdmissionPlugins, "admission plugins that do not run")
 	f.StringVar(&c.AuditLogPath, "audit-log-path", c.AuditLogPath, "file that gets a line for each request; - is standard output")
 }

@@ -20,6 +20,7 @@ import (
 	"bareboat.dev/apiserver/registry/groups"
 	"bareboat.dev/apiserver/review"
 	"bareboat.dev/apiserver/server"
+	"bareboat.dev/apiserver/server/inflight"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/etcd"
 	"bareboat.dev/apiserver/storage/sqlite"
@@ -83,11 +84,13 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 	}
 	cfg := server.Config{
 		Set: set, TLS: tlsConfig, Identity: fmt.Sprintf("%s-%d", strings.ToLower(host), c.SecurePort), Port: int32(c.SecurePort), ServiceIP: firstAddress(services.ServiceCIDRs[0]),
-		Advertise: c.advertise(), MaxReads: c.MaxRequestsInflight, MaxWrites: c.MaxMutatingRequestsInflight, Disabled: c.DisableAdmissionPlugins,
+		Advertise: c.advertise(), Limits: inflight.Limits{
+			Reads: c.MaxRequestsInflight, Writes: c.MaxMutatingRequestsInflight, Watches: c.MaxWatchesInflight, Streams: c.MaxStreamsInflight,
+		}, Disabled: c.DisableAdmissionPlugins,
 		Metrics: env.Registry, Admin: admin(env), Version: server.Version(build()), Now: time.Now, Log: env.Log,
 	}
 	if c.KubeletClientCertificate != "" {
-		if cfg.Kubelet, err = tlsconf.Credentials(c.KubeletClientCertificate, c.KubeletClientKey, c.KubeletCertificateAuthority, ""); err != nil {
+		if cfg.Kubelet, err = tlsconf.Follow(c.KubeletClientCertificate, c.KubeletClientKey, c.KubeletCertificateAuthority); err != nil {
 			return server.Config{}, fmt.Errorf("credentials for kubelets: %w", err)
 		}
 	}

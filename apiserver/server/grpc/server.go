@@ -219,14 +219,33 @@ func (s *Server) authorizeMethod(ctx context.Context, id *authn.Identity, method
 	return s.cfg.Pipeline.AuthorizeAttributes(ctx, &authz.Attributes{User: id, Verb: "get", Path: path})
 }
 
-// writes reports whether a method changes objects.
-func writes(method string) bool {
+// enter counts a call against the bounds, from which administrators are exempt.
+func (s *Server) enter(ctx context.Context, kind inflight.Kind) (leave func(), err error) {
+	return s.cfg.Limiter.Enter(kind, CallerOf(ctx).User.In(authn.Masters))
+}
+
+// unaryKind is what a unary method counts as.
+func unaryKind(method string) inflight.Kind {
 	switch method {
 	case apiv1.ResourceService_Create_FullMethodName, apiv1.ResourceService_Update_FullMethodName, apiv1.ResourceService_Patch_FullMethodName,
 		apiv1.ResourceService_Delete_FullMethodName, apiv1.ResourceService_DeleteCollection_FullMethodName, apiv1.ResourceService_Batch_FullMethodName:
-		return true
+		return inflight.Write
 	}
-	return false
+	return inflight.Read
+}
+
+// streamKind is what a streaming method counts as. Health checks and reflection are not counted: each is bounded by its
+// connection, and they must answer when nothing else does.
+func streamKind(method string) (kind inflight.Kind, counted bool) {
+	switch {
+	case method == apiv1.ResourceService_List_FullMethodName:
+		return inflight.Read, true
+	case method == apiv1.ResourceService_Watch_FullMethodName:
+		return inflight.Watch, true
+	case strings.HasPrefix(method, "/"+nodev1.NodeService_ServiceDesc.ServiceName+"/"):
+		return inflight.Stream, true
+	}
+	return 0, false
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *rpc.UnaryServerInfo, handler rpc.UnaryHandler) (any, error) {
@@ -234,7 +253,7 @@ func (s *Server) unary(ctx context.Context, req any, info *rpc.UnaryServerInfo, 
 	if err != nil {
 		return nil, toError(err)
 	}
-	leave, err := s.cfg.Limiter.Enter(writes(info.FullMethod))
+	leave, err := s.enter(ctx, unaryKind(info.FullMethod))
 	if err != nil {
 		return nil, toError(err)
 	}
@@ -250,8 +269,8 @@ func (s *Server) stream(srv any, ss rpc.ServerStream, info *rpc.StreamServerInfo
 	if err != nil {
 		return toError(err)
 	}
-	if info.FullMethod == apiv1.ResourceService_List_FullMethodName {
-		leave, err := s.cfg.Limiter.Enter(false)
+	if kind, counted := streamKind(info.FullMethod); counted {
+		leave, err := s.enter(ctx, kind)
 		if err != nil {
 			return toError(err)
 		}

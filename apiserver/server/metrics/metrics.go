@@ -155,7 +155,7 @@ func (c inflightCollector) Describe(ch chan<- *prometheus.Desc) { ch <- inflight
 
 // Collect implements prometheus.Collector.
 func (c inflightCollector) Collect(ch chan<- prometheus.Metric) {
-	reads, writes := c.limiter.Counts()
+	reads, writes := c.limiter.Count(inflight.Read), c.limiter.Count(inflight.Write)
 	ch <- prometheus.MustNewConstMetric(inflightDesc(), prometheus.GaugeValue, float64(reads), "readOnly")
 	ch <- prometheus.MustNewConstMetric(inflightDesc(), prometheus.GaugeValue, float64(writes), "mutating")
 }

@@ -1,10 +1,14 @@
 // Package node serves bareboat.node.v1.NodeService on behalf of the kubelets: it authorizes a request as the Kubernetes
 // subresource that it is (pods/log, pods/exec, pods/attach, pods/portforward, nodes/proxy), finds the node that runs the pod,
 // and passes the stream on over the kubelet's own TLS port.
+//
+// Where a kubelet listens is what its Node's status says, which that kubelet writes itself. So that no kubelet can lead the
+// server, with its powerful certificate, to anybody else, whoever answers must prove to be that very node.
 package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +18,6 @@ import (
 	"time"
 
 	rpc "google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -34,8 +37,8 @@ const (
 // Config is what a Proxy is made of.
 type Config struct {
 	Pipeline *pipeline.Pipeline
-	// Credentials are the API server's towards kubelets.
-	Credentials credentials.TransportCredentials
+	// TLS makes the configuration of each connection to a kubelet: the API server's certificate and the kubelets' authorities.
+	TLS func() (*tls.Config, error)
 	// Caller returns who sent a call.
 	Caller func(ctx context.Context) pipeline.Caller
 }
@@ -45,21 +48,21 @@ type Proxy struct {
 	nodev1.UnimplementedNodeServiceServer
 	cfg Config
 
-	mu    sync.Mutex
-	conns map[string]*rpc.ClientConn
+	mu       sync.Mutex
+	kubelets map[string]*Kubelet // by node
 }
 
 // New returns a proxy without connections.
-func New(cfg Config) *Proxy { return &Proxy{cfg: cfg, conns: map[string]*rpc.ClientConn{}} }
+func New(cfg Config) *Proxy { return &Proxy{cfg: cfg, kubelets: map[string]*Kubelet{}} }
 
 // Close ends all connections to kubelets.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
-	for address, c := range p.conns {
-		errs = append(errs, c.Close())
-		delete(p.conns, address)
+	for name, k := range p.kubelets {
+		errs = append(errs, k.close())
+		delete(p.kubelets, name)
 	}
 	return errors.Join(errs...)
 }
@@ -84,12 +87,15 @@ func (p *Proxy) Pod(ctx context.Context, caller pipeline.Caller, verb, sub, name
 	if pod.Spec.NodeName == "" {
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", name))
 	}
-	client, err := p.kubelet(ctx, pod.Spec.NodeName)
-	return client, pod, err
+	k, err := p.Kubelet(ctx, pod.Spec.NodeName)
+	if err != nil {
+		return nil, nil, err
+	}
+	return k.Service(), pod, nil
 }
 
 // Node authorizes a request about a node itself and returns its kubelet.
-func (p *Proxy) Node(ctx context.Context, caller pipeline.Caller, verb, name string) (nodev1.NodeServiceClient, error) {
+func (p *Proxy) Node(ctx context.Context, caller pipeline.Caller, verb, name string) (*Kubelet, error) {
 	if name == "" {
 		return nil, apierrors.NewBadRequest("node is required")
 	}
@@ -97,26 +103,48 @@ func (p *Proxy) Node(ctx context.Context, caller pipeline.Caller, verb, name str
 	if err := p.cfg.Pipeline.AuthorizeAttributes(ctx, a); err != nil {
 		return nil, err
 	}
-	return p.kubelet(ctx, name)
+	return p.Kubelet(ctx, name)
 }
 
-func (p *Proxy) kubelet(ctx context.Context, name string) (nodev1.NodeServiceClient, error) {
+// Kubelet returns the way to a node's kubelet. It authorizes nobody: that is what Pod and Node are for.
+func (p *Proxy) Kubelet(ctx context.Context, name string) (*Kubelet, error) {
 	obj, ok, err := p.cfg.Pipeline.Object(ctx, "", "nodes", "", name, true)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
+		p.forget(name)
 		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, name)
 	}
 	address, err := kubeletAddress(obj.(*corev1.Node))
 	if err != nil {
 		return nil, err
 	}
-	conn, err := p.dial(address)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.kubelets[name]
+	if old != nil && old.address == address {
+		return old, nil
+	}
+	k, err := newKubelet(name, address, p.cfg.TLS)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return nodev1.NewNodeServiceClient(conn), nil
+	p.kubelets[name] = k
+	if old != nil {
+		_ = old.close() // the node has moved: what was open at its old address is of no use
+	}
+	return k, nil
+}
+
+// forget ends the connections to a node that is gone.
+func (p *Proxy) forget(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k, ok := p.kubelets[name]; ok {
+		delete(p.kubelets, name)
+		_ = k.close()
+	}
 }
 
 // kubeletAddress is where a node's kubelet listens, preferring the node's internal address.
@@ -133,20 +161,6 @@ func kubeletAddress(n *corev1.Node) (string, error) {
 		}
 	}
 	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %q has no address yet", n.Name))
-}
-
-func (p *Proxy) dial(address string) (*rpc.ClientConn, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c, ok := p.conns[address]; ok {
-		return c, nil
-	}
-	c, err := rpc.NewClient("passthrough:///"+address, rpc.WithTransportCredentials(p.cfg.Credentials), rpc.WithIdleTimeout(idle))
-	if err != nil {
-		return nil, err
-	}
-	p.conns[address] = c
-	return c, nil
 }
 
 // pump passes messages both ways until the kubelet ends the stream; first is the request that has been read already.

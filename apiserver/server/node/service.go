@@ -122,7 +122,7 @@ func (p *Proxy) ListImages(ctx context.Context, q *nodev1.ListImagesRequest) (*n
 	if err != nil {
 		return nil, err
 	}
-	return kubelet.ListImages(ctx, q)
+	return kubelet.Service().ListImages(ctx, q)
 }
 
 // RemoveImage implements nodev1.NodeServiceServer.
@@ -131,7 +131,7 @@ func (p *Proxy) RemoveImage(ctx context.Context, q *nodev1.RemoveImageRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return kubelet.RemoveImage(ctx, q)
+	return kubelet.Service().RemoveImage(ctx, q)
 }
 
 // LoadImage implements nodev1.NodeServiceServer.
@@ -149,7 +149,7 @@ func (p *Proxy) LoadImage(server rpc.ClientStreamingServer[nodev1.LoadImageReque
 	if err != nil {
 		return err
 	}
-	client, err := kubelet.LoadImage(ctx)
+	client, err := kubelet.Service().LoadImage(ctx)
 	if err != nil {
 		return err
 	}

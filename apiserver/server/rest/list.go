@@ -25,7 +25,7 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request, req *pipeline.Req
 	if err != nil {
 		return err
 	}
-	leave, err := h.cfg.Limiter.Enter(false)
+	leave, err := h.enter(req.Caller, inflight.Read)
 	if err != nil {
 		return err
 	}

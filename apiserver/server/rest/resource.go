@@ -75,7 +75,11 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, req *pipeline.Reque
 	if err != nil {
 		return err
 	}
-	leave, err := h.cfg.Limiter.Enter(req.Verb != pipeline.Get)
+	kind := inflight.Write
+	if req.Verb == pipeline.Get {
+		kind = inflight.Read
+	}
+	leave, err := h.enter(req.Caller, kind)
 	if err != nil {
 		return err
 	}

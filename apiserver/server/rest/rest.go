@@ -77,6 +77,11 @@ func New(cfg Config) *Handler {
 	return h
 }
 
+// enter counts a request against the bounds, from which administrators are exempt.
+func (h *Handler) enter(caller pipeline.Caller, kind inflight.Kind) (leave func(), err error) {
+	return h.cfg.Limiter.Enter(kind, caller.User.In(authn.Masters))
+}
+
 type callerKey struct{}
 
 func callerOf(ctx context.Context) pipeline.Caller {

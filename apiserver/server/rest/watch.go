@@ -17,6 +17,7 @@ import (
 
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry/codec"
+	"bareboat.dev/apiserver/server/inflight"
 	"bareboat.dev/apiserver/watchcache"
 )
 
@@ -44,6 +45,11 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, req *pipeline.Re
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	defer context.AfterFunc(h.stopping, cancel)()
+	leave, err := h.enter(req.Caller, inflight.Watch)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	start := h.cfg.Now()
 	s, err := h.cfg.Pipeline.Watch(ctx, req)
 	if err != nil {
@@ -148,7 +154,7 @@ func (s *watchStream) event(e *watchcache.Event) ([]byte, error) {
 	case s.f.view == metadataOnly:
 		form = "rest/json/metadata"
 	}
-	return e.Encoded(form, func(e *watchcache.Event) ([]byte, error) { return s.frame(e.Type.String(), s.s.Object(e)) })
+	return s.s.Encoded(e, form, func(e *watchcache.Event) ([]byte, error) { return s.frame(e.Type.String(), s.s.Object(e)) })
 }
 
 // frame encodes an object and frames it as an event.
