@@ -2,9 +2,9 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,55 +16,73 @@ import (
 
 // Dial opens a TCP connection from this process in the host's network namespace.
 func (h *Host) Dial(_ context.Context, addr string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
+	to, err := tcpAddr(addr)
+	if err != nil {
+		return nil, err
 	}
-	done := make(chan result, 1)
+	var conn *net.TCPConn
+	err = h.inside(func() (err error) { conn, err = net.DialTCP("tcp", nil, to); return err })
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Listen lets this process serve an address of the host.
+func (h *Host) Listen(addr string) (net.Listener, error) {
+	at, err := tcpAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	var l *net.TCPListener
+	err = h.inside(func() (err error) { l, err = net.ListenTCP("tcp", at); return err })
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// tcpAddr reads an address that needs no lookup: a resolver may hand its work to goroutines outside of the namespace.
+func tcpAddr(addr string) (*net.TCPAddr, error) {
+	at, err := netip.ParseAddrPort(strings.TrimPrefix(addr, "https://"))
+	if err != nil {
+		return nil, fmt.Errorf("address on a host: %w", err)
+	}
+	return net.TCPAddrFromAddrPort(at), nil
+}
+
+// inside calls f on a thread that is in the host's network namespace.
+func (h *Host) inside(f func() error) error {
+	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		conn, back, err := h.dialInside(addr)
+		back, err := h.enter(f)
 		if back {
 			// A thread that ended would take with it the processes that it started with a parent-death signal.
 			runtime.UnlockOSThread()
 		}
-		done <- result{conn, err}
+		done <- err
 	}()
-	r := <-done
-	return r.conn, r.err
+	return <-done
 }
 
-// dialInside says whether the thread is back in its own namespace.
-func (h *Host) dialInside(addr string) (conn net.Conn, back bool, err error) {
-	host, port, err := net.SplitHostPort(strings.TrimPrefix(addr, "https://"))
-	if err != nil {
-		return nil, true, err
-	}
-	ip := net.ParseIP(host)
-	n, err := strconv.Atoi(port)
-	if ip == nil || err != nil {
-		return nil, true, errors.New("dial a host: want an IP address and a port, not " + addr)
-	}
+// enter says whether the thread is back in its own namespace.
+func (h *Host) enter(f func() error) (back bool, err error) {
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return nil, true, err
+		return true, err
 	}
 	defer own.Close()
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid))
 	if err != nil {
-		return nil, true, err
+		return true, err
 	}
 	defer ns.Close()
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, true, err
+		return true, err
 	}
-	// A dialer may hand its work to other goroutines, which are not in the namespace, unless the address needs no lookup.
-	tcp, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: ip, Port: n})
-	back = unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil
-	if err != nil {
-		return nil, back, err
-	}
-	return tcp, back, nil
+	err = f()
+	return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
 // Processes lists the host's processes of a name by their ids on this machine.
