@@ -59,7 +59,7 @@ func TestPullFromRegistry(t *testing.T) {
 		waiting(h, "unknown", "ImagePullBackOff", `Back-off pulling image "`+registryAddr+`/open/nothing:v1"`, "NAME_UNKNOWN")
 		waiting(h, "denied", "ImagePullBackOff", "401 Unauthorized")
 		waiting(h, "never", "ErrImageNeverPull", `Container image "`+registryAddr+`/open/never:v1" is not present with pull policy of Never`)
-		waiting(h, "misspelt", "InvalidImageName", `Failed to apply default image tag "`+registryAddr+`/Not//A:Name"`, "couldn't parse image name")
+		waiting(h, "misspelt", "InvalidImageName", `Failed to apply default image tag "`+registryAddr+`/Not//A:Name": couldn't parse image name "`+registryAddr+`/Not//A:Name": invalid reference format`)
 	})
 	t.Run("RegistryGone", func(t *testing.T) {
 		reg.stop(t)

@@ -27,14 +27,14 @@ func Normalize(ref string) (string, error) {
 // parse reads a reference as people write it.
 func parse(ref string) (name.Reference, error) {
 	if ref != strings.TrimSpace(ref) {
-		return nil, fmt.Errorf("%w: %q", ErrInvalidName, ref)
+		return nil, fmt.Errorf("%w %q: invalid reference format", ErrInvalidName, ref)
 	}
 	r, err := name.ParseReference(ref)
 	if err != nil {
-		return nil, fmt.Errorf("%w: couldn't parse image name %q: %s", ErrInvalidName, ref, err)
+		return nil, fmt.Errorf("%w %q: invalid reference format: %s", ErrInvalidName, ref, err)
 	}
 	if !repositoryPattern().MatchString(r.Context().RepositoryStr()) {
-		return nil, fmt.Errorf("%w: couldn't parse image name %q: invalid reference format", ErrInvalidName, ref)
+		return nil, fmt.Errorf("%w %q: invalid reference format", ErrInvalidName, ref)
 	}
 	return r, nil
 }

@@ -8,7 +8,7 @@ import (
 // The errors of this package, to be matched with errors.Is. Their texts are sentences for the user.
 var (
 	// ErrInvalidName: the reference cannot be parsed (InvalidImageName).
-	ErrInvalidName = errors.New("invalid image name")
+	ErrInvalidName = errors.New("couldn't parse image name")
 	// ErrNotFound: no such image here, or in the registry.
 	ErrNotFound = errors.New("image not found")
 	// ErrUnauthorized: the registry wants (other) credentials.
