@@ -27,7 +27,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 	var tried sync.WaitGroup
 	for _, e := range entries {
 		uid := types.UID(e.Name())
-		p, err := a.readPod(uid)
+		p, static, err := a.readPod(uid)
 		if err != nil {
 			if !errors.Is(err, os.ErrNotExist) {
 				a.Log.Warn("record of a pod cannot be read; it waits for the API", "uid", uid, "error", err)
@@ -36,7 +36,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 		}
 		a.mu.Lock()
 		w := newWorker(a, p)
-		w.status = p.Status.DeepCopy()
+		w.status, w.static = p.Status.DeepCopy(), static
 		a.workers[uid] = w
 		a.mu.Unlock()
 		tried.Add(1)

@@ -15,6 +15,7 @@ import (
 	"bareboat.dev/client/events"
 	"bareboat.dev/kubelet/admit"
 	"bareboat.dev/kubelet/image"
+	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
 	"bareboat.dev/kubelet/pod"
 	"bareboat.dev/kubelet/volume"
@@ -47,6 +48,8 @@ type Config struct {
 type Node interface {
 	// Addresses are the node's IP addresses, the primary one first.
 	Addresses() []string
+	// UID is that of the Node's object; empty while it is not registered.
+	UID() types.UID
 	Allocatable() corev1.ResourceList
 	Capacity() corev1.ResourceList
 }
@@ -84,11 +87,15 @@ type Agent struct {
 	mu      sync.Mutex
 	workers map[types.UID]*worker
 	synced  bool
+	// manifests are the static pods that there are to be, by namespace and name.
+	manifests  map[string]*corev1.Pod
+	mirrorKick chan struct{}
 }
 
 // New makes an agent; nothing runs before Run.
 func New(c Config, d Deps) *Agent {
-	a := &Agent{Config: c, Deps: d, workers: map[types.UID]*worker{}, caps: kernelCapabilities(), metrics: newMetrics(), adopted: make(chan struct{})}
+	a := &Agent{Config: c, Deps: d, workers: map[types.UID]*worker{}, caps: kernelCapabilities(), metrics: newMetrics(), adopted: make(chan struct{}),
+		mirrorKick: make(chan struct{}, 1)}
 	a.pods = client.NewMirror(d.Client, client.Pods(), client.MirrorOptions[*corev1.Pod]{
 		FieldSelector: "spec.nodeName=" + c.NodeName, Log: d.Log,
 	})
@@ -109,7 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.pods.OnChange(a.podChanged)
 	a.pods.OnSynced(a.podsSynced)
-	err := client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run)
+	err := client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.runMirrors)
 	cancel()
 	a.wg.Wait()
 	a.objects.Close()
@@ -121,6 +128,15 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // podChanged hands a change of the mirror on to the pod's worker.
 func (a *Agent) podChanged(ch client.Change[*corev1.Pod]) {
+	if m := ch.New; m != nil && manifest.IsMirror(m) {
+		a.mirrorChanged(podKey(m), m)
+		ch.New = nil
+	} else if m := ch.Old; m != nil && manifest.IsMirror(m) {
+		a.mirrorChanged(podKey(m), nil)
+	}
+	if ch.Old != nil && manifest.IsMirror(ch.Old) {
+		ch.Old = nil
+	}
 	if ch.Old != nil && (ch.New == nil || ch.New.UID != ch.Old.UID) {
 		a.withWorker(ch.Old.UID, func(w *worker) { w.setGone() })
 	}
@@ -172,12 +188,16 @@ func (a *Agent) objectChanged(r objects.Ref) {
 // startLocked makes a pod's worker and lets it run.
 func (a *Agent) startLocked(p *corev1.Pod) *worker {
 	w := newWorker(a, p)
+	a.beginLocked(w, p)
+	return w
+}
+
+func (a *Agent) beginLocked(w *worker, p *corev1.Pod) {
 	if !terminal(p) {
 		a.admitLocked(w, p)
 	}
 	a.workers[p.UID] = w
 	a.wg.Go(w.run)
-	return w
 }
 
 // admitLocked ends a pod before it begins if the node does not take it.
@@ -222,6 +242,10 @@ func (a *Agent) all() []*worker {
 func (a *Agent) forget(w *worker) {
 	a.mu.Lock()
 	delete(a.workers, w.uid)
+	if w.static {
+		a.startStaticLocked(w.key)
+		a.mirrorsNudge()
+	}
 	a.mu.Unlock()
 	a.objects.Drop(w.uid)
 	a.writer.forget(w)

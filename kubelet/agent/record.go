@@ -40,6 +40,7 @@ type record struct {
 const (
 	recordDir   = "bareboat"
 	podFile     = "pod.pb"
+	staticFile  = "static.pb" // in the place of podFile where the pod comes from a manifest
 	sandboxFile = "sandbox"
 	volumesFile = "volumes"
 	recordExt   = ".container.json"
@@ -71,7 +72,11 @@ func (w *worker) saveLocked() {
 	p.Status = *w.status
 	data, err := p.Marshal()
 	if err == nil {
-		err = writeFile(w.a.recordPath(w.uid, podFile), data, 0o600)
+		name := podFile
+		if w.static {
+			name = staticFile
+		}
+		err = writeFile(w.a.recordPath(w.uid, name), data, 0o600)
 	}
 	if err != nil {
 		w.a.Log.Error("pod was not written to disk", "pod", podKey(w.pod), "error", err)
@@ -110,13 +115,17 @@ func (a *Agent) dropRecord(uid types.UID, id string) error {
 }
 
 // readPod reads what saveLocked wrote.
-func (a *Agent) readPod(uid types.UID) (*corev1.Pod, error) {
+func (a *Agent) readPod(uid types.UID) (p *corev1.Pod, static bool, err error) {
 	data, err := os.ReadFile(a.recordPath(uid, podFile))
-	if err != nil {
-		return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		static = true
+		data, err = os.ReadFile(a.recordPath(uid, staticFile))
 	}
-	p := &corev1.Pod{}
-	return p, p.Unmarshal(data)
+	if err != nil {
+		return nil, false, err
+	}
+	p = &corev1.Pod{}
+	return p, static, p.Unmarshal(data)
 }
 
 // readRecords reads all records of a pod, by container id.

@@ -188,7 +188,7 @@ func (s *statusWriter) settle(ctx context.Context, j job, r client.OpResult) (ag
 		s.written(j, r)
 		return false
 	case apierrors.IsNotFound(r.Err):
-		j.w.setGone()
+		j.w.unknown(j.e.base)
 		return false
 	case apierrors.IsConflict(r.Err):
 		return s.reread(ctx, j)
@@ -222,8 +222,8 @@ func (s *statusWriter) written(j job, r client.OpResult) {
 // reread gets the object's newest state after a conflict. A pod that is another one by now is gone.
 func (s *statusWriter) reread(ctx context.Context, j job) (again bool) {
 	p, err := client.Of(s.a.Client, client.Pods()).Get(ctx, j.e.base.Namespace, j.e.base.Name)
-	if apierrors.IsNotFound(err) || err == nil && p.UID != j.w.uid {
-		j.w.setGone()
+	if apierrors.IsNotFound(err) || err == nil && p.UID != j.e.base.UID {
+		j.w.unknown(j.e.base)
 		return false
 	}
 	s.mu.Lock()

@@ -17,8 +17,10 @@ import (
 
 // worker runs one pod. Its lock guards everything below mu; it is never held during I/O but for small local files.
 type worker struct {
-	a      *Agent
-	uid    types.UID
+	a   *Agent
+	uid types.UID
+	// key is the pod's namespace and name; static says that it comes from a manifest.
+	key    string
 	static bool
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -30,7 +32,9 @@ type worker struct {
 	// pod is the pod as its source has it; gone says that the source no longer does.
 	pod  *corev1.Pod
 	gone bool
-	stop *pod.Stop
+	// mirror is what shows a static pod in the API; nil if nothing does.
+	mirror *corev1.Pod
+	stop   *pod.Stop
 	// status is what was last decided; nil before the first step.
 	status  *corev1.PodStatus
 	seen    pod.Observed
@@ -52,7 +56,7 @@ type worker struct {
 func newWorker(a *Agent, p *corev1.Pod) *worker {
 	ctx, cancel := context.WithCancel(a.ctx)
 	return &worker{
-		a: a, uid: p.UID, ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), stale: make(chan struct{}, 1), pod: p,
+		a: a, uid: p.UID, key: podKey(p), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), stale: make(chan struct{}, 1), pod: p,
 		seen: pod.Observed{
 			Images: map[string]pod.Image{}, Refused: map[string]pod.Failure{}, InFlight: map[pod.Key]bool{},
 		},
@@ -175,6 +179,10 @@ func (w *worker) step() time.Time {
 	case plan.Finished && w.gone:
 		w.buried = true
 		w.a.wg.Go(func() { w.bury() })
+	case w.static:
+		if w.mirror != nil && !w.gone {
+			w.a.writer.want(w, w.mirror, plan.Status, false)
+		}
 	case !w.gone:
 		w.a.writer.want(w, w.pod, plan.Status, plan.Finished && w.pod.DeletionTimestamp != nil)
 	}
@@ -189,7 +197,11 @@ func (w *worker) currentLocked() *corev1.Pod {
 	}
 	p := *w.pod
 	p.Status = *w.status.DeepCopy()
-	p.Status.Conditions = mergeConditions(p.Status.Conditions, w.pod.Status.Conditions)
+	source := w.pod
+	if w.mirror != nil {
+		source = w.mirror
+	}
+	p.Status.Conditions = mergeConditions(p.Status.Conditions, source.Status.Conditions)
 	return &p
 }
 

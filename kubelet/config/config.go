@@ -37,6 +37,9 @@ type Config struct {
 	PodCIDR     []string `json:"podCIDR"`
 	ClusterCIDR []string `json:"clusterCIDR"`
 
+	// StaticPodPath is the directory of the manifests of static pods; empty for none.
+	StaticPodPath string `json:"staticPodPath"`
+
 	RootDir      string `json:"rootDir"`
 	StateDir     string `json:"stateDir"`
 	ImageStore   string `json:"imageStore"`
@@ -119,6 +122,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.ResolvConf, "resolv-conf", c.ResolvConf, "resolver configuration that pods' own is based on")
 	f.StringSliceVar(&c.PodCIDR, "pod-cidr", c.PodCIDR, "range of this node's pods, or one of each family; empty means what the Node object says")
 	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "range of all nodes' pods: traffic to it keeps its source address")
+	f.StringVar(&c.StaticPodPath, "pod-manifest-path", c.StaticPodPath, "directory of the manifests of static pods, which run with or without an API server; empty for none")
 	f.StringVar(&c.RootDir, "root-dir", c.RootDir, "directory of pods and their volumes")
 	f.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory of the podshims' state; must not survive a reboot")
 	f.StringVar(&c.ImageStore, "image-store", c.ImageStore, "directory of images and containers' root file systems")
@@ -172,6 +176,9 @@ func (c *Config) Validate() error {
 		if _, err := Prefixes(list); err != nil {
 			fail("%s: %w", flag, err)
 		}
+	}
+	if c.StaticPodPath != "" && !filepath.IsAbs(c.StaticPodPath) {
+		fail("--pod-manifest-path %q: want an absolute path", c.StaticPodPath)
 	}
 	for flag, dir := range map[string]string{"--root-dir": c.RootDir, "--state-dir": c.StateDir, "--image-store": c.ImageStore, "--pod-logs-dir": c.LogDir} {
 		if !filepath.IsAbs(dir) {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
 )
@@ -73,6 +74,14 @@ func (m *Manager) Capacity() corev1.ResourceList { return m.c.Facts.Capacity(m.c
 
 // Allocatable is what pods may ask for.
 func (m *Manager) Allocatable() corev1.ResourceList { return Allocatable(m.Capacity(), m.c.Reserved) }
+
+// UID is that of the node's object; empty while it is not known to be registered.
+func (m *Manager) UID() types.UID {
+	if n := m.known(); n != nil {
+		return n.UID
+	}
+	return ""
+}
 
 // Observe takes in the node's object as the API has it.
 func (m *Manager) Observe(n *corev1.Node) {

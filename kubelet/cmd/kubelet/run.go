@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
@@ -20,6 +21,7 @@ import (
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/image"
+	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/node"
 	"bareboat.dev/kubelet/server"
 	"bareboat.dev/kubelet/stats"
@@ -217,6 +219,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 		switch {
 		case own(ch.New):
 			k.node.Observe(ch.New)
+			k.agent.NodeChanged()
 		case own(ch.Old):
 			k.node.Observe(nil) // somebody deleted it: we register again
 		}
@@ -234,6 +237,11 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources,
 		func(ctx context.Context) error {
+			return k.agent.WatchManifests(ctx, k.c.StaticPodPath, func(p manifest.Problem) {
+				k.nodeEvent(corev1.EventTypeWarning, "FailedValidation", "Static pod manifest %s: %v", p.File, p.Err)
+			})
+		},
+		func(ctx context.Context) error {
 			return k.agent.RotateLogs(ctx, k.c.LogMaxBytes(), k.c.ContainerLogMaxFiles)
 		},
 	}
@@ -242,6 +250,13 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 		runs = append(runs, func(ctx context.Context) error { return daemon.ServeAdmin(ctx, k.env, address, nil) })
 	}
 	return client.RunAll(ctx, runs...)
+}
+
+// nodeEvent records an event about this node. Its UID is the node's name, by which describers find what was told of a node
+// before it was registered.
+func (k *kubelet) nodeEvent(kind, reason, format string, args ...any) {
+	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: k.nodeName, UID: types.UID(k.nodeName)}
+	k.events.EventRef(ref, kind, reason, format, args...)
 }
 
 // tlsConfig is that of the node's port, for both protocols.
