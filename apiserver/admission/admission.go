@@ -10,6 +10,7 @@ import (
 	"context"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/registry"
@@ -42,7 +43,35 @@ type Attributes struct {
 	Body   runtime.Object
 	DryRun bool
 
-	warnings []string
+	warnings   []string
+	companions []Companion
+	settled    []func(version string, err error)
+}
+
+// Companion is a change of another object that is committed together with the write that it belongs to, or not at all. If the other
+// object has moved on meanwhile, the write is decided again.
+type Companion struct {
+	Group, Plural string
+	// Object as it shall be; its resource version is the one that it was decided from.
+	Object registry.Object
+}
+
+// Together adds a companion to the write. Only Validate may.
+func (a *Attributes) Together(c Companion) { a.companions = append(a.companions, c) }
+
+// Companions returns what Together was told.
+func (a *Attributes) Companions() []Companion { return a.companions }
+
+// OnSettled has f called when the write has been committed, with its resource version, or was given up, with the error. A Validate
+// that returns an error must not have asked for it.
+func (a *Attributes) OnSettled(f func(version string, err error)) { a.settled = append(a.settled, f) }
+
+// Settle calls what OnSettled was told, once.
+func (a *Attributes) Settle(version string, err error) {
+	for _, f := range a.settled {
+		f(version, err)
+	}
+	a.settled = nil
 }
 
 // Warn tells the user something about an object that is accepted.
@@ -62,6 +91,9 @@ type Plugin struct {
 	Name     string
 	Mutate   func(ctx context.Context, a *Attributes) error
 	Validate func(ctx context.Context, a *Attributes) error
+	// Obeys are the resources whose objects tell the plugin what to decide. A write of one of them is answered once this server's caches
+	// show it, so that no later request passes by it.
+	Obeys []schema.GroupResource
 }
 
 // Reader is how plugins see other objects.
@@ -71,4 +103,14 @@ type Reader interface {
 	Object(ctx context.Context, group, plural, namespace, name string, fresh bool) (obj registry.Object, ok bool, err error)
 	// Objects returns every object of a resource, as they recently were.
 	Objects(ctx context.Context, group, plural, namespace string) ([]registry.Object, error)
+	// Collection returns a resource's state in brief, which costs nothing to look at; ok is false if it is not served.
+	Collection(group, plural string) (c Collection, ok bool)
+}
+
+// Collection tells whether it is worth looking at a resource's objects.
+type Collection interface {
+	// Changed is a number that is another whenever the objects are others.
+	Changed() int64
+	// Empty reports that there are none.
+	Empty() bool
 }

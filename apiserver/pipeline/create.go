@@ -73,7 +73,7 @@ func (p *Pipeline) createObject(ctx context.Context, h *handle, r *Request, obj 
 		case err == nil:
 			res.Created, res.Warnings = true, append(warnings, res.Warnings...)
 			return res, nil
-		case errors.Is(err, errPicked) && try < maxPicks:
+		case errors.Is(err, errPicked) && try < maxPicks, errors.Is(err, errOvertaken) && try < maxAttempts:
 			continue
 		case errors.As(err, &taken):
 			return nil, h.invalid(obj.GetName(), field.ErrorList{taken.field()})
@@ -172,10 +172,12 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	if err := h.invalid(obj.GetName(), errs); err != nil {
 		return nil, err
 	}
-	if err := p.checkAdmission(ctx, h.attributes(withName(r, obj.GetName()), admission.Create, obj, nil)); err != nil {
+	a := h.attributes(withName(r, obj.GetName()), admission.Create, obj, nil)
+	if err := p.checkAdmission(ctx, a); err != nil {
 		return nil, err
 	}
-	res, err := p.commitNew(ctx, h, r, obj)
+	res, err := p.commitNew(ctx, h, r, obj, a)
+	a.Settle(obj.GetResourceVersion(), err)
 	var taken *takenError
 	if errors.As(err, &taken) && !slices.ContainsFunc(h.claims(admitted), func(c registry.Claim) bool { return c.Key == taken.claim.Key }) {
 		lost[taken.claim.Key] = true
@@ -184,7 +186,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	return res, err
 }
 
-func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object) (*Result, error) {
+func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object, a *admission.Attributes) (*Result, error) {
 	key := h.res.Key(r.Namespace, obj.GetName())
 	value, err := p.encodeStored(h, obj)
 	if err != nil {
@@ -199,9 +201,13 @@ func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj reg
 		}
 		return &Result{Object: h.storedObject(obj)}, nil
 	}
-	rev, err := p.cfg.Engine.Commit(ctx, append([]storage.Op{put}, p.claimOps(h, key, obj, nil)...)...)
+	ops := append([]storage.Op{put}, p.claimOps(h, key, obj, nil)...)
+	if ops, err = p.companionOps(ops, a); err != nil {
+		return nil, err
+	}
+	rev, err := p.cfg.Engine.Commit(ctx, ops...)
 	if err != nil {
-		return nil, p.claimError(h, obj, err)
+		return nil, p.claimError(h, obj, p.companionError(a, err))
 	}
 	return h.written(obj, value, rev)
 }

@@ -124,16 +124,16 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	if s.Warnings != nil {
 		warnings = append(warnings, s.Warnings(obj)...)
 	}
-	return h.settle(obj, cur.obj, asked, lost), warnings, nil
+	return h.settle(obj, cur.obj, asked, lost, a), warnings, nil
 }
 
 // settle ends a decision: an object whose deletion waited only for what the change took away is removed now.
-func (h *handle) settle(obj, old registry.Object, asked, lost map[string]bool) decision {
+func (h *handle) settle(obj, old registry.Object, asked, lost map[string]bool, admitted *admission.Attributes) decision {
 	obj.SetResourceVersion("")
 	if obj.GetDeletionTimestamp() != nil && !h.waits(obj) && h.waits(old) {
-		return decision{}
+		return decision{admitted: admitted}
 	}
-	return decision{obj: obj, asked: asked, lost: lost}
+	return decision{obj: obj, asked: asked, lost: lost, admitted: admitted}
 }
 
 // waits reports whether a deleted object must stay for now because of finalizers or because its kind holds it.
@@ -306,7 +306,7 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	if err := p.checkAdmission(ctx, a); err != nil {
 		return decision{}, err
 	}
-	return h.settle(obj, cur.obj, p.askedClaims(h, obj), nil), nil
+	return h.settle(obj, cur.obj, p.askedClaims(h, obj), nil, a), nil
 }
 
 // createSubresource serves subresources that are commands: a Binding, an Eviction without code of its own.

@@ -79,6 +79,20 @@ type decision struct {
 	// asked are the claims that the object had before the server chose any; lost collects those that the server chose and
 	// that proved to be taken. Both are nil for kinds without claims of that sort.
 	asked, lost map[string]bool
+	// admitted is what admission said of the write; nil if it has nothing to commit with it.
+	admitted *admission.Attributes
+}
+
+// settle tells admission how the write ended.
+func (d *decision) settle(err error) {
+	if d.admitted == nil {
+		return
+	}
+	version := ""
+	if err == nil && d.obj != nil {
+		version = d.obj.GetResourceVersion()
+	}
+	d.admitted.Settle(version, err)
 }
 
 // rewrite decides and commits a change of an existing object until nobody else was faster. decide must be free of side effects.
@@ -102,6 +116,7 @@ func (p *Pipeline) rewrite(ctx context.Context, h *handle, r *Request, decide fu
 			return &Result{Object: cur.object(h), Unchanged: true}, nil
 		}
 		res, err := p.commitChange(ctx, h, r, cur, d)
+		d.settle(err)
 		var taken *takenError
 		if errors.As(err, &taken) {
 			if d.lost == nil || d.asked[taken.claim.Key] {
@@ -113,7 +128,7 @@ func (p *Pipeline) rewrite(ctx context.Context, h *handle, r *Request, decide fu
 		switch {
 		case err == nil:
 			return res, nil
-		case errors.Is(err, errUnchangedStale), isConflictOn(err, h.res.Key(r.Namespace, r.Name)), errors.Is(err, errPicked):
+		case errors.Is(err, errUnchangedStale), isConflictOn(err, h.res.Key(r.Namespace, r.Name)), errors.Is(err, errPicked), errors.Is(err, errOvertaken):
 			fresh = true
 			continue
 		}
@@ -164,9 +179,12 @@ func (p *Pipeline) commitChange(ctx context.Context, h *handle, r *Request, cur 
 		return &Result{Object: h.storedObject(d.obj)}, nil
 	}
 	ops := append([]storage.Op{{Type: storage.Put, Key: key, Value: value, If: storage.Condition(cur.rev)}}, p.claimOps(h, key, d.obj, cur.obj)...)
+	if ops, err = p.companionOps(ops, d.admitted); err != nil {
+		return nil, err
+	}
 	rev, err := p.cfg.Engine.Commit(ctx, ops...)
 	if err != nil {
-		return nil, p.claimError(h, d.obj, err)
+		return nil, p.claimError(h, d.obj, p.companionError(d.admitted, err))
 	}
 	return h.written(d.obj, value, rev)
 }

@@ -45,6 +45,10 @@ type Cache struct {
 	pastNext int
 	closed   bool
 
+	// changed is revision, and population how many objects there are, for those who only ask whether they must look; population is
+	// unloaded until the first state is there.
+	changed, population atomic.Int64
+
 	seed    maphash.Seed
 	decoded [decodedObjects]atomic.Pointer[decodedItem]
 }
@@ -60,7 +64,24 @@ type pastState struct {
 }
 
 func newCache(f *Feed, cfg Config) *Cache {
-	return &Cache{cfg: cfg, feed: f, state: newState(len(cfg.Indexes)), log: newChangelog(cfg.LogEvents), seed: maphash.MakeSeed()}
+	c := &Cache{cfg: cfg, feed: f, state: newState(len(cfg.Indexes)), log: newChangelog(cfg.LogEvents), seed: maphash.MakeSeed()}
+	c.population.Store(unloaded)
+	return c
+}
+
+// unloaded is the population of a cache that knows nothing yet.
+const unloaded = -1
+
+// Changed is a number that is another whenever the objects are others. A state that is read after it is at least as new as it says.
+func (c *Cache) Changed() int64 { return c.changed.Load() }
+
+// Empty reports that there are no objects; a cache that has not been loaded does not know that yet.
+func (c *Cache) Empty() bool { return c.population.Load() == 0 }
+
+// publishLocked lets Changed and Empty know of a new state.
+func (c *Cache) publishLocked() {
+	c.population.Store(int64(c.state.objects.Len()))
+	c.changed.Store(int64(c.revision))
 }
 
 // Config returns what the cache was made with.
@@ -118,6 +139,7 @@ func (c *Cache) apply(events []storage.Event, upTo storage.Revision) {
 		c.log.append(ch, c.cfg.Indexes, woken)
 	}
 	c.frozen, c.revision = nil, upTo
+	c.publishLocked()
 	c.log.trim(now)
 	wakeAll(woken)
 }
@@ -149,6 +171,7 @@ func (f *filling) install(at storage.Revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state, c.frozen, c.revision = f.state, nil, at
+	c.publishLocked()
 	c.past = [recentStates]pastState{}
 	c.expireLocked(at)
 }
