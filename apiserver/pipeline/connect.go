@@ -18,7 +18,7 @@ func (p *Pipeline) Decode(r *Request, want schema.GroupVersionKind, into runtime
 
 // Admit asks the admission plugins about a connector's request: its body, and the stored object that it is about.
 func (p *Pipeline) Admit(ctx context.Context, r *Request, stored registry.Object, body runtime.Object) error {
-	h, err := p.lookup(r)
+	h, err := p.lookup(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ type Config struct {
 	Set    *registry.Set
 	Engine storage.Engine
 	Feed   *watchcache.Feed
+	// Dynamic: custom resources will be told with Serve, and what the set does not have may still come until then.
+	Dynamic bool
 	// Authorizer decides who may do what.
 	Authorizer authz.Authorizer
 	// Plugins run in this order. They may be set later with SetPlugins, as some read through the pipeline.
@@ -64,10 +66,10 @@ type Observation struct {
 
 // Pipeline serves requests. It is safe for concurrent use.
 type Pipeline struct {
-	cfg     Config
-	codec   *codec.Codec
-	handles map[schema.GroupVersionResource]*handle
-	fields  *patch.Fields
+	cfg    Config
+	codec  *codec.Codec
+	served serving
+	fields *patch.Fields
 	shapes  shapeCache
 	now     func() time.Time
 }
@@ -84,22 +86,13 @@ func (h *handle) gr() schema.GroupResource {
 
 // New makes a pipeline and adds a cache to the feed for each resource of the set.
 func New(cfg Config) (*Pipeline, error) {
-	p := &Pipeline{cfg: cfg, codec: codec.New(cfg.Set), fields: patch.NewFields(cfg.Set), handles: map[schema.GroupVersionResource]*handle{}, now: cfg.Now}
-	for _, res := range cfg.Set.All() {
-		if res.KeyPrefix == "" {
-			p.handles[res.GVR()] = &handle{res: res} // never stored
-			continue
-		}
-		if res.Stored != nil {
-			continue
-		}
-		c, err := cfg.Feed.Add(cacheConfig(res))
-		if err != nil {
-			return nil, err
-		}
-		p.handles[res.GVR()] = &handle{res: res, cache: c}
+	p := &Pipeline{cfg: cfg, codec: codec.New(cfg.Set), fields: patch.NewFields(cfg.Set), now: cfg.Now}
+	handles, err := fixedHandles(cfg.Set, cfg.Feed)
+	if err != nil {
+		return nil, err
 	}
-	return p, p.shareCaches()
+	p.served.init(cfg.Set, handles, cfg.Dynamic)
+	return p, nil
 }
 
 // cacheConfig describes a resource to the watch cache.
@@ -131,22 +124,25 @@ func decodeFrame(res *registry.Resource, f frame.Frame) (registry.Object, error)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(res.Kind)
 	return obj, nil
+	if res.Custom != nil {
+		return obj, nil // it says itself in which version it is
+	}
 }
 
 // SetPlugins sets the admission plugins before the pipeline serves its first request.
 func (p *Pipeline) SetPlugins(plugins []admission.Plugin) { p.cfg.Plugins = plugins }
 
-// Set is what the pipeline serves.
-func (p *Pipeline) Set() *registry.Set { return p.cfg.Set }
+// Set is what the pipeline serves at the moment. It is read per request and not kept: custom resources come and go.
+func (p *Pipeline) Set() *registry.Set { return p.served.now().set }
 
 // Codec is the codec of the set.
 func (p *Pipeline) Codec() *codec.Codec { return p.codec }
 
 // lookup finds a request's resource and completes its version.
-func (p *Pipeline) lookup(r *Request) (*handle, error) {
-	res, ok := p.cfg.Set.Lookup(r.Group, r.Version, r.Resource)
-	if !ok {
-		return nil, notServed()
+func (p *Pipeline) lookup(ctx context.Context, r *Request) (*handle, error) {
+	h, err := p.served.lookup(ctx, r.Group, r.Version, r.Resource)
+	if err != nil {
+		return nil, err
 	}
 	sub, known := res.Subresources[r.Subresource]
 	// What a client makes up is no label of a metric.
@@ -157,7 +153,7 @@ func (p *Pipeline) lookup(r *Request) (*handle, error) {
 	if !res.Namespaced {
 		r.Namespace = ""
 	}
-	h := p.handles[res.GVR()]
+	res := h.res
 	if r.Subresource == "" {
 		if len(res.Verbs) > 0 && !slices.Contains(res.Verbs, string(r.Verb)) {
 			return nil, methodNotAllowed(h, r)
@@ -221,9 +217,15 @@ func (p *Pipeline) Do(ctx context.Context, r *Request) (*Result, error) {
 }
 
 func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
-	h, err := p.lookup(r)
-	if err != nil {
-		return nil, err
+	for {
+		h, err := p.lookup(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		res, err := p.doWith(ctx, h, r)
+		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
+			return res, err
+		}
 	}
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
@@ -238,6 +240,9 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 		return nil, apierrors.NewBadRequest("an empty namespace may not be set when a resource name is provided")
 	}
 	if r.Subresource != "" && h.res.Subresources[r.Subresource].Connect {
+}
+
+func (p *Pipeline) doWith(ctx context.Context, h *handle, r *Request) (*Result, error) {
 		return p.connect(ctx, h, r)
 	}
 	switch r.Verb {

@@ -93,10 +93,19 @@ func (p *Pipeline) List(ctx context.Context, r *Request) (*Listing, error) {
 }
 
 func (p *Pipeline) list(ctx context.Context, r *Request) (*Listing, error) {
-	h, err := p.lookup(r)
-	if err != nil {
-		return nil, err
+	for {
+		h, err := p.lookup(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		l, err := p.listWith(ctx, h, r)
+		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
+			return l, err
+		}
 	}
+}
+
+func (p *Pipeline) listWith(ctx context.Context, h *handle, r *Request) (*Listing, error) {
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
@@ -226,10 +235,19 @@ const bookmarkEvery = minute
 
 // Watch answers a Watch request. The caller closes the stream's cursor.
 func (p *Pipeline) Watch(ctx context.Context, r *Request) (*Stream, error) {
-	h, err := p.lookup(r)
-	if err != nil {
-		return nil, err
+	for {
+		h, err := p.lookup(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		s, err := p.watchWith(ctx, h, r)
+		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
+			return s, err
+		}
 	}
+}
+
+func (p *Pipeline) watchWith(ctx context.Context, h *handle, r *Request) (*Stream, error) {
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
@@ -302,11 +320,11 @@ func (p *Pipeline) Select(ctx context.Context, group, plural string, q watchcach
 }
 
 func (p *Pipeline) handleFor(group, plural string) (*handle, error) {
-	res, ok := p.cfg.Set.Lookup(group, "", plural)
+	h, ok := p.served.now().lookup(group, "", plural)
 	if !ok {
 		return nil, notServed()
 	}
-	return p.handles[res.GVR()], nil
+	return h, nil
 }
 
 // readFresh is a quorum-fresh read.

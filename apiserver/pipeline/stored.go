@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/watchcache"
@@ -14,18 +15,13 @@ import (
 // The functions of this file are where an object passes between the form that it is kept in and the one that it is served
 // in. For a resource without Stored they are the same, and its bytes go through as they are.
 
-// shareCaches gives each resource that is kept as another one that other one's cache.
-func (p *Pipeline) shareCaches() error {
-	for _, res := range p.cfg.Set.All() {
-		if res.Stored == nil {
-			continue
-		}
-		kept, ok := p.cfg.Set.ForKind(res.Stored.Kind)
-		if !ok || kept.Stored != nil || kept.KeyPrefix != res.KeyPrefix || kept.Namespaced != res.Namespaced {
-			return fmt.Errorf("pipeline: %s cannot be kept as %s", res.Kind, res.Stored.Kind)
-		}
-		p.handles[res.GVR()] = &handle{res: res, cache: p.handles[kept.GVR()].cache}
+// shareCache gives a resource that is kept as another one that other one's cache.
+func shareCache(set *registry.Set, handles map[schema.GroupVersionResource]*handle, res *registry.Resource) error {
+	kept, ok := set.ForKind(res.Stored.Kind)
+	if !ok || kept.Stored != nil || kept.KeyPrefix != res.KeyPrefix || kept.Namespaced != res.Namespaced {
+		return fmt.Errorf("pipeline: %s cannot be kept as %s", res.Kind, res.Stored.Kind)
 	}
+	handles[res.GVR()] = &handle{res: res, cache: handles[kept.GVR()].cache}
 	return nil
 }
 

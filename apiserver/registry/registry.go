@@ -2,7 +2,15 @@
 // the server. A group's resources live in the folder of the group (registry/core, registry/apps, …), one file a kind.
 //
 // Everything in a Resource is a pure function of its arguments: no clock, no store, no logging. What needs other objects
-// (admission) is the pipeline's business.
+// (admission) is the pipeline's business. The one exception is Stored of a custom resource whose versions a webhook converts.
+//
+// Custom resources are Resources too, made from CustomResourceDefinitions by apiserver/customresource while the server runs.
+// Their objects are *CustomObject, which embeds unstructured.Unstructured, so that whoever knows no Go type for an Object can
+// work on its content:
+//
+//	if c, ok := obj.(*registry.CustomObject); ok {
+//		replicas, found, err := unstructured.NestedInt64(c.Object, "spec", "replicas")
+//	}
 package registry
 
 import (
@@ -14,11 +22,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Object is a stored Kubernetes object: a pointer to a type of k8s.io/api.
+// Object is a stored Kubernetes object: a pointer to a type of k8s.io/api, or a *CustomObject.
 type Object interface {
 	metav1.Object
 	runtime.Object
-	// Marshal and Unmarshal are the generated protobuf codec of k8s.io/api.
+	// Marshal and Unmarshal are the generated protobuf codec of k8s.io/api; those of a CustomObject write and read JSON.
 	Marshal() ([]byte, error)
 	Unmarshal([]byte) error
 }
@@ -56,6 +64,8 @@ type Resource struct {
 	// Stored is set when the objects are kept under another resource's keys and in its form, so that one object is seen
 	// through two versions or groups (events.k8s.io/v1 Events are kept as core/v1 Events). KeyPrefix is then the other's too.
 	Stored *Stored
+	// Custom is set for the kinds that CustomResourceDefinitions define; their objects are *CustomObject.
+	Custom *Custom
 }
 
 // Stored converts between a resource's own form and the one that its objects are kept in. That form is a resource of the same

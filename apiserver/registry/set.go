@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 )
 
-// Set is everything that one server serves, by every name that a request may use. It never changes after NewSet.
+// Set is everything that one server serves, by every name that a request may use. It never changes after NewSet: what is
+// served changes by another set taking its place, made with With.
 type Set struct {
 	all        []*Resource
 	byResource map[schema.GroupVersionResource]*Resource
@@ -48,9 +50,14 @@ func (s *Set) add(r *Resource) error {
 	s.all = append(s.all, r)
 	s.byResource[gvr] = r
 	s.byKind[r.Kind] = r
-	s.byTypeURL[TypeURL(r.Kind)] = r
+	if r.Custom == nil {
+		s.byTypeURL[TypeURL(r.Kind)] = r
+	}
 	if best, ok := s.preferred[r.Kind.Group]; !ok || version.CompareKubeAwareVersionStrings(r.Kind.Version, best) > 0 {
 		s.preferred[r.Kind.Group] = r.Kind.Version
+	}
+	if r.Custom != nil {
+		return nil // no Go type stands for the kind
 	}
 	s.scheme.AddKnownTypeWithName(r.Kind, r.New())
 	if r.NewList != nil {
@@ -66,6 +73,24 @@ func (s *Set) add(r *Resource) error {
 		s.scheme.AddKnownTypeWithName(sub.Kind, sub.New())
 	}
 	return nil
+}
+
+// With returns a set of this one's resources and the given custom ones. It costs a copy of the indexes; the scheme is shared,
+// as custom kinds have no Go types to register.
+func (s *Set) With(custom ...*Resource) (*Set, error) {
+	out := &Set{
+		all: slices.Clone(s.all), byResource: maps.Clone(s.byResource), byKind: maps.Clone(s.byKind), preferred: maps.Clone(s.preferred),
+		byTypeURL: maps.Clone(s.byTypeURL), scheme: s.scheme,
+	}
+	for _, r := range custom {
+		if r.Custom == nil {
+			return nil, fmt.Errorf("registry: %s is not a custom resource", r.Kind)
+		}
+		if err := out.add(r); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // All returns every resource, in the order of registration. The slice is the caller's.
