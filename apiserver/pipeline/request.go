@@ -98,6 +98,9 @@ type Request struct {
 	Force           bool
 	Delete          metav1.DeleteOptions
 
+	// Connect marks a stream into a node or a proxied request, which a door serves by itself; metrics count it as CONNECT.
+	Connect bool
+
 	// Served is set by the pipeline once it has found that the resource is served; metrics have no labels before.
 	Served bool
 }

@@ -36,6 +36,7 @@ import (
 	"bareboat.dev/apiserver/server/metrics"
 	"bareboat.dev/apiserver/server/node"
 	"bareboat.dev/apiserver/server/port"
+	"bareboat.dev/apiserver/server/reach"
 	"bareboat.dev/apiserver/server/rest"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
@@ -93,6 +94,7 @@ type Server struct {
 	grpc     *grpc.Server
 	http     *http.Server
 	nodes    *node.Proxy
+	network  *reach.Network
 	keeper   *bootstrap.Keeper
 	rules    *rules
 }
@@ -200,6 +202,8 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 		Pipeline: s.pipeline, Authenticator: auth, Limiter: limiter, Admin: s.cfg.Admin, Issuer: issuer, Version: s.cfg.Version,
 		GRPC: s.grpc.Handler(), LongRunning: requests.LongRunning, Now: s.cfg.Now, Log: s.cfg.Log,
 	}
+	s.network = reach.New(reach.Config{Pipeline: s.pipeline, Nodes: s.nodes})
+	restConfig.Backends = s.network
 	if s.nodes != nil {
 		restConfig.Nodes = s.nodes
 	}
@@ -327,6 +331,7 @@ func (s *Server) drain(ctx context.Context) {
 	if err := group.Wait(); err != nil {
 		s.cfg.Log.Debug("closing the HTTP server failed", "error", err)
 	}
+	s.network.Close()
 	if s.nodes != nil {
 		s.nodes.Close()
 	}

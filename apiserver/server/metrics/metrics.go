@@ -53,7 +53,7 @@ func (m *Requests) Observe(_ context.Context, e *pipeline.Observation) {
 	k.verb, k.group, k.version, k.resource, k.sub, k.scope = labels(r)
 	s := m.of(k)
 	s.total.Inc()
-	if r.Verb != pipeline.Watch {
+	if s.duration != nil {
 		s.duration.Observe(e.End.Sub(e.Start).Seconds())
 	}
 }
@@ -81,7 +81,7 @@ func (m *Requests) of(k seriesKey) *series {
 		dry = "All"
 	}
 	s := &series{total: m.total.WithLabelValues(k.verb, dry, k.group, k.version, k.resource, k.sub, k.scope, component, strconv.Itoa(k.code))}
-	if k.verb != watchVerb {
+	if k.verb != watchVerb && k.verb != connectVerb {
 		s.duration = m.duration.WithLabelValues(k.verb, dry, k.group, k.version, k.resource, k.sub, k.scope, component)
 	}
 	m.known.Store(k, s)
@@ -98,6 +98,9 @@ func code(e *pipeline.Observation) int {
 // labels keeps cardinality bounded: what is not served is counted as one resource.
 func labels(r *pipeline.Request) (verb, group, version, resource, sub, scope string) {
 	verb = verbLabel(r.Verb)
+	if r.Connect {
+		verb = connectVerb
+	}
 	scope = "cluster"
 	switch {
 	case r.Name != "":
@@ -111,7 +114,10 @@ func labels(r *pipeline.Request) (verb, group, version, resource, sub, scope str
 	return verb, r.Group, r.Version, r.Resource, r.Subresource, scope
 }
 
-const watchVerb = "WATCH"
+const (
+	watchVerb   = "WATCH"
+	connectVerb = "CONNECT"
+)
 
 // verbLabel is a verb as kube-apiserver counts it.
 func verbLabel(v pipeline.Verb) string {
@@ -133,7 +139,7 @@ func verbLabel(v pipeline.Verb) string {
 	case pipeline.DeleteCollection:
 		return "DELETECOLLECTION"
 	}
-	return "CONNECT"
+	return connectVerb
 }
 
 // LongRunning counts watches and streams: +1 when one begins, -1 when it ends.

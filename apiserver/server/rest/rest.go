@@ -37,18 +37,23 @@ type Config struct {
 	GRPC http.Handler
 	// Nodes serves logs, exec, attach and port-forwarding; nil serves none.
 	Nodes Nodes
+	// Backends are what the proxy subresources lead to; nil serves none.
+	Backends Backends
 	// LongRunning is told +1 when a watch begins and -1 when it ends.
 	LongRunning func(r *pipeline.Request, delta int)
 	Now         func() time.Time
 	Log         *slog.Logger
 }
 
+// streamFunc serves a subresource that is a stream or a proxied request.
+type streamFunc func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error
+
 // Handler is the REST door.
 type Handler struct {
 	cfg   Config
 	paths *http.ServeMux
 	// streams are the subresources that are streams to a node, by "group/resource/subresource".
-	streams map[string]func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error
+	streams map[string]streamFunc
 	// stopping ends when watches must.
 	stopping context.Context
 	stop     context.CancelFunc
@@ -100,6 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
+	withoutCredentials(r.Header)
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 	if h.serveResource(w, r, caller) {
 		return
@@ -129,6 +135,15 @@ func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 	}
 	caller.User = id
 	return h.impersonate(r, caller)
+}
+
+// withoutCredentials drops what has said who the caller is. Whoever the request is passed on to must not be able to say it.
+func withoutCredentials(h http.Header) {
+	for name := range h {
+		if name == "Authorization" || strings.HasPrefix(name, "Impersonate-") || strings.HasPrefix(name, "X-Remote-") {
+			delete(h, name)
+		}
+	}
 }
 
 // impersonate looks at the headers that ask for another identity; most requests have none.

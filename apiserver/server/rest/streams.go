@@ -36,14 +36,19 @@ const (
 
 // streamRoutes are the subresources that are served by a node.
 func (h *Handler) streamRoutes() {
-	h.streams = map[string]func(http.ResponseWriter, *http.Request, pipeline.Caller, target) error{}
+	h.streams = map[string]streamFunc{}
+	if h.cfg.Backends != nil {
+		for _, resource := range []string{"pods", "services", "nodes"} {
+			h.streams["/"+resource+"/proxy"] = h.longRunning("", h.proxy)
+		}
+	}
 	if h.cfg.Nodes == nil {
 		return
 	}
-	h.streams["/pods/log"] = h.logs
-	h.streams["/pods/exec"] = h.exec
-	h.streams["/pods/attach"] = h.attach
-	h.streams["/pods/portforward"] = h.portForward
+	h.streams["/pods/log"] = h.longRunning("get", h.logs)
+	h.streams["/pods/exec"] = h.longRunning("create", h.exec)
+	h.streams["/pods/attach"] = h.longRunning("create", h.attach)
+	h.streams["/pods/portforward"] = h.longRunning("create", h.portForward)
 }
 
 // logs sends a container's log as plain text, for as long as the client wants it.

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"iter"
-	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +32,7 @@ func (h *Handler) table(res *registry.Resource, include string, objects iter.Seq
 		}
 		row := metav1.TableRow{Cells: make([]any, 0, len(res.Columns))}
 		for i := range res.Columns {
-			row.Cells = append(row.Cells, cell(&res.Columns[i], res.Columns[i].Cell(obj, now)))
+			row.Cells = append(row.Cells, res.Columns[i].JSONCell(res.Columns[i].Cell(obj, now)))
 		}
 		if row.Object, err = rowObject(o, obj, include); err != nil {
 			return nil, err
@@ -41,16 +40,6 @@ func (h *Handler) table(res *registry.Resource, include string, objects iter.Seq
 		t.Rows = append(t.Rows, row)
 	}
 	return t, nil
-}
-
-// cell gives integer columns their JSON type.
-func cell(c *registry.Column, s string) any {
-	if c.Type == "integer" {
-		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-			return n
-		}
-	}
-	return s
 }
 
 func rowObject(o *pipeline.Object, obj registry.Object, include string) (runtime.RawExtension, error) {

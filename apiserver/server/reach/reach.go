@@ -1,0 +1,234 @@
+// Package reach is how the API server reaches what runs in the cluster: pods, the pods behind a Service, and nodes. It is for the
+// proxy subresources, aggregated APIs and webhooks.
+//
+//	location, transport, err := network.Service(ctx, "default", "https:web:443")
+//	hostport, err := network.Resolve(ctx, "kube-system", "metrics-server", 443)
+//	conn, err := network.DialContext(ctx, "tcp", hostport)
+//
+// A pod is dialled directly if this host has a route to it that is more than its default route, and through the kubelet's
+// NodeService otherwise: a control-plane host need not be part of the pod network (docs/decisions/0010). Only addresses that
+// Kubernetes lets a cluster's objects name are dialled: no loopback, link-local or multicast ones.
+package reach
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/server/node"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// idleTime and idlePerHost bound the connections that are kept for the next request.
+	idleTime    = 90 * time.Second
+	idlePerHost = 8
+	idleAll     = 256
+	// maxTargets bounds how many pods' addresses are remembered: enough for every backend that is asked within a connection's
+	// life, 150 bytes each.
+	maxTargets = 4096
+)
+
+// errNotAllowed is Kubernetes' wording for addresses that nothing in the cluster may lead the server to.
+var errNotAllowed = errors.New("address not allowed")
+
+// Config is what a Network is made of.
+type Config struct {
+	Pipeline *pipeline.Pipeline
+	// Nodes are the ways to the kubelets; nil if there are none.
+	Nodes *node.Proxy
+	// Dial and Routed replace the host's network in tests: Dial opens a connection, Routed reports whether this host has a
+	// route of its own to an address.
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Routed func(netip.Addr) bool
+}
+
+// Network reaches pods, Services and nodes.
+type Network struct {
+	cfg Config
+	// pods speaks to pods and to nodes' ports, whose certificates nobody can check.
+	pods *http.Transport
+
+	mu      sync.Mutex
+	targets map[netip.Addr]target
+}
+
+// target is the pod that has an address.
+type target struct{ node, namespace, pod string }
+
+// New returns a network.
+func New(cfg Config) *Network {
+	n := &Network{cfg: cfg, targets: map[netip.Addr]target{}}
+	if n.cfg.Dial == nil {
+		d := &net.Dialer{Timeout: dialTimeout, Control: allowed}
+		n.cfg.Dial = d.DialContext
+	}
+	if n.cfg.Routed == nil {
+		n.cfg.Routed = routed
+	}
+	n.pods = &http.Transport{
+		DialContext: n.DialContext, TLSHandshakeTimeout: dialTimeout, DisableCompression: true,
+		IdleConnTimeout: idleTime, MaxIdleConnsPerHost: idlePerHost, MaxIdleConns: idleAll,
+		// As in Kubernetes: a pod's certificate is for names that only its own clients know.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}
+	return n
+}
+
+// Close ends idle connections.
+func (n *Network) Close() { n.pods.CloseIdleConnections() }
+
+// allowed refuses addresses at the last moment, when names have been resolved.
+func allowed(_, address string, _ syscall.RawConn) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	if !proxyable(a.Addr()) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+func proxyable(a netip.Addr) bool { return a.Unmap().IsGlobalUnicast() }
+
+// Pod is where a pod answers. ID is "<name>", "<name>:<port>" or "<scheme>:<name>:<port>".
+func (n *Network) Pod(ctx context.Context, namespace, id string) (*url.URL, http.RoundTripper, error) {
+	scheme, name, port, ok := utilnet.SplitSchemeNamePort(id)
+	if !ok {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid pod request %q", id))
+	}
+	pod, err := n.pod(ctx, namespace, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if port == "" {
+		port = firstPort(pod)
+	}
+	a, err := netip.ParseAddr(address(pod))
+	if err != nil || !proxyable(a) {
+		return nil, nil, apierrors.NewBadRequest(errNotAllowed.Error())
+	}
+	n.remember(a, pod)
+	return location(scheme, a.String(), port), n.pods, nil
+}
+
+func (n *Network) pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	obj, ok, err := n.cfg.Pipeline.Object(ctx, "", "pods", namespace, name, true)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name)
+	}
+	return obj.(*corev1.Pod), nil
+}
+
+// firstPort is the first port that any of the pod's containers names.
+func firstPort(pod *corev1.Pod) string {
+	for i := range pod.Spec.Containers {
+		if ports := pod.Spec.Containers[i].Ports; len(ports) > 0 {
+			return strconv.Itoa(int(ports[0].ContainerPort))
+		}
+	}
+	return ""
+}
+
+func address(pod *corev1.Pod) string {
+	if len(pod.Status.PodIPs) > 0 {
+		return pod.Status.PodIPs[0].IP
+	}
+	return pod.Status.PodIP
+}
+
+// location is a URL of a host, and a port if there is one.
+func location(scheme, host, port string) *url.URL {
+	if scheme == "" {
+		scheme = "http"
+	}
+	if port != "" {
+		return &url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port)}
+	}
+	if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
+		host = "[" + host + "]"
+	}
+	return &url.URL{Scheme: scheme, Host: host}
+}
+
+// Node is where a node answers: its kubelet, with the API server's certificate, or another port of it, without.
+func (n *Network) Node(ctx context.Context, id string) (*url.URL, http.RoundTripper, error) {
+	scheme, name, port, ok := utilnet.SplitSchemeNamePort(id)
+	if !ok {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("invalid node request %q", id))
+	}
+	if n.cfg.Nodes == nil {
+		return nil, nil, apierrors.NewServiceUnavailable("this server has no credentials for kubelets")
+	}
+	k, err := n.cfg.Nodes.Kubelet(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, own, err := net.SplitHostPort(k.Address())
+	if err != nil {
+		return nil, nil, apierrors.NewInternalError(err)
+	}
+	if port == "" || port == own {
+		return location("https", host, own), k.HTTP(), nil
+	}
+	if a, err := netip.ParseAddr(host); err == nil && !proxyable(a) {
+		return nil, nil, apierrors.NewBadRequest(errNotAllowed.Error())
+	}
+	return location(scheme, host, port), n.pods, nil
+}
+
+// remember keeps which pod has an address, so that a dial can find its kubelet. Pods on their host's network have no address of
+// their own: their host is dialled.
+func (n *Network) remember(a netip.Addr, pod *corev1.Pod) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if pod.Spec.HostNetwork || pod.Spec.NodeName == "" {
+		delete(n.targets, a)
+		return
+	}
+	if len(n.targets) >= maxTargets {
+		for old := range n.targets { // any: those in use are remembered again by their next request
+			delete(n.targets, old)
+			break
+		}
+	}
+	n.targets[a] = target{node: pod.Spec.NodeName, namespace: pod.Namespace, pod: pod.Name}
+}
+
+// DialContext opens a connection to what Resolve, Pod or Service named.
+func (n *Network) DialContext(ctx context.Context, network, hostport string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(hostport)
+	if err != nil || n.cfg.Nodes == nil || n.cfg.Routed(to.Addr()) {
+		return n.cfg.Dial(ctx, network, hostport)
+	}
+	n.mu.Lock()
+	t, ok := n.targets[to.Addr()]
+	n.mu.Unlock()
+	if !ok {
+		return n.cfg.Dial(ctx, network, hostport)
+	}
+	return n.tunnel(ctx, t, to.Port())
+}
+
+// pick chooses one of n.
+func pick(n int) int { return rand.IntN(n) }

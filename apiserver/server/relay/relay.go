@@ -1,0 +1,128 @@
+// Package relay passes a request on to another server and that server's answer back: all methods, streams, and connections that
+// are upgraded (WebSocket, SPDY). It is how the proxy subresources and aggregated APIs are served.
+//
+//	relay.Serve(w, r, relay.Target{URL: location, Transport: transport, Prefix: "/api/v1/namespaces/n/pods/p/proxy"}, fail)
+//
+// A pod's web pages believe that they are at the root of a host. As in Kubernetes, redirects and the links of HTML pages are
+// rewritten to go through the same path again.
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/proxy"
+)
+
+// Target is where a request goes.
+type Target struct {
+	// URL is complete: scheme, host and path. The request's query is added.
+	URL *url.URL
+	// Transport carries the request.
+	Transport http.RoundTripper
+	// Prefix is the path under which clients see the target's root: redirects and links are rewritten to it. Empty rewrites
+	// nothing.
+	Prefix string
+	// Host is the Host header; empty means URL's.
+	Host string
+	// Header is set on the request, over what the client sent.
+	Header http.Header
+}
+
+// Serve passes a request on. fail answers when the target cannot be reached.
+func Serve(w http.ResponseWriter, r *http.Request, t Target, fail func(http.ResponseWriter, *http.Request, error)) {
+	p := &httputil.ReverseProxy{
+		Rewrite: func(q *httputil.ProxyRequest) { t.rewrite(q) },
+		// Watches and other streams are passed on as they come.
+		FlushInterval: -1,
+		Transport:     t.transport(),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+				return // nobody is there to read it
+			}
+			fail(w, r, reachError(err))
+		},
+		ModifyResponse: dropCORS,
+	}
+	p.ServeHTTP(w, r)
+}
+
+// reachError is Kubernetes' answer when the target gives none.
+func reachError(err error) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return err
+	}
+	return apierrors.NewServiceUnavailable("error trying to reach service: " + err.Error())
+}
+
+// rewrite makes the request that goes out.
+func (t *Target) rewrite(q *httputil.ProxyRequest) {
+	u := *t.URL
+	u.RawQuery = q.In.URL.RawQuery
+	q.Out.URL = &u
+	q.Out.Host = t.Host
+	q.Out.Header["X-Forwarded-For"] = q.In.Header["X-Forwarded-For"]
+	q.SetXForwarded()
+	for name, values := range t.Header {
+		q.Out.Header[name] = values
+	}
+}
+
+// transport adds the rewriting of links where it is asked for.
+func (t *Target) transport() http.RoundTripper {
+	if t.Prefix == "" {
+		return t.Transport
+	}
+	return &proxy.Transport{PathPrepend: t.Prefix, RoundTripper: bounded{t.Transport}}
+}
+
+// maxPage bounds an HTML page, which is held in memory while its links are rewritten. With the bound on streams it is the most
+// that a page costs; pages of a few MiB are rare.
+const maxPage = 8 << 20
+
+var errPage = errors.New("the page is too large to rewrite its links")
+
+// bounded limits the pages that its transport brings.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(q *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(q)
+	if err != nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+		return resp, err
+	}
+	resp.Body = &page{ReadCloser: resp.Body, left: maxPage}
+	return resp, nil
+}
+
+// page is a body that fails when it is too long.
+type page struct {
+	io.ReadCloser
+	left int
+}
+
+// Read implements io.Reader.
+func (p *page) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if p.left -= n; p.left < 0 {
+		return 0, errPage
+	}
+	return n, err
+}
+
+// dropCORS: what a pod says about other origins is not said about the API server.
+func dropCORS(resp *http.Response) error {
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "Access-Control-Allow-") {
+			resp.Header.Del(name)
+		}
+	}
+	return nil
+}
