@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,6 +57,33 @@ func Truth[T Object](name, description string, cell func(T) bool) Column {
 	c := Text(name, description, func(obj T) string { return fmt.Sprint(cell(obj)) })
 	c.Type = "boolean"
 	return c
+}
+
+// NumericText is a column whose type is "string" though its cells are numbers where they can be, as some of Kubernetes' are.
+func NumericText[T Object](name, description string, cell func(T) string) Column {
+	c := Text(name, description, cell)
+	c.JSON = "integer"
+	return c
+}
+
+// JSONCell is a rendered cell as the value that Kubernetes sends in a Table: a number or a boolean if the column says so and the
+// text is one.
+func (c *Column) JSONCell(text string) any {
+	kind := c.JSON
+	if kind == "" {
+		kind = c.Type
+	}
+	switch kind {
+	case "integer":
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return n
+		}
+	case "boolean":
+		if b, err := strconv.ParseBool(text); err == nil {
+			return b
+		}
+	}
+	return text
 }
 
 // Wide returns the column as one that is shown with -o wide only.

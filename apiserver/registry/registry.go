@@ -149,6 +149,8 @@ type Column struct {
 	metav1.TableColumnDefinition
 	// Cell renders the column; now is for ages.
 	Cell func(obj Object, now time.Time) string
+	// JSON is the JSON type of the cells where it is not that of Type: Kubernetes has columns of type "string" whose cells are numbers.
+	JSON string
 }
 
 // Subresource is a part of an object that is read or written on its own.

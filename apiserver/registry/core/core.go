@@ -44,7 +44,7 @@ func Resources(config ...Config) []*registry.Resource {
 		c = config[0]
 	}
 	return []*registry.Resource{
-		namespaces(), nodes(), pods(), services(c.withDefaults()), endpoints(), configMaps(), secrets(), serviceAccounts(), events(),
+		namespaces(), nodes(), pods(), services(c.withDefaults()), endpoints(), configMaps(), secrets(), serviceAccounts(), Events(),
 		volumes(), claims(), podTemplates(), replicationControllers(), resourceQuotas(), limitRanges(),
 	}
 }

@@ -149,8 +149,8 @@ involvedObject: {kind: Pod, namespace: team, name: p}
 		{Name: "namespace", Edit: "involvedObject: {namespace: other}", Want: []string{
 			`involvedObject.namespace: Invalid value: "other": does not match event.namespace`}},
 		{Name: "new", Edit: "eventTime: '2026-01-01T00:00:00.000000Z'", Want: []string{
-			"reportingController: Required value", "reportingController: Invalid value: \"\": name part must be non-empty",
-			"reportingController: Invalid value: \"\": name part must consist of …", "reportingInstance: Required value",
+			"reportingComponent: Required value", "reportingComponent: Invalid value: \"\": name part must be non-empty",
+			"reportingComponent: Invalid value: \"\": name part must consist of …", "reportingInstance: Required value",
 			"action: Required value", "reason: Required value"}},
 	})
 }

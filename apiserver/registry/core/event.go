@@ -15,7 +15,8 @@ import (
 	"bareboat.dev/apiserver/registry/check"
 )
 
-func events() *registry.Resource {
+// Events is the resource, of which events.k8s.io is another form.
+func Events() *registry.Resource {
 	return &registry.Resource{
 		Kind: kind("Event"), Plural: "events", Singular: "event", ShortNames: []string{"ev"},
 		Namespaced: true, KeyPrefix: "/registry/events/",
@@ -42,7 +43,10 @@ const (
 	maxEventMessage = 1024
 )
 
-func checkEvent(e *check.Errors, ev *corev1.Event) {
+func checkEvent(e *check.Errors, ev *corev1.Event) { CheckEvent(e, ev, "reportingComponent") }
+
+// CheckEvent checks an event in either group; controller is what the group calls the field of that meaning.
+func CheckEvent(e *check.Errors, ev *corev1.Event, controller string) {
 	mismatch := func() {
 		e.Invalid(field.NewPath("involvedObject", "namespace"), ev.InvolvedObject.Namespace, "does not match event.namespace")
 	}
@@ -56,15 +60,15 @@ func checkEvent(e *check.Errors, ev *corev1.Event) {
 		if ev.InvolvedObject.Namespace == "" && ev.Namespace != metav1.NamespaceDefault && ev.Namespace != metav1.NamespaceSystem {
 			mismatch()
 		}
-		checkNewEvent(e, ev)
+		checkNewEvent(e, ev, field.NewPath(controller))
 	}
 	e.Each(field.NewPath("namespace"), ev.Namespace, validation.IsDNS1123Subdomain(ev.Namespace))
 }
 
 // checkNewEvent holds events that have an event time to the rules of events.k8s.io.
-func checkNewEvent(e *check.Errors, ev *corev1.Event) {
-	e.Present(field.NewPath("reportingController"), ev.ReportingController)
-	e.QualifiedName(field.NewPath("reportingController"), ev.ReportingController)
+func checkNewEvent(e *check.Errors, ev *corev1.Event, controller *field.Path) {
+	e.Present(controller, ev.ReportingController)
+	e.QualifiedName(controller, ev.ReportingController)
 	text := func(name, value string, longest int, required bool) {
 		at := field.NewPath(name)
 		if required {

@@ -4,10 +4,12 @@ package groups
 import (
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/apps"
+	"bareboat.dev/apiserver/registry/autoscaling"
 	"bareboat.dev/apiserver/registry/batch"
 	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/discovery"
+	"bareboat.dev/apiserver/registry/events"
 	"bareboat.dev/apiserver/registry/networking"
 	"bareboat.dev/apiserver/registry/node"
 	"bareboat.dev/apiserver/registry/policy"
@@ -21,8 +23,10 @@ func All(config core.Config) []*registry.Resource {
 	return registry.All(
 		core.Resources(config),
 		apps.Resources(),
+		autoscaling.Resources(),
 		batch.Resources(),
 		discovery.Resources(),
+		events.Resources(),
 		coordination.Resources(),
 		rbac.Resources(),
 		policy.Resources(),

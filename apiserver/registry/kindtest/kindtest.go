@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -191,6 +192,14 @@ func compare(t *testing.T, errs field.ErrorList, want []string) {
 	}
 	if len(missing) > 0 || len(rest) > 0 {
 		t.Errorf("missing:\n\t%s\nunexpected:\n\t%s", strings.Join(missing, "\n\t"), strings.Join(rest, "\n\t"))
+	}
+}
+
+// Same compares two objects, quantities by value.
+func Same(t testing.TB, got, want registry.Object) {
+	t.Helper()
+	if !equality.Semantic.DeepEqual(got, want) {
+		t.Errorf("got:\n\t%+v\nwant:\n\t%+v", got, want)
 	}
 }
 
