@@ -24,6 +24,9 @@ BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 RUN_PACKAGES := iptables
 TEST_PACKAGES := busybox-static conntrack curl etcd-server iproute2 nftables procps runc systemd systemd-container
 
+# What the virtual machine of `make test-vm` is made with; its kernel and files are downloaded, not installed.
+VM_PACKAGES := qemu-system-x86 e2fsprogs kmod
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +64,11 @@ install: build ## Install kctl, the daemons and their units under /usr/local (as
 test: test-deps verify build images ## Run every test, as `make verify` first (as root)
 	$(GO) test -timeout 20m $(filter-out ./integration/...,$(PACKAGES))
 	$(GO) test -timeout 20m -count=1 -p 1 ./integration/...
+
+.PHONY: test-vm
+test-vm: test-deps build images ## Run the kubelet's tests and a cluster in a virtual machine with cgroup v2 alone (as root)
+	$(call require,$(VM_PACKAGES))
+	$(GO) test -tags vm -count=1 -timeout 40m ./integration/vm/
 
 .PHONY: verify
 verify: build-deps ## Check formatting, generated code, import rules and that each module builds alone

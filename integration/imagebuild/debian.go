@@ -17,6 +17,10 @@ import (
 // goarch is the image's architecture: that of the machine whose packages are used.
 func goarch() string { return runtime.GOARCH }
 
+// Unpack downloads Debian packages with everything that they depend on, and unpacks them, unconfigured, into a new folder that the
+// caller removes. cache holds downloaded packages from one call to the next.
+func Unpack(packages []string, cache string) (root string, err error) { return unpack(packages, cache) }
+
 // unpack downloads packages with everything that they depend on and unpacks them into a new folder.
 func unpack(packages []string, cache string) (string, error) {
 	all, err := closure(packages)
