@@ -85,6 +85,19 @@ func (a *Attributes) Is(group, plural string) bool {
 	return a.Subresource == "" && a.Resource.Kind.Group == group && a.Resource.Plural == plural
 }
 
+// ObjectName is the name that errors about the write give its object: while it has none, the prefix that its name is made from.
+func (a *Attributes) ObjectName() string {
+	switch {
+	case a.Name != "":
+		return a.Name
+	case a.Object == nil:
+		return ""
+	case a.Object.GetName() != "":
+		return a.Object.GetName()
+	}
+	return a.Object.GetGenerateName()
+}
+
 // Plugin is one admission plugin. Nil functions do nothing. Errors are *apierrors.StatusError.
 type Plugin struct {
 	// Name is Kubernetes' name of the plugin, as in --disable-admission-plugins.

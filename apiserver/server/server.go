@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/version"
 
-	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/authz"
 	"bareboat.dev/apiserver/bootstrap"
@@ -153,36 +152,6 @@ func newAuthenticator(cfg Config, lookup authn.Lookup) (*authn.Issuer, *authn.Au
 		return nil, nil, err
 	}
 	return issuer, &authn.Authenticator{Tokens: []authn.TokenAuthenticator{issuer}}, nil
-}
-
-// plugins are the built-in admission plugins, in the order in which Kubernetes runs them.
-func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
-	all := []admission.Plugin{
-		admission.NamespaceLifecycle(s.pipeline),
-		admission.ServiceAccount(admission.ServiceAccountConfig{
-			Reader: s.pipeline, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
-		}),
-		admission.NodeRestriction(s.pipeline),
-		admission.Priority(admission.PriorityClasses(s.pipeline)),
-		admission.DefaultTolerationSeconds(),
-		admission.Escalation(&s.rules.rbac, authorizer),
-	}
-	var on []admission.Plugin
-	for _, p := range all {
-		if !contains(s.cfg.Disabled, p.Name) {
-			on = append(on, p)
-		}
-	}
-	return on
-}
-
-func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter *inflight.Limiter, requests *metrics.Requests) {

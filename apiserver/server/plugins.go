@@ -1,0 +1,25 @@
+package server
+
+import (
+	"slices"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/admission/quota"
+	"bareboat.dev/apiserver/authz"
+)
+
+// plugins are the built-in admission plugins, in the order in which Kubernetes runs them.
+func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
+	all := []admission.Plugin{
+		admission.NamespaceLifecycle(s.pipeline),
+		admission.ServiceAccount(admission.ServiceAccountConfig{
+			Reader: s.pipeline, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
+		}),
+		admission.NodeRestriction(s.pipeline),
+		admission.Priority(admission.PriorityClasses(s.pipeline)),
+		admission.DefaultTolerationSeconds(),
+		admission.Escalation(&s.rules.rbac, authorizer),
+		quota.Plugin(s.pipeline, s.cfg.Now),
+	}
+	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Disabled, p.Name) })
+}
