@@ -2,6 +2,7 @@ package client
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -68,6 +69,11 @@ func PersistentVolumeClaims() Kind[*corev1.PersistentVolumeClaim] {
 // Endpoints describes v1 Endpoints.
 func Endpoints() Kind[*corev1.Endpoints] {
 	return Kind[*corev1.Endpoints]{"", "v1", "endpoints", "Endpoints", true, func() *corev1.Endpoints { return new(corev1.Endpoints) }}
+}
+
+// ReplicationControllers describes v1 ReplicationController.
+func ReplicationControllers() Kind[*corev1.ReplicationController] {
+	return Kind[*corev1.ReplicationController]{"", "v1", "replicationcontrollers", "ReplicationController", true, func() *corev1.ReplicationController { return new(corev1.ReplicationController) }}
 }
 
 // ResourceQuotas describes v1 ResourceQuota.
@@ -148,4 +154,16 @@ func StorageClasses() Kind[*storagev1.StorageClass] {
 // CertificateSigningRequests describes certificates.k8s.io/v1 CertificateSigningRequest.
 func CertificateSigningRequests() Kind[*certificatesv1.CertificateSigningRequest] {
 	return Kind[*certificatesv1.CertificateSigningRequest]{"certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false, func() *certificatesv1.CertificateSigningRequest { return new(certificatesv1.CertificateSigningRequest) }}
+}
+
+// CSINodes describes storage.k8s.io/v1 CSINode.
+func CSINodes() Kind[*storagev1.CSINode] {
+	return Kind[*storagev1.CSINode]{"storage.k8s.io", "v1", "csinodes", "CSINode", false, func() *storagev1.CSINode { return new(storagev1.CSINode) }}
+}
+
+// HorizontalPodAutoscalers describes autoscaling/v2 HorizontalPodAutoscaler.
+func HorizontalPodAutoscalers() Kind[*autoscalingv2.HorizontalPodAutoscaler] {
+	return Kind[*autoscalingv2.HorizontalPodAutoscaler]{"autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", true, func() *autoscalingv2.HorizontalPodAutoscaler {
+		return new(autoscalingv2.HorizontalPodAutoscaler)
+	}}
 }
