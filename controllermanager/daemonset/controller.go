@@ -73,12 +73,11 @@ func setup(s *engine.Setup) error {
 		revisions: engine.Mirror(s, client.ControllerRevisions(), engine.ByController[*appsv1.ControllerRevision]()),
 		recent:    pods.NewRecent(), failures: map[place]failure{},
 	}
-	loop := s.Loop(engine.LoopConfig{Name: "daemonset", Workers: workers, Step: c.step})
-	c.sets.Enqueue(loop, engine.Self[*appsv1.DaemonSet])
+	loop := c.sets.Loop(s, engine.LoopConfig{Name: "daemonset", Workers: workers}, c.step)
 	c.pods.OnChange(c.recent.Note)
 	c.pods.OnChange(c.noteFailure)
-	c.pods.Enqueue(loop, func(p *corev1.Pod) []string { return c.concerned(p, p.Labels) })
-	c.revisions.Enqueue(loop, func(r *appsv1.ControllerRevision) []string { return c.concerned(r, r.Labels) })
+	c.pods.Enqueue(loop, engine.Claimants[*appsv1.DaemonSet, *corev1.Pod](c.sets, plan.DaemonSets, selector))
+	c.revisions.Enqueue(loop, engine.Claimants[*appsv1.DaemonSet, *appsv1.ControllerRevision](c.sets, plan.DaemonSets, selector))
 	c.nodes.OnChange(func(old, new *corev1.Node) {
 		if old != nil && new != nil && apiequality.Semantic.DeepEqual(old.Labels, new.Labels) && apiequality.Semantic.DeepEqual(old.Spec, new.Spec) {
 			return
@@ -90,18 +89,8 @@ func setup(s *engine.Setup) error {
 	return nil
 }
 
-func (c *controller) concerned(obj metav1.Object, with map[string]string) []string {
-	if metav1.GetControllerOfNoCopy(obj) != nil {
-		return engine.ControllerKey(obj, plan.DaemonSets)
-	}
-	var keys []string
-	for _, set := range c.sets.ByIndex("namespace", obj.GetNamespace()) {
-		sel, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(with)) {
-			keys = append(keys, engine.Key(set))
-		}
-	}
-	return keys
+func selector(set *appsv1.DaemonSet) (labels.Selector, error) {
+	return metav1.LabelSelectorAsSelector(set.Spec.Selector)
 }
 
 // noteFailure counts a place's failed pods; one that runs long enough wipes the count.
@@ -145,11 +134,7 @@ func (c *controller) forget(set types.UID) {
 	}
 }
 
-func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
-	set, ok := c.sets.Get(s.Namespace, s.Name)
-	if !ok {
-		return plan.Plan{}, nil
-	}
+func (c *controller) step(_ context.Context, set *appsv1.DaemonSet, s engine.Step) (plan.Plan, error) {
 	if set.DeletionTimestamp != nil {
 		c.forget(set.UID)
 	}

@@ -49,9 +49,10 @@ func setup(s *engine.Setup) error {
 		sets:        engine.Mirror(s, client.ReplicaSets(), engine.ByController[*appsv1.ReplicaSet]()),
 		pods:        engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
 	}
-	loop := s.Loop(engine.LoopConfig{Name: "deployment", Workers: workers, Step: c.step})
-	c.deployments.Enqueue(loop, engine.Self[*appsv1.Deployment])
-	c.sets.Enqueue(loop, c.concerned)
+	loop := c.deployments.Loop(s, engine.LoopConfig{Name: "deployment", Workers: workers}, c.step)
+	c.sets.Enqueue(loop, engine.Claimants[*appsv1.Deployment, *appsv1.ReplicaSet](c.deployments, plan.Deployments, func(d *appsv1.Deployment) (labels.Selector, error) {
+		return metav1.LabelSelectorAsSelector(d.Spec.Selector)
+	}))
 	// A finished or removed pod may be what a Recreate rollout waits for.
 	c.pods.OnChange(func(old, new *corev1.Pod) {
 		if old != nil && (new == nil || pods.Finished(new) && !pods.Finished(old)) {
@@ -59,21 +60,6 @@ func setup(s *engine.Setup) error {
 		}
 	})
 	return nil
-}
-
-// concerned returns the Deployments that a ReplicaSet matters to: its own, or those that would adopt it.
-func (c *controller) concerned(rs *appsv1.ReplicaSet) []string {
-	if metav1.GetControllerOfNoCopy(rs) != nil {
-		return engine.ControllerKey(rs, plan.Deployments)
-	}
-	var keys []string
-	for _, d := range c.deployments.ByIndex("namespace", rs.Namespace) {
-		sel, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(rs.Labels)) {
-			keys = append(keys, engine.Key(d))
-		}
-	}
-	return keys
 }
 
 // recreating returns the key of the Deployment above a pod if its strategy is Recreate.
@@ -97,11 +83,7 @@ func (c *controller) recreating(pod *corev1.Pod) []string {
 	return []string{engine.Key(d)}
 }
 
-func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
-	d, ok := c.deployments.Get(s.Namespace, s.Name)
-	if !ok {
-		return plan.Plan{}, nil
-	}
+func (c *controller) step(_ context.Context, d *appsv1.Deployment, s engine.Step) (plan.Plan, error) {
 	return Reconcile(Input{
 		Deployment:     d,
 		ReplicaSets:    engine.Owned(c.sets, d),

@@ -46,11 +46,12 @@ func setup(s *engine.Setup) error {
 		client: s.Client(), jobs: engine.Mirror(s, client.Jobs()), recent: pods.NewRecent(),
 		pods: engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
 	}
-	loop := s.Loop(engine.LoopConfig{Name: "job", Workers: workers, Step: c.step})
+	loop := c.jobs.Loop(s, engine.LoopConfig{Name: "job", Workers: workers}, c.step)
 	orphans := s.Loop(engine.LoopConfig{Name: "job_orphan_pod", Workers: workers, Step: c.orphan})
-	c.jobs.Enqueue(loop, engine.Self[*batchv1.Job])
 	c.pods.OnChange(c.recent.Note)
-	c.pods.Enqueue(loop, c.concerned)
+	c.pods.Enqueue(loop, engine.Claimants[*batchv1.Job, *corev1.Pod](c.jobs, plan.Jobs, func(j *batchv1.Job) (labels.Selector, error) {
+		return metav1.LabelSelectorAsSelector(j.Spec.Selector)
+	}))
 	c.pods.OnChange(func(_, new *corev1.Pod) {
 		if new != nil && tracked(new) && c.jobless(new) {
 			orphans.Add(engine.Key(new))
@@ -67,26 +68,7 @@ func setup(s *engine.Setup) error {
 	return nil
 }
 
-// concerned returns the Jobs that a pod matters to: its own, or those that would adopt it.
-func (c *controller) concerned(pod *corev1.Pod) []string {
-	if metav1.GetControllerOfNoCopy(pod) != nil {
-		return engine.ControllerKey(pod, plan.Jobs)
-	}
-	var keys []string
-	for _, job := range c.jobs.ByIndex("namespace", pod.Namespace) {
-		sel, err := metav1.LabelSelectorAsSelector(job.Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, engine.Key(job))
-		}
-	}
-	return keys
-}
-
-func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
-	job, ok := c.jobs.Get(s.Namespace, s.Name)
-	if !ok {
-		return plan.Plan{}, nil
-	}
+func (c *controller) step(_ context.Context, job *batchv1.Job, s engine.Step) (plan.Plan, error) {
 	return Reconcile(Input{
 		Job: job, Pods: engine.Owned(c.pods, job),
 		Taken: func(name string) bool {

@@ -11,6 +11,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/claimprotection"
 	"bareboat.dev/controllermanager/clusterrole"
 	"bareboat.dev/controllermanager/config"
 	"bareboat.dev/controllermanager/cronjob"
@@ -20,19 +21,24 @@ import (
 	"bareboat.dev/controllermanager/endpoints"
 	"bareboat.dev/controllermanager/endpointslice"
 	"bareboat.dev/controllermanager/engine"
+	"bareboat.dev/controllermanager/ephemeral"
 	"bareboat.dev/controllermanager/garbagecollector"
 	"bareboat.dev/controllermanager/job"
+	"bareboat.dev/controllermanager/localpath"
 	"bareboat.dev/controllermanager/namespace"
 	"bareboat.dev/controllermanager/nodeipam"
 	"bareboat.dev/controllermanager/nodelifecycle"
+	"bareboat.dev/controllermanager/persistentvolume"
 	"bareboat.dev/controllermanager/podgc"
 	"bareboat.dev/controllermanager/replicaset"
+	"bareboat.dev/controllermanager/replicationcontroller"
 	"bareboat.dev/controllermanager/resourcequota"
 	"bareboat.dev/controllermanager/rootca"
 	"bareboat.dev/controllermanager/serviceaccount"
 	"bareboat.dev/controllermanager/statefulset"
 	"bareboat.dev/controllermanager/tokencleaner"
 	"bareboat.dev/controllermanager/ttlafterfinished"
+	"bareboat.dev/controllermanager/volumeprotection"
 )
 
 // LeaseName is the Lease that controller managers elect their leader by, upstream's.
@@ -63,6 +69,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 	set := []engine.Controller{
 		deployment.Controller(),
 		replicaset.Controller(),
+		replicationcontroller.Controller(),
 		statefulset.Controller(),
 		daemonset.Controller(),
 		job.Controller(),
@@ -78,6 +85,11 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		tokencleaner.Controller(),
 		clusterrole.Controller(),
 		resourcequota.Controller(),
+		persistentvolume.Controller(),
+		localpath.Controller(),
+		ephemeral.Controller(),
+		claimprotection.Controller(),
+		volumeprotection.Controller(),
 	}
 	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
 	if len(pools) > 0 {

@@ -46,48 +46,26 @@ func setup(s *engine.Setup) error {
 		pods:   engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
 		recent: pods.NewRecent(),
 	}
-	loop := s.Loop(engine.LoopConfig{Name: "replicaset", Workers: workers, Step: c.step})
-	c.sets.Enqueue(loop, engine.Self[*appsv1.ReplicaSet])
+	loop := c.sets.Loop(s, engine.LoopConfig{Name: "replicaset", Workers: workers}, c.step)
 	c.pods.OnChange(c.recent.Note)
-	c.pods.Enqueue(loop, c.concerned)
+	c.pods.Enqueue(loop, engine.Claimants[*appsv1.ReplicaSet, *corev1.Pod](c.sets, plan.ReplicaSets, func(rs *appsv1.ReplicaSet) (labels.Selector, error) {
+		return metav1.LabelSelectorAsSelector(rs.Spec.Selector)
+	}))
 	return nil
 }
 
-// concerned returns the keys of the ReplicaSets that a pod matters to: its own, or if it has no controller, those that
-// would adopt it.
-func (c *controller) concerned(pod *corev1.Pod) []string {
-	if metav1.GetControllerOfNoCopy(pod) != nil {
-		return engine.ControllerKey(pod, plan.ReplicaSets)
-	}
-	var keys []string
-	for _, rs := range c.sets.ByIndex("namespace", pod.Namespace) {
-		sel, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, engine.Key(rs))
-		}
-	}
-	return keys
-}
-
-func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
-	rs, ok := c.sets.Get(s.Namespace, s.Name)
-	if !ok {
-		return plan.Plan{}, nil
-	}
-	p := Reconcile(Input{
+func (c *controller) step(_ context.Context, rs *appsv1.ReplicaSet, s engine.Step) (plan.Plan, error) {
+	return Reconcile(Input{
+		Kind:    plan.ReplicaSets,
 		RS:      rs,
 		Pods:    engine.Owned(c.pods, rs),
 		Related: func() map[string]int { return c.related(rs) },
-		Failure: failure(s.Last),
+		Failure: FailureOf(s.Last),
 		Taken: func(name string) bool {
 			_, exists := c.pods.Get(rs.Namespace, name)
 			return exists || c.recent.Has(rs.Namespace, name)
 		},
-	}, s.Now)
-	if f := failure(s.Last); f != nil {
-		p.Event(rs, corev1.EventTypeWarning, f.Reason, "%s", f.eventMessage())
-	}
-	return p, nil
+	}, s.Now), nil
 }
 
 // related counts the active pods per node of all ReplicaSets that share rs's controller.
@@ -107,12 +85,12 @@ func (c *controller) related(rs *appsv1.ReplicaSet) map[string]int {
 	return count
 }
 
-// failure finds the first write of a pod that failed for a reason the user should know.
-func failure(err error) *Failure {
+// FailureOf finds the first write of a pod that failed for a reason the user should know.
+func FailureOf(err error) *Failure {
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) {
 		for _, e := range joined.Unwrap() {
-			if f := failure(e); f != nil {
+			if f := FailureOf(e); f != nil {
 				return f
 			}
 		}
@@ -130,11 +108,4 @@ func failure(err error) *Failure {
 		return &Failure{Reason: "FailedDelete", Message: we.Err.Error()}
 	}
 	return nil
-}
-
-func (f Failure) eventMessage() string {
-	if f.Reason == "FailedDelete" {
-		return "Error deleting: " + f.Message
-	}
-	return "Error creating: " + f.Message
 }

@@ -1,4 +1,5 @@
-// Package replicaset keeps spec.replicas pods of a template running.
+// Package replicaset keeps spec.replicas pods of a template running, for ReplicaSets and, through package
+// replicationcontroller, for the ReplicationControllers that came before them.
 //
 // Reconcile is the whole controller: a pure function from a ReplicaSet and the pods of its namespace to the pods to create
 // and delete and the status to write. There are no expectations to keep: the engine lets a ReplicaSet be looked at again
@@ -26,7 +27,9 @@ const Burst = 500
 
 // Input is what a decision is made from.
 type Input struct {
-	RS *appsv1.ReplicaSet
+	// Kind of the object that RS stands for.
+	Kind plan.Kind
+	RS   *appsv1.ReplicaSet
 	// Pods are the pods of the namespace that the ReplicaSet controls or that have no controller.
 	Pods []*corev1.Pod
 	// Taken reports whether a pod name is in use or was until recently.
@@ -53,7 +56,7 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 	if err != nil || sel.Empty() {
 		return p // Validation does not let such an object in; one that is there anyway selects nothing.
 	}
-	claims := owner.Claim(plan.ReplicaSets, rs, sel, plan.Pods, in.Pods)
+	claims := owner.Claim(in.Kind, rs, sel, plan.Pods, in.Pods)
 	p.Add(claims.Writes...)
 	var active []*corev1.Pod
 	terminating := int32(0)
@@ -74,7 +77,17 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 		scale(&p, in, active, adopting, now)
 	}
 	status(&p, in, active, terminating, now)
+	if f := in.Failure; f != nil {
+		p.Event(rs, corev1.EventTypeWarning, f.Reason, "%s", f.eventMessage())
+	}
 	return p
+}
+
+func (f Failure) eventMessage() string {
+	if f.Reason == "FailedDelete" {
+		return "Error deleting: " + f.Message
+	}
+	return "Error creating: " + f.Message
 }
 
 // scale creates what is missing and deletes what is too much. Pods being adopted count as there, so that none is created in
@@ -85,7 +98,7 @@ func scale(p *plan.Plan, in Input, active []*corev1.Pod, adopting int, now time.
 	case have < want:
 		names := owner.NewNames(rs.Name+"-", rs.UID, "", in.Taken)
 		for range min(want-have, Burst) {
-			pod := pods.FromTemplate(&rs.Spec.Template, plan.ReplicaSets, rs, names.Next())
+			pod := pods.FromTemplate(&rs.Spec.Template, in.Kind, rs, names.Next())
 			pod.GenerateName = rs.Name + "-"
 			p.Add(plan.Create(plan.Pods, pod))
 			p.EventOf(pod, rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", pod.Name)

@@ -30,7 +30,7 @@ func plans(w *plantest.World) map[string]plan.Plan {
 	out := map[string]plan.Plan{}
 	for _, rs := range plantest.List[*appsv1.ReplicaSet](w, plan.ReplicaSets) {
 		out[rs.Name] = Reconcile(Input{
-			RS: rs, Pods: plantest.List[*corev1.Pod](w, plan.Pods),
+			Kind: plan.ReplicaSets, RS: rs, Pods: plantest.List[*corev1.Pod](w, plan.Pods),
 			Taken: func(name string) bool { return w.Exists(plan.Pods, rs.Namespace, name) },
 		}, w.Now)
 	}
@@ -157,7 +157,7 @@ func TestDeleting(t *testing.T) {
 func TestFailureCondition(t *testing.T) {
 	w := plantest.New()
 	rs := plantest.Put(w, plan.ReplicaSets, set("web", 1))
-	in := Input{RS: rs, Taken: func(string) bool { return false }, Failure: &Failure{"FailedCreate", "quota exceeded"}}
+	in := Input{Kind: plan.ReplicaSets, RS: rs, Taken: func(string) bool { return false }, Failure: &Failure{"FailedCreate", "quota exceeded"}}
 	status := func(p plan.Plan) *appsv1.ReplicaSet {
 		for _, x := range p.Writes {
 			if x.Subresource == "status" {

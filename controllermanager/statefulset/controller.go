@@ -49,36 +49,20 @@ func setup(s *engine.Setup) error {
 		pods:      engine.Mirror(s, client.Pods(), engine.ByController[*corev1.Pod]()),
 		revisions: engine.Mirror(s, client.ControllerRevisions(), engine.ByController[*appsv1.ControllerRevision]()),
 	}
-	loop := s.Loop(engine.LoopConfig{Name: "statefulset", Workers: workers, Step: c.step})
+	loop := c.sets.Loop(s, engine.LoopConfig{Name: "statefulset", Workers: workers}, c.step)
 	if s.Serves(plan.PVCs) {
 		c.claims = engine.Mirror(s, client.PersistentVolumeClaims())
 	}
-	c.sets.Enqueue(loop, engine.Self[*appsv1.StatefulSet])
-	c.pods.Enqueue(loop, func(p *corev1.Pod) []string { return c.concerned(p, p.Labels) })
-	c.revisions.Enqueue(loop, func(r *appsv1.ControllerRevision) []string { return c.concerned(r, r.Labels) })
+	c.pods.Enqueue(loop, engine.Claimants[*appsv1.StatefulSet, *corev1.Pod](c.sets, plan.StatefulSets, selector))
+	c.revisions.Enqueue(loop, engine.Claimants[*appsv1.StatefulSet, *appsv1.ControllerRevision](c.sets, plan.StatefulSets, selector))
 	return nil
 }
 
-// concerned returns the sets that an object matters to: its own, or those that would adopt it.
-func (c *controller) concerned(obj metav1.Object, with map[string]string) []string {
-	if metav1.GetControllerOfNoCopy(obj) != nil {
-		return engine.ControllerKey(obj, plan.StatefulSets)
-	}
-	var keys []string
-	for _, set := range c.sets.ByIndex("namespace", obj.GetNamespace()) {
-		sel, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-		if err == nil && !sel.Empty() && sel.Matches(labels.Set(with)) {
-			keys = append(keys, engine.Key(set))
-		}
-	}
-	return keys
+func selector(set *appsv1.StatefulSet) (labels.Selector, error) {
+	return metav1.LabelSelectorAsSelector(set.Spec.Selector)
 }
 
-func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
-	set, ok := c.sets.Get(s.Namespace, s.Name)
-	if !ok {
-		return plan.Plan{}, nil
-	}
+func (c *controller) step(_ context.Context, set *appsv1.StatefulSet, s engine.Step) (plan.Plan, error) {
 	return Reconcile(Input{
 		Set: set, Pods: engine.Owned(c.pods, set), Revisions: engine.Owned(c.revisions, set),
 		Claim: func(name string) *corev1.PersistentVolumeClaim {
