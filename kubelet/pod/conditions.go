@@ -18,6 +18,9 @@ func (s *stepper) conditions(st *corev1.PodStatus) []corev1.PodCondition {
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
 	own = append(own, s.resizeConditions()...)
+	if s.restartingAllNow() {
+		own = append(own, corev1.PodCondition{Type: corev1.AllContainersRestarting, Status: corev1.ConditionTrue})
+	}
 	if t := s.memory.terminating; t != nil && t.condition != nil {
 		own = append(own, *t.condition)
 	}
@@ -34,7 +37,7 @@ func (s *stepper) conditions(st *corev1.PodStatus) []corev1.PodCondition {
 
 // ownedType says whether a condition that is not computed now is to vanish.
 func ownedType(t corev1.PodConditionType) bool {
-	return t == corev1.PodResizePending || t == corev1.PodResizeInProgress
+	return t == corev1.PodResizePending || t == corev1.PodResizeInProgress || t == corev1.AllContainersRestarting
 }
 
 // stamp fills in a condition's generation and the time of its last transition.
@@ -118,22 +121,6 @@ func (s *stepper) readyCondition(st *corev1.PodStatus, containers corev1.PodCond
 		c.Status, c.Reason, c.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", strings.Join(messages, ", ")
 	}
 	return c
-}
-
-// resizeConditions tell of an in-place resize under way (KEP-1287).
-func (s *stepper) resizeConditions() []corev1.PodCondition {
-	if s.memory.terminating != nil || !s.resizing() {
-		return nil
-	}
-	r := s.in.Observed.Resized
-	if r == nil || r.Failure == nil {
-		return []corev1.PodCondition{{Type: corev1.PodResizeInProgress, Status: corev1.ConditionTrue}}
-	}
-	c := corev1.PodCondition{Type: corev1.PodResizeInProgress, Status: corev1.ConditionTrue, Reason: r.Failure.Reason, Message: r.Failure.Message}
-	if c.Reason == corev1.PodReasonDeferred || c.Reason == corev1.PodReasonInfeasible {
-		c.Type = corev1.PodResizePending
-	}
-	return []corev1.PodCondition{c}
 }
 
 func truth(b bool) corev1.ConditionStatus {

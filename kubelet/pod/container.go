@@ -25,6 +25,8 @@ type container struct {
 	latest, previous *Container
 	// surplus are older, dead instances.
 	surplus []*Container
+	// retired says that the newest instance belongs to the life before a restart of all containers.
+	retired bool
 	// known is the status that the API last had of it, nil if none.
 	known *corev1.ContainerStatus
 }

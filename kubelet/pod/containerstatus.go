@@ -129,12 +129,12 @@ func (s *stepper) refusal(c *container) *corev1.ContainerStateWaiting {
 // describe adds what is true of an instance whatever its state.
 func (s *stepper) describe(c *container, st *corev1.ContainerStatus) {
 	if c.kind != ephemeral && c.live() {
-		resources := c.spec.Resources.DeepCopy()
+		resources := s.allocated(c).DeepCopy()
 		if c.latest.Resources != nil {
 			resources = c.latest.Resources.DeepCopy()
 		}
 		st.Resources = resources
-		st.AllocatedResources = c.spec.Resources.Requests.DeepCopy()
+		st.AllocatedResources = s.allocated(c).Requests.DeepCopy()
 	}
 	for _, m := range c.spec.VolumeMounts {
 		v := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
@@ -150,7 +150,9 @@ func (s *stepper) describe(c *container, st *corev1.ContainerStatus) {
 	if c.latest.User != nil {
 		st.User = &corev1.ContainerUser{Linux: c.latest.User.DeepCopy()}
 	}
-	if c.spec.Lifecycle != nil && c.spec.Lifecycle.StopSignal != nil {
+	if name := corev1.Signal(c.latest.StopSignal); name != "" {
+		st.StopSignal = &name
+	} else if c.spec.Lifecycle != nil {
 		st.StopSignal = c.spec.Lifecycle.StopSignal
 	}
 }

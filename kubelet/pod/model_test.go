@@ -15,6 +15,7 @@ import (
 type model struct {
 	pod       *corev1.Pod
 	seen      Observed
+	granted   *Allocation
 	memory    Memory
 	inFlight  map[Key]Action
 	now       time.Time
@@ -31,15 +32,16 @@ func newModel(p *corev1.Pod) *model {
 	if p.UID == "" {
 		p.UID = "1234"
 	}
+	granted := Wanted(&p.Spec)
 	return &model{
-		pod: p, inFlight: map[Key]Action{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		pod: p, granted: &granted, inFlight: map[Key]Action{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		seen: Observed{Images: map[string]Image{}, Refused: map[string]Failure{}, InFlight: map[Key]bool{}},
 	}
 }
 
 // step runs one step, puts its actions in flight and stores its status.
 func (m *model) step() Plan {
-	plan := Step(Input{Pod: m.pod, Gone: m.gone, Stop: m.stop, Observed: m.seen, Memory: m.memory, Now: m.now, HostIPs: []string{"192.0.2.1"}})
+	plan := Step(Input{Pod: m.pod, Gone: m.gone, Stop: m.stop, Observed: m.seen, Allocated: m.granted, Memory: m.memory, Now: m.now, HostIPs: []string{"192.0.2.1"}})
 	m.memory, m.wake, m.finished, m.probes = plan.Memory, plan.Wake, plan.Finished, plan.Probes
 	m.events = append(m.events, plan.Events...)
 	m.pod = m.pod.DeepCopy()
@@ -98,6 +100,8 @@ func (m *model) finish(a Action, failure *Failure) {
 		m.edit(a.ID, func(c *Container) { c.PostStart = hookState(failure) })
 	case RunPreStop:
 		m.edit(a.ID, func(c *Container) { c.PreStop = hookState(failure) })
+	case Resize:
+		m.finishResize(failure)
 	case SignalKill:
 		m.exit(a.ID, 137)
 	case RemoveContainer:
@@ -114,6 +118,7 @@ func (m *model) finishStart(a Action, failure *Failure) {
 	c := Container{
 		Name: a.Container, Attempt: a.Attempt, ID: fmt.Sprintf("%s-%d", a.Container, a.Attempt), State: Running,
 		Sandbox: m.seen.Sandbox.ID, Image: m.image(a.Container), ImageRef: m.seen.Images[a.Container].Ref, CreatedAt: m.now, StartedAt: m.now,
+		Resources: m.resources(a.Container),
 	}
 	if failure != nil {
 		c.State, c.StartedAt, c.ExitCode, c.Reason, c.Message = Exited, time.Time{}, 128, startError, failure.Message
@@ -123,6 +128,32 @@ func (m *model) finishStart(a Action, failure *Failure) {
 		c.State, c.ExitCode, c.FinishedAt = Exited, 137, m.now
 	}
 	m.seen.Containers = append(slices.Clone(m.seen.Containers), c)
+}
+
+// finishResize grants what the specification asks for and puts it into force where that needs no restart, or refuses it.
+func (m *model) finishResize(failure *Failure) {
+	m.seen.Resized = &Resized{Generation: m.pod.Generation, Failure: failure}
+	if failure != nil && failure.Reason != corev1.PodReasonError {
+		m.seen.Resized.Pending, m.seen.Resized.Failure = failure, nil
+		return
+	}
+	granted := Wanted(&m.pod.Spec)
+	m.granted = &granted
+	for i := range m.pod.Spec.Containers {
+		c := &m.pod.Spec.Containers[i]
+		if id := m.live(c.Name); id != "" && failure == nil && len(c.ResizePolicy) == 0 {
+			m.edit(id, func(i *Container) { i.Resources = c.Resources.DeepCopy() })
+		}
+	}
+}
+
+// resources are those that a new instance gets.
+func (m *model) resources(name string) *corev1.ResourceRequirements {
+	r, ok := m.granted.Containers[name]
+	if !ok {
+		return nil
+	}
+	return &r
 }
 
 func (m *model) image(name string) string {
@@ -197,6 +228,14 @@ func describe(p Plan, now time.Time) string {
 	for _, t := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
 		if c := find(p.Status.Conditions, t); c != nil && c.Status == corev1.ConditionTrue {
 			fmt.Fprintf(&b, " +%s", t)
+		}
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress || c.Type == corev1.AllContainersRestarting {
+			fmt.Fprintf(&b, " +%s", c.Type)
+			if c.Reason != "" {
+				fmt.Fprintf(&b, "(%s)", c.Reason)
+			}
 		}
 	}
 	b.WriteByte('\n')

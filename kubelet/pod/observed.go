@@ -16,6 +16,8 @@ type Input struct {
 	Stop *Stop
 	// Observed is what is known of the pod on this node.
 	Observed Observed
+	// Allocated is what the node has granted the pod; nil for what its specification says.
+	Allocated *Allocation
 	// Memory is what the previous step returned; the zero value at first.
 	Memory Memory
 	// HostIPs are the node's addresses, the primary one first.
@@ -170,12 +172,16 @@ type Container struct {
 	Startup, Liveness, Readiness Verdict
 	// Resources are those that its cgroup enforces; nil if they are those of the specification it was made from.
 	Resources *corev1.ResourceRequirements
+	// StopSignal is the name of the signal that asks it to end, as its image or specification has it; empty if it is not known.
+	StopSignal string
 }
 
-// Resized is what came of changing live containers' resources.
+// Resized is what came of an attempt to make resources what the specification says now.
 type Resized struct {
-	// Generation is the pod's generation that was applied.
+	// Generation is the pod's generation that it was for.
 	Generation int64
-	// Failure is why it failed or is refused: reason "Deferred" or "Infeasible" while pending, "Error" when it failed.
+	// Pending is why the node does not grant them: reason "Deferred" if it may later, "Infeasible" if it never will.
+	Pending *Failure
+	// Failure is why what is granted is not in force.
 	Failure *Failure
 }

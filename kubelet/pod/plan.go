@@ -60,6 +60,7 @@ type Probe struct {
 type Memory struct {
 	containers  map[string]containerMemory
 	terminating *termination
+	restart     restartingAll
 }
 
 // containerMemory is the memory of one container. It is a value: steps copy it.
@@ -95,7 +96,7 @@ type termination struct {
 }
 
 func (m Memory) clone() Memory {
-	c := Memory{containers: make(map[string]containerMemory, len(m.containers))}
+	c := Memory{containers: make(map[string]containerMemory, len(m.containers)), restart: m.restart}
 	for k, v := range m.containers {
 		c.containers[k] = v
 	}

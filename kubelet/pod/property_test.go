@@ -54,8 +54,14 @@ func randomPod(r *rand.Rand) *corev1.Pod {
 	for i := range r.Intn(4) {
 		p.Spec.InitContainers = append(p.Spec.InitContainers, make(fmt.Sprint("i", i), true))
 	}
+	if r.Intn(4) == 0 && len(p.Spec.InitContainers) > 0 {
+		p.Spec.InitContainers[0].RestartPolicyRules = restartAllOn(1)
+	}
 	for i := range 1 + r.Intn(3) {
 		p.Spec.Containers = append(p.Spec.Containers, make(fmt.Sprint("c", i), false))
+		if r.Intn(4) == 0 {
+			p.Spec.Containers[i].RestartPolicyRules = restartAllOn(1)
+		}
 	}
 	return p
 }
@@ -205,4 +211,12 @@ func (l *life) initialized() bool {
 		}
 	}
 	return true
+}
+
+// restartAllOn is a rule that an exit with that code restarts all containers.
+func restartAllOn(code int32) []corev1.ContainerRestartRule {
+	return []corev1.ContainerRestartRule{{
+		Action:    corev1.ContainerRestartRuleActionRestartAllContainers,
+		ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{code}},
+	}}
 }

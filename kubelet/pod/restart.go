@@ -46,10 +46,10 @@ func (s *stepper) policy(c *container) corev1.RestartPolicy {
 
 // restarts says whether the container, whose newest instance is dead, is to be started again.
 func (s *stepper) restarts(c *container) bool {
-	if m := s.of(c).stop; m.id == c.latest.ID && m.restart {
+	if m := s.of(c).stop; c.retired || m.id == c.latest.ID && m.restart {
 		return true
 	}
-	if c.kind != sidecar && c.kind != ephemeral && ruleRestarts(c) {
+	if c.kind != sidecar && c.kind != ephemeral && ruleAction(c.spec, c.latest) != "" {
 		return true
 	}
 	switch s.policy(c) {
@@ -61,18 +61,18 @@ func (s *stepper) restarts(c *container) bool {
 	return false
 }
 
-// ruleRestarts says whether one of the container's own restart rules (KEP-5307) matches its exit.
-func ruleRestarts(c *container) bool {
-	for _, r := range c.spec.RestartPolicyRules {
+// ruleAction is what the first of the container's own restart rules (KEP-5307) that matches an exit asks for; empty if none does.
+func ruleAction(c *corev1.Container, exit *Container) corev1.ContainerRestartRuleAction {
+	for _, r := range c.RestartPolicyRules {
 		if r.ExitCodes == nil {
 			continue
 		}
-		in := slices.Contains(r.ExitCodes.Values, int32(c.latest.ExitCode))
+		in := slices.Contains(r.ExitCodes.Values, int32(exit.ExitCode))
 		if in == (r.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
-			return true
+			return r.Action
 		}
 	}
-	return false
+	return ""
 }
 
 // backingOff returns the delay that the container's next start still waits for, 0 if it may start now.
@@ -81,7 +81,7 @@ func (s *stepper) backingOff(c *container) time.Duration {
 		return 0
 	}
 	m := s.of(c)
-	if m.stop.id == c.latest.ID && m.stop.restart || m.backOff == 0 || s.forgiven(c, m) {
+	if s.innocent(c) || m.stop.id == c.latest.ID && m.stop.restart || m.backOff == 0 || s.forgiven(c, m) {
 		return 0
 	}
 	if s.due(c.ended().Add(m.backOff)) {
@@ -89,6 +89,9 @@ func (s *stepper) backingOff(c *container) time.Duration {
 	}
 	return m.backOff
 }
+
+// innocent says whether the container is started again only because another asked for all to be: it is not held back for that.
+func (s *stepper) innocent(c *container) bool { return c.retired && c.latest.ID != s.memory.restart.trigger }
 
 // forgiven says whether the last instance ran long enough for its container's back-off to start anew.
 func (s *stepper) forgiven(c *container, m containerMemory) bool {
@@ -99,6 +102,7 @@ func (s *stepper) forgiven(c *container, m containerMemory) bool {
 func (s *stepper) noteRestart(c *container) {
 	m := s.of(c)
 	switch {
+	case s.innocent(c):
 	case m.backOff == 0 || s.forgiven(c, m):
 		m.backOff = backOffFirst
 	default:

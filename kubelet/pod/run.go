@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // run moves a pod that is to run one step on.
@@ -55,6 +54,9 @@ func (s *stepper) ensureVolumes(wanted bool) bool {
 // startable returns the containers that have no live instance and whose turn has come, back-off left aside.
 func (s *stepper) startable() []*container {
 	var next []*container
+	if s.memory.restart.gathering {
+		return nil
+	}
 	for _, c := range s.ofKind(ephemeral) {
 		if c.latest == nil && s.in.Observed.Sandbox.State == SandboxReady {
 			next = append(next, c)
@@ -186,6 +188,10 @@ func (s *stepper) tend(c *container) {
 	if !c.live() {
 		return
 	}
+	if s.memory.restart.gathering && c.kind != ephemeral {
+		s.killNow(c)
+		return
+	}
 	if c.latest.State == Running && c.hasPostStart() && c.latest.PostStart == HookPending {
 		s.act(Action{Op: RunPostStart, Container: c.spec.Name, ID: c.latest.ID})
 	}
@@ -226,37 +232,6 @@ func (s *stepper) probe(c *container) {
 	}
 }
 
-// resize asks for live containers' resources to be made what the specification says now (KEP-1287).
-func (s *stepper) resize() {
-	r := s.in.Observed.Resized
-	if r != nil && r.Generation == s.in.Pod.Generation && (r.Failure == nil || !s.due(r.Failure.At.Add(refusedRetry))) {
-		return
-	}
-	if s.resizing() {
-		s.act(Action{Op: Resize})
-	}
-}
-
-// resizing says whether a live container's resources differ from the specification's.
-func (s *stepper) resizing() bool {
-	for _, c := range s.containers {
-		if c.live() && c.latest.Resources != nil && !sameResources(c.latest.Resources, &c.spec.Resources) {
-			return true
-		}
-	}
-	return false
-}
-
-func sameResources(a, b *corev1.ResourceRequirements) bool {
-	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		if !equality.Semantic.DeepEqual(a.Requests[name], b.Requests[name]) ||
-			!equality.Semantic.DeepEqual(a.Limits[name], b.Limits[name]) {
-			return false
-		}
-	}
-	return true
-}
-
 // prune removes dead instances but the newest two of a container: the one whose state is shown, and the one whose log
 // "previous" means.
 func (s *stepper) prune() {
@@ -282,6 +257,8 @@ func (s *stepper) mustStop(c *container) (stopReason, bool) {
 	switch {
 	case c.latest.Image != "" && c.latest.Image != c.spec.Image:
 		return stopReason{grace, fmt.Sprintf("Container %s definition changed", c.spec.Name), true}, true
+	case s.resizeRestarts(c):
+		return stopReason{grace, fmt.Sprintf("Container %s resize requires restart", c.spec.Name), true}, true
 	case c.latest.PostStart == HookFailed && c.hasPostStart():
 		return stopReason{grace, "FailedPostStartHook", false}, true
 	case c.latest.Startup == Failed && c.spec.StartupProbe != nil:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 )
 
@@ -126,6 +127,16 @@ func play(t *testing.T, m *model, words []string) {
 				m.pod.Spec.Containers[i].Image = words[2]
 			}
 		}
+	case "cpu": // cpu CONTAINER REQUEST: the pod is resized
+		m.pod = m.pod.DeepCopy()
+		m.pod.Generation++
+		for i := range m.pod.Spec.Containers {
+			if c := &m.pod.Spec.Containers[i]; c.Name == words[1] {
+				c.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(words[2])}
+			}
+		}
+	case "forget": // forget: what was deferred may be tried again
+		m.seen.Resized = nil
 	case "evict":
 		m.stop = &Stop{Reason: "Evicted", Message: strings.Join(words[1:], " ")}
 	case "gone":

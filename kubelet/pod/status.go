@@ -40,6 +40,9 @@ func (s *stepper) status() corev1.PodStatus {
 	sort.SliceStable(st.ContainerStatuses, func(i, j int) bool {
 		return st.ContainerStatuses[i].Name < st.ContainerStatuses[j].Name
 	})
+	if r := s.allocatedPod(); r != nil {
+		st.Resources, st.AllocatedResources = r.DeepCopy(), r.Requests.DeepCopy()
+	}
 	s.setAddresses(&st)
 	st.Phase = s.phase()
 	if t := s.memory.terminating; t != nil && t.reason != "" {

@@ -15,6 +15,7 @@ func Step(in Input) Plan {
 		s.plan.Status = s.lastWord()
 		return s.plan
 	}
+	s.decideRestartAll()
 	s.decideTermination()
 	if s.memory.terminating != nil {
 		s.terminate()
