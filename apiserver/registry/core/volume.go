@@ -78,10 +78,7 @@ func defaultVolume(v *corev1.PersistentVolume) {
 
 func checkVolume(e *check.Errors, v *corev1.PersistentVolume) {
 	s, at := &v.Spec, field.NewPath("spec")
-	if len(s.AccessModes) == 0 {
-		e.Required(at.Child("accessModes"), "")
-	}
-	podspec.ValidateAccessModes(e, s.AccessModes, at.Child("accessModes"))
+	checkVolumeSource(e, s, v.Name, at)
 	checkCapacity(e, s.Capacity, at.Child("capacity"))
 	if s.PersistentVolumeReclaimPolicy != "" {
 		check.Supported(e, at.Child("persistentVolumeReclaimPolicy"), s.PersistentVolumeReclaimPolicy,
@@ -94,7 +91,6 @@ func checkVolume(e *check.Errors, v *corev1.PersistentVolume) {
 			podspec.ValidateNodeSelector(e, s.NodeAffinity.Required, required)
 		}
 	}
-	podspec.ValidatePersistentSource(e, &s.PersistentVolumeSource, v.Name, s.NodeAffinity != nil, at)
 	if s.HostPath != nil && path.Clean(s.HostPath.Path) == "/" && s.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
 		e.Forbidden(at.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'")
 	}
@@ -112,6 +108,41 @@ func checkVolume(e *check.Errors, v *corev1.PersistentVolume) {
 		}
 		if s.CSI == nil {
 			e.Required(at.Child("csi"), "has to be specified when using volumeAttributesClassName")
+		}
+	}
+}
+
+func checkVolumeSource(e *check.Errors, s *corev1.PersistentVolumeSpec, name string, at *field.Path) {
+	if len(s.AccessModes) == 0 {
+		e.Required(at.Child("accessModes"), "")
+	}
+	podspec.ValidateAccessModes(e, s.AccessModes, at.Child("accessModes"))
+	podspec.ValidatePersistentSource(e, &s.PersistentVolumeSource, name, s.NodeAffinity != nil, at)
+}
+
+// CheckInlineVolume checks a volume that stands for one without an object of its own: it has a source, and nothing that only
+// objects have.
+func CheckInlineVolume(e *check.Errors, s *corev1.PersistentVolumeSpec, at *field.Path) {
+	const inline = "may not be specified in the context of inline volumes"
+	if s.Capacity != nil {
+		e.Forbidden(at.Child("capacity"), inline)
+	}
+	if s.CSI == nil {
+		e.Required(at.Child("csi"), "has to be specified in the context of inline volumes")
+	}
+	checkVolumeSource(e, s, "", at)
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"persistentVolumeReclaimPolicy", s.PersistentVolumeReclaimPolicy != ""},
+		{"nodeAffinity", s.NodeAffinity != nil},
+		{"storageClassName", s.StorageClassName != ""},
+		{"volumeMode", s.VolumeMode != nil},
+		{"volumeAttributesClassName", s.VolumeAttributesClassName != nil},
+	} {
+		if f.set {
+			e.Forbidden(at.Child(f.name), inline)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry"
@@ -27,7 +28,25 @@ const (
 var isDefaultClass = []string{"storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"}
 
 // Resources returns the group's resources.
-func Resources() []*registry.Resource { return []*registry.Resource{storageClasses()} }
+func Resources() []*registry.Resource {
+	return []*registry.Resource{storageClasses(), drivers(), csiNodes(), capacities(), attachments(), attributesClasses()}
+}
+
+// checkDriverName checks what a CSI driver calls itself.
+func checkDriverName(e *check.Errors, name string, at *field.Path) {
+	const longest = 63
+	e.Present(at, name)
+	if len(name) > longest {
+		e.Add(field.TooLong(at, name, longest))
+	}
+	e.Each(at, name, validation.IsDNS1123Subdomain(strings.ToLower(name)))
+}
+
+func setIfNil[T any](dst **T, value T) {
+	if *dst == nil {
+		*dst = &value
+	}
+}
 
 func storageClasses() *registry.Resource {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
