@@ -18,6 +18,17 @@ var (
 	ErrInvalid = errors.New("invalid")
 )
 
+// said is an error of one of the kinds above in exactly the words that the API's users know, which a prefix would spoil.
+type said struct {
+	kind error
+	text string
+}
+
+func (e *said) Error() string { return e.text }
+func (e *said) Unwrap() error { return e.kind }
+
+func say(kind error, format string, args ...any) error { return &said{kind, fmt.Sprintf(format, args...)} }
+
 // Instance is one instance of a container, for those who reach into it.
 type Instance struct {
 	ID, Name string
@@ -50,7 +61,7 @@ func (a *Agent) Instance(namespace, name, container string, previous bool) (Inst
 	if previous && found != nil {
 		found = before(w.seen.Containers, found)
 		if found == nil {
-			return Instance{}, fmt.Errorf("%w: previous terminated container %q in pod %q not found", ErrInvalid, c.Name, name)
+			return Instance{}, say(ErrInvalid, "previous terminated container %q in pod %q not found", c.Name, name)
 		}
 	}
 	if found == nil {
@@ -68,7 +79,9 @@ func (a *Agent) Instance(namespace, name, container string, previous bool) (Inst
 func (w *worker) withoutInstanceLocked(c *corev1.Container, previous bool) (Instance, error) {
 	attempt, ok := reportedAttempt(w.pod, c.Name)
 	if previous {
-		attempt--
+		if attempt--; !ok || attempt < 0 {
+			return Instance{}, say(ErrInvalid, "previous terminated container %q in pod %q not found", c.Name, w.pod.Name)
+		}
 	}
 	if ok && attempt >= 0 {
 		closed := make(chan struct{})
@@ -83,7 +96,18 @@ func (w *worker) withoutInstanceLocked(c *corev1.Container, previous bool) (Inst
 			}
 		}
 	}
-	return Instance{}, fmt.Errorf("%w: container %q in pod %q is waiting to start: %s", ErrInvalid, c.Name, w.pod.Name, reason)
+	return Instance{}, say(ErrInvalid, "container %q in pod %q is waiting to start: %s", c.Name, w.pod.Name, explain(reason))
+}
+
+// explain says in words what the two commonest reasons mean.
+func explain(reason string) string {
+	switch reason {
+	case "ErrImagePull":
+		return "image can't be pulled"
+	case "ImagePullBackOff":
+		return "trying and failing to pull image"
+	}
+	return reason
 }
 
 // reportedAttempt is the number of the instance that the API was last told of.
@@ -124,18 +148,30 @@ func chooseContainer(p *corev1.Pod, name string) (*corev1.Container, error) {
 	}
 	if name == "" {
 		if len(p.Spec.Containers) != 1 {
-			var names []string
-			for i := range p.Spec.Containers {
-				names = append(names, p.Spec.Containers[i].Name)
-			}
-			return nil, fmt.Errorf("%w: a container name must be specified for pod %s, choose one of: [%s]", ErrInvalid, p.Name, strings.Join(names, " "))
+			return nil, say(ErrInvalid, "a container name must be specified for pod %s, choose one of: %s", p.Name, choices(p))
 		}
 		return &p.Spec.Containers[0], nil
 	}
 	if c := findContainer(p, name); c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("%w: container %s is not valid for pod %s", ErrInvalid, name, p.Name)
+	return nil, say(ErrInvalid, "container %s is not valid for pod %s", name, p.Name)
+}
+
+// choices names the pod's containers.
+func choices(p *corev1.Pod) string {
+	names := func(list []corev1.Container) string {
+		var all []string
+		for i := range list {
+			all = append(all, list[i].Name)
+		}
+		return "[" + strings.Join(all, " ") + "]"
+	}
+	text := names(p.Spec.Containers)
+	if len(p.Spec.InitContainers) > 0 {
+		text += " or one of the init containers: " + names(p.Spec.InitContainers)
+	}
+	return text
 }
 
 // SandboxOf returns a pod's sandbox.
@@ -147,7 +183,7 @@ func (a *Agent) SandboxOf(namespace, name string) (Sandbox, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sandbox == nil {
-		return nil, fmt.Errorf("%w: pod %q is not running", ErrInvalid, name)
+		return nil, say(ErrInvalid, "pod %q is not running", name)
 	}
 	return w.sandbox, nil
 }
@@ -161,7 +197,7 @@ func (a *Agent) find(namespace, name string) (*worker, error) {
 			return w, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: pod %q is not on this node", ErrNotFound, namespace+"/"+name)
+	return nil, say(ErrNotFound, "pod %q not found on this node", namespace+"/"+name)
 }
 
 // exitedLocked returns a channel that is closed when the instance has ended.

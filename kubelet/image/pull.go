@@ -284,7 +284,8 @@ func (s *Store) add(ctx context.Context, m resolved, rawConfig []byte, names []s
 // record writes the documents and then the names.
 func (s *Store) record(m resolved, rawConfig []byte, config *v1.ConfigFile, diffIDs, names []string) (Image, error) {
 	id := digestOf(rawConfig)
-	r := &record{ID: id, Digest: m.digest, Layers: diffIDs, Created: config.Created.Time, LastUsed: time.Now(), Config: runConfig(config)}
+	now := time.Now()
+	r := &record{ID: id, Digest: m.digest, Layers: diffIDs, Created: config.Created.Time, Loaded: now, LastUsed: now, Config: runConfig(config)}
 	for _, l := range diffIDs {
 		size, err := s.layerSize(l)
 		if err != nil {

@@ -61,6 +61,7 @@ type record struct {
 	Layers   []string  `json:"layers"` // diff IDs, lowest first
 	Size     int64     `json:"size"`
 	Created  time.Time `json:"created,omitzero"`
+	Loaded   time.Time `json:"loaded,omitzero"` // missing in records of older versions
 	LastUsed time.Time `json:"lastUsed"`
 	Pinned   bool      `json:"pinned,omitempty"`
 	Config   Config    `json:"config"`
@@ -280,7 +281,7 @@ func (s *Store) List() []Image {
 func (r *record) image() Image {
 	return Image{
 		ID: r.ID, Digest: r.Digest, RepoTags: slices.Clone(r.Tags), RepoDigests: slices.Clone(r.Digests), Size: r.Size,
-		Created: r.Created, Config: r.Config, LastUsed: r.LastUsed, Pinned: r.Pinned,
+		Created: r.Created, Loaded: r.Loaded, Config: r.Config, LastUsed: r.LastUsed, Pinned: r.Pinned,
 	}
 }
 

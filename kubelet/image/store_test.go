@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -32,6 +33,9 @@ func TestPullAndMount(t *testing.T) {
 	if !slices.Equal(got.RepoTags, []string{ref}) || len(got.RepoDigests) != 1 || got.Config.User != "web" ||
 		!slices.Equal(got.Config.ExposedPorts, []string{"80/tcp"}) || got.Size != 8 {
 		t.Errorf("image %+v", got)
+	}
+	if age := time.Since(got.Loaded); age < 0 || age > time.Minute || got.Created.Equal(got.Loaded) {
+		t.Errorf("loaded at %v, made at %v", got.Loaded, got.Created)
 	}
 	rootfs, err := s.Mount(t.Context(), got.ID, "c1")
 	if err != nil {

@@ -78,8 +78,9 @@ type Image struct {
 	RepoDigests []string
 	// Size is that of the unpacked layers, in bytes.
 	Size    int64
-	Created time.Time
-	Config  Config
+	// Created is when its author made it, Loaded when it came to this node: pulled or imported, the last time that its name did.
+	Created, Loaded time.Time
+	Config          Config
 	// LastUsed is when the image was last mounted, or pulled.
 	LastUsed time.Time
 	// Pinned images are never removed by GC.

@@ -27,7 +27,7 @@ func (s *Server) Exec(stream nodev1.NodeService_ExecServer) error {
 		return toStatus(err)
 	}
 	if !i.Running || i.Sandbox == nil {
-		return status.Errorf(codes.FailedPrecondition, "container %q is not running", i.Name)
+		return status.Errorf(codes.FailedPrecondition, "container not found (%q)", i.Name)
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
@@ -61,7 +61,7 @@ func (s *Server) Attach(stream nodev1.NodeService_AttachServer) error {
 		return toStatus(err)
 	}
 	if !i.Running || i.Sandbox == nil {
-		return status.Errorf(codes.FailedPrecondition, "container %q is not running", i.Name)
+		return status.Errorf(codes.FailedPrecondition, "container not found (%q)", i.Name)
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()

@@ -21,7 +21,7 @@ func (s *Server) ListImages(context.Context, *nodev1.ListImagesRequest) (*nodev1
 func toProto(images []image.Image) []*nodev1.Image {
 	var list []*nodev1.Image
 	for _, i := range images {
-		list = append(list, &nodev1.Image{Id: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size), Loaded: timestamppb.New(i.Created)})
+		list = append(list, &nodev1.Image{Id: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size), Loaded: timestamppb.New(i.Loaded)})
 	}
 	return list
 }
