@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/admission/limitrange"
 	"bareboat.dev/apiserver/admission/quota"
 	"bareboat.dev/apiserver/authz"
 )
@@ -12,6 +13,7 @@ import (
 func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
 	all := []admission.Plugin{
 		admission.NamespaceLifecycle(s.pipeline),
+		limitrange.Plugin(s.pipeline),
 		admission.ServiceAccount(admission.ServiceAccountConfig{
 			Reader: s.pipeline, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
 		}),

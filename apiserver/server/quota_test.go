@@ -131,3 +131,14 @@ func TestQuotaAndItsController(t *testing.T) {
 		t.Errorf("%s used, want %d", used.String(), pods)
 	}
 }
+
+// A LimitRange fills in what containers leave open and refuses what is out of its bounds, through either door.
+func TestLimitRange(t *testing.T) {
+	agree(t, []write{
+		{name: "range", at: "v1/limitranges@default", body: "metadata: {name: r}\nspec: {limits: [{type: Container, max: {cpu: 2}, min: {cpu: 100m}, default: {cpu: 1}, defaultRequest: {cpu: 200m}}]}\n"},
+		{name: "open", at: "v1/pods@default", body: "metadata: {name: open}\nspec: {containers: [{name: c, image: i}]}\n",
+			has: []string{`"resources":{"limits":{"cpu":"1"},"requests":{"cpu":"200m"}}`, `LimitRanger plugin set: cpu request for container c; cpu limit for container c`}},
+		{name: "greedy", at: "v1/pods@default", body: "metadata: {name: greedy}\nspec: {containers: [{name: c, image: i, resources: {limits: {cpu: 3}}}]}\n", code: 403,
+			refused: `pods "greedy" is forbidden: maximum cpu usage per Container is 2, but limit is 3`},
+	})
+}
