@@ -90,7 +90,7 @@ func parseConfig(config []byte, validation codec.FieldValidation) (*unstructured
 	case validation == codec.Strict:
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
 	}
-	return applied, []string{err.Error()}, nil
+	return applied, codec.Warnings([]error{err}), nil
 }
 
 // scaleConfig turns an applied Scale into the part of the parent that it is a view of.

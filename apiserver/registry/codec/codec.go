@@ -86,6 +86,9 @@ func New(set *registry.Set) *Codec {
 // EncodeStored returns the object in the stored form: no resource version inside, since that is the commit's revision.
 // The object is not modified.
 func (c *Codec) EncodeStored(kind schema.GroupVersionKind, obj registry.Object) ([]byte, error) {
+	if c, ok := obj.(*registry.CustomObject); ok {
+		return encodeCustom(c)
+	}
 	if obj.GetResourceVersion() != "" {
 		obj = obj.DeepCopyObject().(registry.Object)
 		obj.SetResourceVersion("")
@@ -180,6 +183,9 @@ func (c *Codec) DecodeBody(contentType string, body []byte, want schema.GroupVer
 	if err := checkSize(len(body)); err != nil {
 		return nil, err
 	}
+	if custom, ok := into.(*registry.CustomObject); ok {
+		return c.decodeCustom(contentType, body, want, fv, custom)
+	}
 	decoder, err := c.decoder(contentType, body, fv, into)
 	if errors.Is(err, errAliasing) {
 		return nil, describe(c.scheme, err, nil, want, body)
@@ -192,9 +198,7 @@ func (c *Codec) DecodeBody(contentType string, body []byte, want schema.GroupVer
 	switch {
 	case err == nil:
 	case isStrict && fv == Warn:
-		for _, e := range strict.Errors() {
-			warnings = append(warnings, e.Error())
-		}
+		warnings = Warnings(strict.Errors())
 	default:
 		return nil, describe(c.scheme, err, actual, want, body)
 	}

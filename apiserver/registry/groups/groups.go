@@ -3,6 +3,7 @@ package groups
 
 import (
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/apiextensions"
 	"bareboat.dev/apiserver/registry/apps"
 	"bareboat.dev/apiserver/registry/autoscaling"
 	"bareboat.dev/apiserver/registry/batch"
@@ -22,6 +23,7 @@ import (
 func All(config core.Config) []*registry.Resource {
 	return registry.All(
 		core.Resources(config),
+		apiextensions.Resources(),
 		apps.Resources(),
 		autoscaling.Resources(),
 		batch.Resources(),
