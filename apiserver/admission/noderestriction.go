@@ -30,6 +30,8 @@ func NodeRestriction(reader Reader) Plugin {
 			return r.pod(ctx, a)
 		case "/nodes":
 			return r.node(a)
+		case "/persistentvolumes":
+			return r.volume(a)
 		case "/serviceaccounts":
 			return r.token(ctx, a)
 		case "coordination.k8s.io/leases":
@@ -203,6 +205,28 @@ func (r nodeRestriction) token(ctx context.Context, a *Attributes) error {
 		return r.forbid(a, "the UID in the bound object reference (%s) does not match the UID in record (%s)", ref.UID, obj.GetUID())
 	case obj.(*corev1.Pod).Spec.NodeName != r.name:
 		return r.forbid(a, "node requested token bound to a pod scheduled on a different node")
+	}
+	return nil
+}
+
+// localPathFinalizer keeps a volume of the local-path provisioner until its node has removed the directory.
+const localPathFinalizer = "bareboat.dev/local-path"
+
+// volume: of a PersistentVolume that is a directory of its own disk and is being deleted, a node takes the one finalizer off that
+// waits for it.
+func (r nodeRestriction) volume(a *Attributes) error {
+	old, isVolume := a.Old.(*corev1.PersistentVolume)
+	if a.Operation != Update || a.Subresource != "" || !isVolume {
+		return r.forbid(a, "unexpected operation %q, node %q can only update its own volumes", a.Operation, r.name)
+	}
+	if old.Labels[authz.VolumeNodeLabel] != r.name || old.DeletionTimestamp == nil {
+		return r.forbid(a, "node %q can only update volumes that are being deleted and have label %s set to itself", r.name, authz.VolumeNodeLabel)
+	}
+	may, does := old.DeepCopy(), a.Object.(*corev1.PersistentVolume).DeepCopy()
+	may.Finalizers = slices.DeleteFunc(may.Finalizers, func(f string) bool { return f == localPathFinalizer })
+	may.ManagedFields, does.ManagedFields = nil, nil
+	if !equality.Semantic.DeepEqual(may, does) {
+		return r.forbid(a, "node %q can only remove finalizer %s", r.name, localPathFinalizer)
 	}
 	return nil
 }

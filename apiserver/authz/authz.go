@@ -35,8 +35,8 @@ type Attributes struct {
 	// Group, Version, Resource and Subresource name what is acted on; Resource is empty for non-resource paths.
 	Group, Version, Resource, Subresource string
 	Namespace, Name                       string
-	// Fields are the equality requirements of the request's field selector.
-	Fields map[string]string
+	// Fields and Labels are the equality requirements of the request's field and label selectors.
+	Fields, Labels map[string]string
 	// Path is the non-resource path, e.g. "/healthz".
 	Path string
 }

@@ -62,6 +62,10 @@ func TestDefaultDecisions(t *testing.T) {
 		{"node writes no secret", Attributes{User: node, Verb: "update", Resource: "secrets", Namespace: "ns", Name: "s"}, false},
 		{"node writes its status", Attributes{User: node, Verb: "patch", Resource: "nodes", Subresource: "status", Name: "n1"}, true},
 		{"node writes no other's status", Attributes{User: node, Verb: "patch", Resource: "nodes", Subresource: "status", Name: "n2"}, false},
+		{"node watches its disk's volumes", Attributes{User: node, Verb: "watch", Resource: "persistentvolumes", Labels: map[string]string{VolumeNodeLabel: "n1"}}, true},
+		{"node watches no other's volumes", Attributes{User: node, Verb: "watch", Resource: "persistentvolumes", Labels: map[string]string{VolumeNodeLabel: "n2"}}, false},
+		{"node lists not all volumes", Attributes{User: node, Verb: "list", Resource: "persistentvolumes"}, false},
+		{"node deletes no volumes", Attributes{User: node, Verb: "delete", Resource: "persistentvolumes", Name: "v"}, false},
 		{"node renews its lease", Attributes{User: node, Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: "kube-node-lease", Name: "n1"}, true},
 		{"node renews no other's lease", Attributes{User: node, Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: "kube-node-lease", Name: "n2"}, false},
 	} {

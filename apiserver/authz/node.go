@@ -42,7 +42,7 @@ func (n *Node) Authorize(ctx context.Context, a *Attributes) (Decision, string, 
 			return n.uses(ctx, node, a)
 		}
 	case "/persistentvolumes":
-		return allowIf(a.Verb == "get" && a.Subresource == "", "")
+		return volumes(node, a)
 	case "/serviceaccounts":
 		if a.Subresource == "token" && a.Verb == "create" {
 			return n.uses(ctx, node, a)
@@ -108,6 +108,22 @@ func nodes(node string, a *Attributes) (Decision, string, error) {
 		}
 	case "status":
 		return allowIf(a.Name == node && oneOf(a.Verb, "get", "update", "patch"), fmt.Sprintf("node %q cannot modify node %q", node, a.Name))
+	}
+	return NoOpinion, "", nil
+}
+
+// VolumeNodeLabel on a PersistentVolume names the node whose disk it is a directory of. The node watches those volumes, to remove
+// the directory when its time has come and to take its finalizer off; NodeRestriction looks at what it writes.
+const VolumeNodeLabel = "bareboat.dev/volume-node"
+
+func volumes(node string, a *Attributes) (Decision, string, error) {
+	switch {
+	case a.Subresource != "":
+		return NoOpinion, "", nil
+	case oneOf(a.Verb, "get", "patch"):
+		return Allow, "", nil
+	case oneOf(a.Verb, "list", "watch"):
+		return allowIf(a.Labels[VolumeNodeLabel] == node, fmt.Sprintf("can only list/watch persistentvolumes with label selector %s=%s", VolumeNodeLabel, node))
 	}
 	return NoOpinion, "", nil
 }

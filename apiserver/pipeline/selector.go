@@ -80,6 +80,24 @@ func equalities(selector string) map[string]string {
 	return m
 }
 
+// labelEqualities returns what a label selector demands to be equal.
+func labelEqualities(selector string) map[string]string {
+	if selector == "" {
+		return nil
+	}
+	requirements, err := labels.ParseToRequirements(selector)
+	if err != nil {
+		return nil
+	}
+	m := map[string]string{}
+	for _, r := range requirements {
+		if values := r.Values().UnsortedList(); len(values) == 1 && (r.Operator() == selection.Equals || r.Operator() == selection.DoubleEquals || r.Operator() == selection.In) {
+			m[r.Key()] = values[0]
+		}
+	}
+	return m
+}
+
 // parseVersion reads a resource version; empty is 0.
 func parseVersion(s string) (storage.Revision, error) {
 	if s == "" {
