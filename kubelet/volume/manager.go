@@ -189,6 +189,11 @@ func (m *Manager) claimPath(ctx context.Context, p *corev1.Pod, v *corev1.Volume
 	case pv.Spec.HostPath != nil:
 		return pv.Spec.HostPath.Path, prepareHostPath(pv.Spec.HostPath)
 	case pv.Spec.Local != nil:
+		if IsLocalPath(pv) && pv.DeletionTimestamp == nil {
+			if err := makeLocalPath(LocalPathRoot, pv); err != nil {
+				return "", err
+			}
+		}
 		if _, err := os.Stat(pv.Spec.Local.Path); err != nil {
 			return "", fmt.Errorf("path %q does not exist", pv.Spec.Local.Path)
 		}

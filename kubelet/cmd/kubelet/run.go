@@ -21,6 +21,7 @@ import (
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/image"
+	"bareboat.dev/kubelet/localpath"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/node"
 	"bareboat.dev/kubelet/server"
@@ -235,7 +236,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 			return k.server.Serve(ctx, listener, tlsConfig, web)
 		},
 		func(ctx context.Context) error { return k.announce(ctx) },
-		k.collectImages, k.watchResources,
+		k.collectImages, k.watchResources, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,
 		func(ctx context.Context) error {
 			return k.agent.WatchManifests(ctx, k.c.StaticPodPath, func(p manifest.Problem) {
 				k.nodeEvent(corev1.EventTypeWarning, "FailedValidation", "Static pod manifest %s: %v", p.File, p.Err)
