@@ -17,7 +17,7 @@ import (
 )
 
 // Revision counts commits. An empty store is at a revision greater than 0, so that no list ever returns Latest as its
-// revision; each commit that changes something has a greater one. It is what Kubernetes calls a resource version.
+// revision; each commit that changes something has a greater one of its own, by however much. It is what Kubernetes calls a resource version.
 type Revision int64
 
 // Latest, as the revision of a read, means the newest committed state at the time of the call (linearizable).
@@ -28,7 +28,8 @@ type Entry struct {
 	Key string
 	// Value is never modified once it has been handed to or out of an engine; both sides share it.
 	Value []byte
-	// Created is the revision at which the key began to exist, Modified that of its latest change.
+	// Created is the revision at which the key began to exist, Modified that of its latest change. An engine that made the
+	// commit which created a key together with others, such as etcd's, may later say the newest of theirs instead.
 	Created, Modified Revision
 }
 

@@ -23,9 +23,15 @@ const (
 	retryMost  = time.Second
 )
 
-// replayed is how many revisions before the newest a feed starts from, so that watchers of a server that was restarted can
+// replayed is how many commits before the newest a feed starts from, so that watchers of a server that was restarted can
 // resume. The first that the store still has is taken; 10,000 changes are about 40 MiB of 4 KiB objects, read in one go.
 var replayed = [...]storage.Revision{10_000, 1_000, 100, 0}
+
+// Strider is an engine whose revisions rise by more than one with a commit.
+type Strider interface {
+	// Stride is by how much, as a rule.
+	Stride() storage.Revision
+}
 
 // FeedConfig describes a Feed.
 type FeedConfig struct {
@@ -178,8 +184,12 @@ func (f *Feed) load(ctx context.Context) (start, newest storage.Revision, err er
 	f.revision = 0
 	caches := slices.Concat(f.caches, f.joining)
 	f.mu.Unlock()
+	stride := storage.Revision(1)
+	if s, ok := f.engine.(Strider); ok {
+		stride = s.Stride()
+	}
 	for _, back := range replayed {
-		start = max(newest-back, 1)
+		start = max(newest-back*stride, 1)
 		for _, c := range caches {
 			if err = f.loadCache(ctx, c, start); err != nil {
 				break

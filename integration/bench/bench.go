@@ -32,7 +32,9 @@ type Measurement struct {
 
 // Env is what a measurement gets: a log for progress and the clean-ups that run when it ends.
 type Env struct {
-	Log      io.Writer
+	Log io.Writer
+	// Profiles is the folder that CPU profiles of servers under load go to; empty for none.
+	Profiles string
 	cleanups []func()
 }
 
@@ -52,8 +54,8 @@ func (e *Env) Fatalf(format string, args ...any) { panic(failure{fmt.Errorf(form
 func (e *Env) Cleanup(f func()) { e.cleanups = append(e.cleanups, f) }
 
 // run runs one measurement with its clean-ups.
-func (m Measurement) run(log io.Writer) (rows []Row, err error) {
-	e := &Env{Log: log}
+func (m Measurement) run(log io.Writer, profiles string) (rows []Row, err error) {
+	e := &Env{Log: log, Profiles: profiles}
 	defer func() {
 		for i := len(e.cleanups) - 1; i >= 0; i-- {
 			e.cleanups[i]()
@@ -82,8 +84,9 @@ func All() []Measurement {
 	}
 }
 
-// Run measures what names select, all of it if there are none, and writes the table to out.
-func Run(out, log io.Writer, names []string) error {
+// Run measures what names select, all of it if there are none, and writes the table to out. If profiles is the name of a folder,
+// CPU profiles of the servers go there.
+func Run(out, log io.Writer, profiles string, names []string) error {
 	var rows []Row
 	for _, m := range All() {
 		if len(names) > 0 && !slices.Contains(names, m.Name) {
@@ -91,7 +94,7 @@ func Run(out, log io.Writer, names []string) error {
 		}
 		fmt.Fprintf(log, "measuring %s …\n", m.Name)
 		start := time.Now()
-		found, err := m.run(log)
+		found, err := m.run(log, profiles)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}

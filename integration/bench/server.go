@@ -2,8 +2,13 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,22 +96,77 @@ func (s *server) dial(e *Env) *client.Client {
 	return c
 }
 
-// startEtcd starts one etcd member on loopback and returns its URL.
-func startEtcd(e *Env) string {
+// address is where the server listens.
+func (s *server) address() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// profile writes the server's CPU profile of the time d into a file, if the command asks for profiles.
+func (s *server) profile(e *Env, name string, d time.Duration) {
+	if e.Profiles == "" {
+		return
+	}
+	transport := &http.Transport{TLSClientConfig: s.tls(e)}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get(fmt.Sprintf("https://%s/debug/pprof/profile?seconds=%d", s.address(), int(d.Seconds())))
+	if err != nil {
+		fmt.Fprintln(e.Log, "profile:", err)
+		return
+	}
+	defer resp.Body.Close()
+	f, err := os.Create(filepath.Join(e.Profiles, name+".pprof"))
+	if err == nil {
+		_, err = io.Copy(f, resp.Body)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(e.Log, "profile:", err)
+	}
+}
+
+// tls is the administrator's TLS configuration.
+func (s *server) tls(e *Env) *tls.Config {
+	pair, err := tls.LoadX509KeyPair(s.config.CertFile, s.config.KeyFile)
+	if err != nil {
+		e.Fatal(err)
+	}
+	ca, err := os.ReadFile(s.config.CAFile)
+	if err != nil {
+		e.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair}}
+}
+
+// generator makes a load generator that offers the given protocols, by which the server knows the door.
+func (s *server) generator(e *Env, protocols ...string) *generator {
+	config := s.tls(e)
+	config.NextProtos = protocols
+	return dialGenerator(e, s.address(), config)
+}
+
+// etcdServer is an etcd member.
+type etcdServer struct {
+	url, address string
+	pid          int
+}
+
+// startEtcd starts one etcd member on loopback.
+func startEtcd(e *Env) *etcdServer {
 	dir, err := os.MkdirTemp("", "bench-etcd-")
 	if err != nil {
 		e.Fatal(err)
 	}
 	e.Cleanup(func() { os.RemoveAll(dir) })
-	url, peer := fmt.Sprintf("http://127.0.0.1:%d", freePort(e)), fmt.Sprintf("http://127.0.0.1:%d", freePort(e))
-	background(e, "etcd", "--data-dir="+dir, "--listen-client-urls="+url, "--advertise-client-urls="+url, "--listen-peer-urls="+peer,
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(e))
+	url, peer := "http://"+address, fmt.Sprintf("http://127.0.0.1:%d", freePort(e))
+	pid := background(e, "etcd", "--data-dir="+dir, "--listen-client-urls="+url, "--advertise-client-urls="+url, "--listen-peer-urls="+peer,
 		"--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer, "--log-level=error")
 	c := dialEtcd(e, url)
 	waitFor(e, "etcd", func(ctx context.Context) error {
 		_, err := c.Get(ctx, "x")
 		return err
 	})
-	return url
+	return &etcdServer{url, address, pid}
 }
 
 func dialEtcd(e *Env, url string) *clientv3.Client {

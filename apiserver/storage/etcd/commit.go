@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
@@ -13,10 +13,6 @@ import (
 
 	"bareboat.dev/apiserver/storage"
 )
-
-func entry(kv *mvccpb.KeyValue) storage.Entry {
-	return storage.Entry{Key: string(kv.Key), Value: kv.Value, Created: storage.Revision(kv.CreateRevision), Modified: storage.Revision(kv.ModRevision)}
-}
 
 // Commit implements storage.Engine.
 func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revision, error) {
@@ -29,34 +25,42 @@ func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revisio
 	if e.ctx.Err() != nil {
 		return 0, storage.ErrClosed
 	}
+	if shareable(ops) {
+		return e.group.commit(ctx, ops)
+	}
 	call, cancel := e.bound(ctx)
 	defer cancel()
-	compares, changes, reads := translate(ops)
-	r, err := e.client.Txn(call).If(compares...).Then(changes...).Else(reads...).Commit()
+	return e.transact(call, ops)
+}
+
+// transact makes a transaction of one commit.
+func (e *Engine) transact(ctx context.Context, ops []storage.Op) (storage.Revision, error) {
+	compares, then, otherwise := translate(ops, lastPlace)
+	r, err := e.client.Txn(ctx).If(compares...).Then(then...).Else(otherwise...).Commit()
 	if err != nil {
 		return 0, e.commitFailure(ctx, err)
 	}
 	if !r.Succeeded {
-		return 0, conflict(ops, r)
+		return 0, conflict(ops, r.Responses)
 	}
-	return storage.Revision(r.Header.Revision), nil
+	return whole(r.Header.Revision), nil
 }
 
 // translate makes a transaction: what to compare, what to do, and what to read if a comparison fails.
-func translate(ops []storage.Op) (compares []clientv3.Cmp, changes, reads []clientv3.Op) {
+func translate(ops []storage.Op, at int) (compares []clientv3.Cmp, then, otherwise []clientv3.Op) {
 	for _, op := range ops {
 		if c, ok := compare(op); ok {
 			compares = append(compares, c)
-			reads = append(reads, clientv3.OpGet(op.Key))
+			otherwise = append(otherwise, clientv3.OpGet(op.Key))
 		}
 		switch op.Type {
 		case storage.Put:
-			changes = append(changes, clientv3.OpPut(op.Key, string(op.Value)))
+			then = append(then, clientv3.OpPut(op.Key, place(op.Value, at)))
 		case storage.Delete:
-			changes = append(changes, clientv3.OpDelete(op.Key))
+			then = append(then, clientv3.OpDelete(op.Key))
 		}
 	}
-	return compares, changes, reads
+	return compares, then, otherwise
 }
 
 // compare is an op's condition; false if it has none. storage.Op.Holds is the same in Go.
@@ -72,18 +76,23 @@ func compare(op storage.Op) (clientv3.Cmp, bool) {
 	case op.If == storage.None:
 		return clientv3.Cmp{}, false
 	}
-	return clientv3.Compare(clientv3.ModRevision(op.Key), "=", int64(op.If)), true
+	main, _ := split(storage.Revision(op.If))
+	if main == 1 {
+		return clientv3.Compare(clientv3.ModRevision(op.Key), "<", 0), true // nothing was written then
+	}
+	// A transaction writes a key once at most, so its place adds nothing to its revision.
+	return clientv3.Compare(clientv3.ModRevision(op.Key), "=", main), true
 }
 
 // conflict finds the op whose condition did not hold in what the transaction read instead.
-func conflict(ops []storage.Op, r *clientv3.TxnResponse) error {
+func conflict(ops []storage.Op, reads []*etcdserverpb.ResponseOp) error {
 	i := 0
 	for _, op := range ops {
 		if _, ok := compare(op); !ok {
 			continue
 		}
 		var current *storage.Entry
-		if kvs := r.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+		if kvs := reads[i].GetResponseRange().Kvs; len(kvs) > 0 {
 			found := entry(kvs[0])
 			current = &found
 		}

@@ -66,6 +66,7 @@ type Engine struct {
 	cancel context.CancelFunc
 	newest turnstile
 	prod   prodder
+	group  group
 }
 
 var _ storage.Engine = (*Engine)(nil)
@@ -87,6 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, client: client}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.newest.read = e.readCurrent
+	e.group.engine = e
 	first, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	if _, err := e.readCurrent(first); err != nil {
@@ -107,6 +109,7 @@ func (e *Engine) Close() error {
 	}
 	e.cancel()
 	e.prod.running.Wait()
+	e.group.close()
 	if err := e.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -135,66 +138,6 @@ func (e *Engine) failure(ctx context.Context, err error) error {
 		return storage.ErrFuture
 	}
 	return fmt.Errorf("%w: etcd: %w", storage.ErrUnavailable, err)
-}
-
-// Get implements storage.Engine.
-func (e *Engine) Get(ctx context.Context, key string, at storage.Revision) (storage.Entry, storage.Revision, error) {
-	call, cancel := e.bound(ctx)
-	defer cancel()
-	r, err := e.client.Get(call, key, clientv3.WithRev(int64(at)))
-	if err != nil {
-		return storage.Entry{}, 0, e.failure(ctx, err)
-	}
-	if at == storage.Latest {
-		at = storage.Revision(r.Header.Revision)
-	}
-	if len(r.Kvs) == 0 {
-		return storage.Entry{}, at, fmt.Errorf("%s: %w", key, storage.ErrNotFound)
-	}
-	return entry(r.Kvs[0]), at, nil
-}
-
-// List implements storage.Engine.
-func (e *Engine) List(ctx context.Context, prefix string, opts storage.ListOptions) (storage.ListResult, error) {
-	call, cancel := e.bound(ctx)
-	defer cancel()
-	result := storage.ListResult{Revision: opts.Revision}
-	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
-	if prefix == "" {
-		from, end = "\x00", "\x00"
-	}
-	if opts.After != "" {
-		from = max(from, opts.After+"\x00")
-	}
-	if end != "\x00" && from >= end {
-		// etcd takes an empty range for a mistake; the revision is still wanted, and whether it exists.
-		from, opts.Limit = "\x00", -1
-	}
-	for {
-		limit := pageKeys
-		if opts.Limit > 0 {
-			limit = min(limit, opts.Limit-len(result.Entries))
-		}
-		page := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithRev(int64(result.Revision)), clientv3.WithLimit(int64(limit))}
-		if opts.Limit < 0 {
-			page = append(page, clientv3.WithCountOnly())
-		}
-		r, err := e.client.Get(call, from, page...)
-		if err != nil {
-			return storage.ListResult{}, e.failure(ctx, err)
-		}
-		if result.Revision == storage.Latest {
-			result.Revision = storage.Revision(r.Header.Revision)
-		}
-		for _, kv := range r.Kvs {
-			result.Entries = append(result.Entries, entry(kv))
-		}
-		result.More = r.More && opts.Limit >= 0
-		if !result.More || len(r.Kvs) == 0 || len(result.Entries) == opts.Limit {
-			return result, nil
-		}
-		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
-	}
 }
 
 // Count implements storage.Engine.
@@ -227,14 +170,32 @@ func (e *Engine) readCurrent(ctx context.Context) (storage.Revision, error) {
 	if err != nil {
 		return 0, err
 	}
-	return storage.Revision(r.Header.Revision), nil
+	return whole(r.Header.Revision), nil
 }
+
+// readable fails if the state at a revision cannot be read, or that of etcd's revision before it, if it needs that.
+func (e *Engine) readable(ctx context.Context, rev storage.Revision) error {
+	main, _ := split(rev)
+	_, err := e.client.Get(ctx, "\x00", clientv3.WithRev(main), clientv3.WithCountOnly())
+	if err == nil && base(rev) != main {
+		_, err = e.client.Get(ctx, "\x00", clientv3.WithRev(base(rev)), clientv3.WithCountOnly())
+	}
+	return err
+}
+
+// Stride implements watchcache.Strider.
+func (e *Engine) Stride() storage.Revision { return stride }
 
 // Compact implements storage.Engine.
 func (e *Engine) Compact(ctx context.Context, before storage.Revision) error {
 	call, cancel := e.bound(ctx)
 	defer cancel()
-	_, err := e.client.Compact(call, int64(before))
+	if main, _ := split(before); main != base(before) {
+		if _, err := e.client.Get(call, "\x00", clientv3.WithRev(main), clientv3.WithCountOnly()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
+			return e.failure(ctx, err)
+		}
+	}
+	_, err := e.client.Compact(call, base(before))
 	if errors.Is(err, rpctypes.ErrCompacted) && ctx.Err() == nil {
 		return nil
 	}

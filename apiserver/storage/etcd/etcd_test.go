@@ -1,8 +1,10 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,4 +164,79 @@ func TestPlainKeys(t *testing.T) {
 	if got, _, err := e.Get(t.Context(), "/registry/pods/default/other", storage.Latest); err != nil || string(got.Value) != "x" {
 		t.Errorf("%v %v", got, err)
 	}
+}
+
+// enveloped makes every value one that can share a transaction.
+type enveloped struct{ *Engine }
+
+func (e enveloped) Commit(ctx context.Context, ops ...storage.Op) (storage.Revision, error) {
+	if storage.Validate(ops) == nil {
+		ops = slices.Clone(ops)
+		for i := range ops {
+			if ops[i].Type == storage.Put && len(ops[i].Value) < 1<<20 {
+				ops[i].Value = append([]byte(envelope), ops[i].Value...)
+			}
+		}
+	}
+	rev, err := e.Engine.Commit(ctx, ops...)
+	var c *storage.ConflictError
+	if errors.As(err, &c) && c.Current != nil {
+		*c.Current = bare(*c.Current)
+	}
+	return rev, err
+}
+
+func (e enveloped) Get(ctx context.Context, key string, at storage.Revision) (storage.Entry, storage.Revision, error) {
+	entry, rev, err := e.Engine.Get(ctx, key, at)
+	return bare(entry), rev, err
+}
+
+func (e enveloped) List(ctx context.Context, prefix string, opts storage.ListOptions) (storage.ListResult, error) {
+	r, err := e.Engine.List(ctx, prefix, opts)
+	for i := range r.Entries {
+		r.Entries[i] = bare(r.Entries[i])
+	}
+	return r, err
+}
+
+func (e enveloped) Watch(ctx context.Context, prefix string, from storage.Revision) (storage.Watcher, error) {
+	w, err := e.Engine.Watch(ctx, prefix, from)
+	if err != nil {
+		return nil, err
+	}
+	return envelopedWatcher{w}, nil
+}
+
+type envelopedWatcher struct{ storage.Watcher }
+
+func (w envelopedWatcher) Next(ctx context.Context) (storage.Batch, error) {
+	b, err := w.Watcher.Next(ctx)
+	for i := range b.Events {
+		b.Events[i].Entry = bare(b.Events[i].Entry)
+	}
+	return b, err
+}
+
+func bare(e storage.Entry) storage.Entry {
+	e.Value = bytes.TrimPrefix(e.Value, []byte(envelope))
+	return e
+}
+
+// The engine keeps the contract with values that let commits share transactions.
+func TestConformanceShared(t *testing.T) {
+	server := etcdtest.Start(t)
+	storagetest.Run(t, storagetest.Setup{
+		Stride: stride,
+		New: func(t testing.TB) storage.Engine {
+			server.Clear(t)
+			progress := strings.HasSuffix(t.Name(), "/a_watcher_makes_progress_without_events")
+			return enveloped{open(t, server, &progress)}
+		},
+		Reopen: func(t testing.TB, e storage.Engine) storage.Engine {
+			server.Kill()
+			e.Close()
+			server.Restart(t)
+			return enveloped{open(t, server, nil)}
+		},
+	})
 }

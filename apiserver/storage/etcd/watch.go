@@ -28,7 +28,9 @@ type watcher struct {
 	once      sync.Once
 	// seen is the revision of the newest batch.
 	seen atomic.Int64
-	err  error
+	// start is at least the revision watched from; what is between them has no events.
+	start storage.Revision
+	err   error
 }
 
 // Watch implements storage.Engine.
@@ -40,9 +42,10 @@ func (e *Engine) Watch(ctx context.Context, prefix string, from storage.Revision
 		}
 	}
 	life, cancel := context.WithCancel(clientv3.WithRequireLeader(e.ctx))
-	w := &watcher{engine: e, cancel: cancel, done: make(chan struct{})}
+	w := &watcher{engine: e, cancel: cancel, done: make(chan struct{}), start: max(from, whole(base(from)))}
 	w.seen.Store(int64(from))
-	opts := []clientv3.OpOption{clientv3.WithRev(int64(from) + 1), clientv3.WithProgressNotify(), clientv3.WithFragment(), clientv3.WithCreatedNotify()}
+	// Of a transaction that was not through, the watch delivers what is left.
+	opts := []clientv3.OpOption{clientv3.WithRev(base(from) + 1), clientv3.WithProgressNotify(), clientv3.WithFragment(), clientv3.WithCreatedNotify()}
 	if prefix == "" {
 		prefix = "\x00"
 		opts = append(opts, clientv3.WithFromKey())
@@ -74,8 +77,7 @@ func (w *watcher) created(ctx context.Context, from storage.Revision) error {
 	case <-w.engine.ctx.Done():
 		return storage.ErrClosed
 	}
-	_, err := w.engine.client.Get(ctx, "\x00", clientv3.WithRev(int64(from)), clientv3.WithCountOnly())
-	return w.engine.failure(ctx, err)
+	return w.engine.failure(ctx, w.engine.readable(ctx, from))
 }
 
 // Close implements storage.Watcher.
@@ -98,6 +100,10 @@ func (w *watcher) Next(ctx context.Context) (storage.Batch, error) {
 		}
 		if err := ctx.Err(); err != nil {
 			return storage.Batch{}, err
+		}
+		if int64(w.start) > w.seen.Load() {
+			w.seen.Store(int64(w.start))
+			return storage.Batch{Revision: w.start}, nil
 		}
 		select {
 		case r, ok := <-w.responses:
@@ -142,14 +148,18 @@ func (w *watcher) batch(r clientv3.WatchResponse) (storage.Batch, bool) {
 	batch := storage.Batch{}
 	switch {
 	case r.IsProgressNotify():
-		batch.Revision = storage.Revision(r.Header.Revision)
+		batch.Revision = whole(r.Header.Revision)
 	case len(r.Events) > 0:
-		batch.Revision = storage.Revision(r.Events[len(r.Events)-1].Kv.ModRevision)
-		batch.Events = make([]storage.Event, len(r.Events))
-		for i, e := range r.Events {
-			if batch.Events[i].Entry = entry(e.Kv); e.Type == mvccpb.Event_DELETE {
-				batch.Events[i].Type = storage.DeleteEvent
-				batch.Events[i].Entry.Value, batch.Events[i].Entry.Created = nil, 0
+		batch.Revision = whole(r.Events[len(r.Events)-1].Kv.ModRevision)
+		batch.Events = make([]storage.Event, 0, len(r.Events))
+		seen := storage.Revision(w.seen.Load())
+		for _, e := range r.Events {
+			event := storage.Event{Entry: entry(e.Kv)}
+			if e.Type == mvccpb.Event_DELETE {
+				event.Type, event.Entry.Value, event.Entry.Created = storage.DeleteEvent, nil, 0
+			}
+			if event.Entry.Modified > seen {
+				batch.Events = append(batch.Events, event)
 			}
 		}
 	}

@@ -59,6 +59,7 @@ type attempt struct {
 type model struct {
 	states map[storage.Revision]map[string]storage.Entry
 	revs   []storage.Revision
+	stride storage.Revision
 }
 
 // at returns the state at a revision.
@@ -180,7 +181,7 @@ func (s *suite) attempt(rng *rand.Rand, value string) (attempt, bool) {
 
 // checkAttempts replays the commits in the order of their revisions and checks every answer against the model.
 func (s *suite) checkAttempts(start storage.Revision, attempts []attempt) *model {
-	m := &model{states: map[storage.Revision]map[string]storage.Entry{start: {}}, revs: []storage.Revision{start}}
+	m := &model{states: map[storage.Revision]map[string]storage.Entry{start: {}}, revs: []storage.Revision{start}, stride: s.stride}
 	slices.SortStableFunc(attempts, func(a, b attempt) int { return int(a.at - b.at) })
 	for _, a := range attempts {
 		if a.isRead || a.conflict != nil || !changes(a.ops) {
@@ -197,7 +198,7 @@ func (s *suite) checkAttempts(start storage.Revision, attempts []attempt) *model
 		switch {
 		case a.isRead:
 			e, ok := m.at(a.at)[a.ops[0].Key]
-			if a.at < a.before || a.at > a.after || ok != (a.read != nil) || ok && !sameEntry(e, *a.read) {
+			if a.at < a.before || a.at > a.after || ok != (a.read != nil) || ok && !m.same(e, *a.read) {
 				s.Errorf("read of %s at %d between %d and %d: %v, not %v", a.ops[0].Key, a.at, a.before, a.after, a.read, e)
 			}
 		case a.conflict != nil && !m.explains(a):
@@ -224,7 +225,7 @@ func (m *model) explains(a attempt) bool {
 			if op.Holds(current) {
 				continue
 			}
-			if op.Key == a.conflict.Key && ok == (a.conflict.Current != nil) && (!ok || sameEntry(e, *a.conflict.Current)) {
+			if op.Key == a.conflict.Key && ok == (a.conflict.Current != nil) && (!ok || m.same(e, *a.conflict.Current)) {
 				return true
 			}
 			break
@@ -251,7 +252,7 @@ func (s *suite) checkEvents(m *model, w storage.Watcher) {
 		for n < len(events) && events[n].Entry.Modified == rev {
 			e := events[n]
 			now, exists := state[e.Entry.Key]
-			if _, was := old[e.Entry.Key]; e.Type == storage.DeleteEvent && (exists || !was) || e.Type == storage.PutEvent && !sameEntry(now, e.Entry) {
+			if _, was := old[e.Entry.Key]; e.Type == storage.DeleteEvent && (exists || !was) || e.Type == storage.PutEvent && !m.same(now, e.Entry) {
 				s.Errorf("event %s at %d does not agree with the state %v", showEvent(e), rev, state)
 			}
 			n++
@@ -297,7 +298,7 @@ func (s *suite) checkSnapshot(m *model, rev storage.Revision) {
 		s.Errorf("%d entries at revision %d, not %d", len(r.Entries), rev, len(state))
 	}
 	for _, e := range r.Entries {
-		if !sameEntry(e, state[e.Key]) {
+		if !m.same(e, state[e.Key]) {
 			s.Errorf("%s at revision %d, not %s", show(e), rev, show(state[e.Key]))
 		}
 	}
@@ -323,7 +324,7 @@ func (s *suite) checkCompactions(m *model) {
 // reopen ends the engine in the middle of commits, several times, and checks what is left.
 func reopen(t *testing.T, setup Setup) {
 	e := setup.New(t)
-	s := &suite{t, e, t.Context()}
+	s := &suite{t, e, t.Context(), 1}
 	first := s.commit(put("/first", "1"))
 	acknowledged := map[string]storage.Revision{"/first": first}
 	for round := range 3 {
@@ -352,7 +353,7 @@ func reopen(t *testing.T, setup Setup) {
 		}
 		e = setup.Reopen(t, e)
 		wg.Wait()
-		s = &suite{t, e, t.Context()}
+		s = &suite{t, e, t.Context(), 1}
 		for key, rev := range acknowledged {
 			if got, _, err := s.Get(s.ctx, key, storage.Latest); err != nil || got.Modified != rev {
 				t.Fatalf("round %d: %s was acknowledged at %d: %s %v", round, key, rev, show(got), err)

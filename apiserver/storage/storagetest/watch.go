@@ -32,13 +32,14 @@ func watchHistory(s *suite) {
 	const n = 700
 	start := s.commit(put("/p/first", ""))
 	var want []string
+	var revs []storage.Revision
 	for i := range n {
 		key := fmt.Sprintf("/p/%03d", i)
 		rev := s.commit(put(key, "v"), put("/q/"+key, strings.Repeat("x", 1000)))
-		want = append(want, putEvent(key, "v", rev, rev))
+		want, revs = append(want, putEvent(key, "v", rev, rev)), append(revs, rev)
 	}
 	s.wantEvents(s.collect(s.watch("/p/", start), n), want...)
-	s.wantEvents(s.collect(s.watch("/p/", s.current()-10), 10), want[n-10:]...)
+	s.wantEvents(s.collect(s.watch("/p/", revs[n-11]), 10), want[n-10:]...)
 }
 
 func watchWhole(s *suite) {

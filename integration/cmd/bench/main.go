@@ -15,9 +15,10 @@ import (
 
 func main() {
 	out := flag.String("out", "", "file for the table; default standard output")
+	profiles := flag.String("profiles", "", "folder for CPU profiles of the servers under load")
 	flag.Parse()
 	var table bytes.Buffer
-	err := bench.Run(&table, os.Stderr, flag.Args())
+	err := bench.Run(&table, os.Stderr, *profiles, flag.Args())
 	if err == nil && *out != "" {
 		err = os.WriteFile(*out, table.Bytes(), 0o644)
 	} else if err == nil {

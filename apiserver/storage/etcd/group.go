@@ -1,0 +1,256 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"bareboat.dev/apiserver/storage"
+)
+
+const (
+	// groupCommits is how many commits share a transaction at most, and groupOps how many ops one of them may have. etcd bounds the
+	// ops of a transaction, 128 by default, and those of a transaction in it by what the outer one leaves; and places are
+	// fewer than 128.
+	groupCommits = 100
+	groupOps     = 16
+	// flights is how many shared transactions are under way at once: while one is on the disk the next fills up, and a third
+	// is on its way between.
+	flights = 2
+	// slow is how long a transaction may take until it no longer counts as one of the flights: a member that hangs holds up
+	// what was sent to it, not what comes after.
+	slow = 100 * time.Millisecond
+)
+
+// waiting is a commit on its way through the group.
+type waiting struct {
+	ops   []storage.Op
+	bytes int
+	// flight is the transaction that the commit is part of, nil as long as it waits; guarded by the group.
+	flight *flight
+	done   chan struct{}
+	rev    storage.Revision
+	err    error
+}
+
+// flight is a transaction under way. It ends when nobody waits for it any more.
+type flight struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	commits  []*waiting
+	audience int
+}
+
+// group has commits that come at the same time share transactions: independent conditional puts, each with its own conditions and
+// outcome, cost etcd one proposal, one entry in its log and one sync. A commit that comes alone goes out at once and alone.
+type group struct {
+	engine *Engine
+	mu     sync.Mutex
+	queue  []*waiting
+	flying int
+	// single says that this etcd allows no large transactions.
+	single  bool
+	running sync.WaitGroup
+}
+
+// close waits until every flight has landed; the engine's end makes them.
+func (g *group) close() {
+	// A commit that is being queued either sees the engine's end or is counted.
+	g.mu.Lock()
+	g.mu.Unlock() //nolint:staticcheck // an empty critical section is the point
+	g.running.Wait()
+}
+
+// shareable reports whether a commit may share a transaction: its place must be kept with what it puts, and a deletion has
+// nothing to keep it with.
+func shareable(ops []storage.Op) bool {
+	return len(ops) <= groupOps && !slices.ContainsFunc(ops, func(op storage.Op) bool {
+		return op.Type == storage.Delete || op.Type == storage.Put && !placeable(op.Value)
+	})
+}
+
+// commit queues ops and waits for their outcome.
+func (g *group) commit(ctx context.Context, ops []storage.Op) (storage.Revision, error) {
+	w := &waiting{ops: ops, bytes: weight(ops), done: make(chan struct{})}
+	g.mu.Lock()
+	g.queue = append(g.queue, w)
+	g.departLocked()
+	g.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.rev, w.err
+	case <-ctx.Done():
+		return 0, g.abandon(w, ctx.Err())
+	case <-g.engine.ctx.Done():
+		return 0, g.abandon(w, storage.ErrClosed)
+	}
+}
+
+// weight is what the ops take of a request.
+func weight(ops []storage.Op) int {
+	n := 0
+	for _, op := range ops {
+		n += storage.OpBytes + 3*len(op.Key) + len(op.Value)
+	}
+	return n
+}
+
+// abandon is the answer to a commit that nobody waits for any more. What has not been sent has not happened.
+func (g *group) abandon(w *waiting, why error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.err
+	default:
+	}
+	if w.flight == nil {
+		g.queue = slices.DeleteFunc(g.queue, func(other *waiting) bool { return other == w })
+		return why
+	}
+	if w.flight.audience--; w.flight.audience == 0 {
+		w.flight.cancel()
+	}
+	return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, why)
+}
+
+// departLocked sends what waits, as far as flights are free.
+func (g *group) departLocked() {
+	for len(g.queue) > 0 && g.flying < flights && g.engine.ctx.Err() == nil {
+		f := &flight{commits: g.takeLocked()}
+		f.ctx, f.cancel = context.WithCancel(g.engine.ctx)
+		f.audience = len(f.commits)
+		for _, w := range f.commits {
+			w.flight = f
+		}
+		g.flying++
+		g.running.Add(1)
+		go g.fly(f)
+	}
+}
+
+// takeLocked takes commits off the queue that can share a transaction: no key is named twice. The first always goes.
+func (g *group) takeLocked() []*waiting {
+	if len(g.queue) == 1 || g.single {
+		first := g.queue[:1:1]
+		g.queue = g.queue[1:]
+		return first
+	}
+	var taken, left []*waiting
+	keys, bytes := make(map[string]struct{}, len(g.queue)), 0
+	for _, w := range g.queue {
+		if len(taken) == groupCommits || len(taken) > 0 && bytes+w.bytes > storage.MaxCommitBytes || named(keys, w.ops) {
+			left = append(left, w)
+			continue
+		}
+		for _, op := range w.ops {
+			keys[op.Key] = struct{}{}
+		}
+		bytes += w.bytes
+		taken = append(taken, w)
+	}
+	g.queue = left
+	return taken
+}
+
+func named(keys map[string]struct{}, ops []storage.Op) bool {
+	for _, op := range ops {
+		if _, ok := keys[op.Key]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// fly carries a flight out and answers its commits.
+func (g *group) fly(f *flight) {
+	defer g.running.Done()
+	defer f.cancel()
+	var once sync.Once
+	land := func() {
+		once.Do(func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.flying--
+			g.departLocked()
+		})
+	}
+	late := time.AfterFunc(slow, land)
+	err := g.engine.share(f.ctx, f.commits)
+	late.Stop()
+	if len(f.commits) > 1 && (errors.Is(err, rpctypes.ErrTooManyOps) || errors.Is(err, rpctypes.ErrRequestTooLarge)) {
+		g.alone(f, err)
+	} else {
+		g.answer(f.commits, err)
+	}
+	land()
+}
+
+// alone sends the commits of a refused flight one by one: this etcd has lower limits than the default, or several large
+// objects came together.
+func (g *group) alone(f *flight, err error) {
+	if errors.Is(err, rpctypes.ErrTooManyOps) {
+		g.mu.Lock()
+		g.single = true
+		g.mu.Unlock()
+	}
+	for i := range f.commits {
+		one := f.commits[i : i+1]
+		g.answer(one, g.engine.share(f.ctx, one))
+	}
+}
+
+// answer ends the wait for commits. The error, if there is one, is all of theirs.
+func (g *group) answer(commits []*waiting, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range commits {
+		if err != nil {
+			w.err = err
+		}
+		close(w.done)
+	}
+}
+
+// share makes one transaction of the commits and takes their outcomes out of its answer.
+func (e *Engine) share(ctx context.Context, commits []*waiting) error {
+	if len(commits) == 1 {
+		w := commits[0]
+		w.rev, w.err = e.transact(ctx, w.ops)
+		return nil
+	}
+	parts := make([]clientv3.Op, len(commits))
+	for i, w := range commits {
+		parts[i] = clientv3.OpTxn(translate(w.ops, placeOf(i, commits)))
+	}
+	r, err := e.client.Txn(ctx).Then(parts...).Commit()
+	if err != nil {
+		return e.commitFailure(ctx, err)
+	}
+	for i, w := range commits {
+		part := r.Responses[i].GetResponseTxn()
+		switch {
+		case !part.Succeeded:
+			w.err = conflict(w.ops, part.Responses)
+		case changes(w.ops):
+			w.rev = at(r.Header.Revision, placeOf(i, commits))
+		default:
+			w.rev = whole(r.Header.Revision)
+		}
+	}
+	return nil
+}
+
+// placeOf is the place of the ith commit of a flight.
+func placeOf(i int, commits []*waiting) int { return lastPlace - (len(commits) - 1 - i) }
+
+// changes reports whether any op is more than a Check.
+func changes(ops []storage.Op) bool {
+	return slices.ContainsFunc(ops, func(op storage.Op) bool { return op.Type != storage.Check })
+}

@@ -1,0 +1,268 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+
+	"bareboat.dev/apiserver/storage"
+	"bareboat.dev/apiserver/storage/etcd/etcdtest"
+)
+
+func value(s string) []byte { return []byte(envelope + s) }
+
+// share commits some ops in one transaction, as if they had come at the same time.
+func share(t *testing.T, e *Engine, ops ...storage.Op) []*waiting {
+	t.Helper()
+	commits := make([]*waiting, len(ops))
+	for i, op := range ops {
+		commits[i] = &waiting{ops: []storage.Op{op}}
+	}
+	if err := e.share(t.Context(), commits); err != nil {
+		t.Fatal(err)
+	}
+	return commits
+}
+
+func keys(t *testing.T, e *Engine, at storage.Revision) string {
+	t.Helper()
+	r, err := e.List(t.Context(), "/", storage.ListOptions{Revision: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := ""
+	for _, entry := range r.Entries {
+		out += fmt.Sprintf("%s=%s ", entry.Key, entry.Value[len(envelope):])
+	}
+	return out
+}
+
+// Commits that share a transaction have an outcome and a revision each; the state at each of the revisions can be read and
+// watched from, as if they had been made one after the other.
+func TestSharedTransaction(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	start, err := e.Commit(t.Context(), storage.Op{Key: "/b", Value: value("old")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := share(t, e,
+		storage.Op{Key: "/a", Value: value("new"), If: storage.Absent},
+		storage.Op{Key: "/b", Value: value("no"), If: storage.Absent},
+		storage.Op{Key: "/c", Value: value("new"), If: storage.Absent},
+		storage.Op{Key: "/d", Type: storage.Check, If: storage.Absent},
+	)
+	var conflict *storage.ConflictError
+	if !errors.As(c[1].err, &conflict) || conflict.Key != "/b" || conflict.Current.Modified != start || string(conflict.Current.Value) != string(value("old")) {
+		t.Errorf("%+v", c[1].err)
+	}
+	if c[0].err != nil || c[2].err != nil || c[3].err != nil || !(start < c[0].rev && c[0].rev < c[2].rev && c[2].rev < c[3].rev) {
+		t.Fatalf("%+v %+v %+v after %d", c[0], c[2], c[3], start)
+	}
+	for rev, want := range map[storage.Revision]string{
+		start: "/b=old ", c[0].rev - 1: "/b=old ", c[0].rev: "/a=new /b=old ", c[0].rev + 1: "/a=new /b=old ", c[2].rev: "/a=new /b=old /c=new ", storage.Latest: "/a=new /b=old /c=new ",
+	} {
+		if got := keys(t, e, rev); got != want {
+			t.Errorf("at %d: %s, not %s", rev, got, want)
+		}
+	}
+	if _, _, err := e.Get(t.Context(), "/c", c[0].rev); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("/c before it was made: %v", err)
+	}
+	if r, err := e.List(t.Context(), "/", storage.ListOptions{Revision: c[0].rev, Limit: 1}); err != nil || len(r.Entries) != 1 || !r.More {
+		t.Errorf("%+v %v", r, err)
+	}
+	for from, want := range map[storage.Revision][]string{start: {"/a", "/c"}, c[0].rev: {"/c"}, c[2].rev - 1: {"/c"}} {
+		w, err := e.Watch(t.Context(), "/", from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := w.Next(t.Context())
+		w.Close()
+		if err != nil || len(b.Events) != len(want) || b.Events[0].Entry.Key != want[0] || b.Revision != c[3].rev {
+			t.Errorf("from %d: %+v %v", from, b, err)
+		}
+	}
+}
+
+// An object that is changed and deleted by later commits is still what it was at a revision inside a shared transaction.
+func TestSharedTransactionInThePast(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	share(t, e, storage.Op{Key: "/a", Value: value("1")}, storage.Op{Key: "/b", Value: value("1")})
+	c := share(t, e, storage.Op{Key: "/a", Value: value("2")}, storage.Op{Key: "/c", Value: value("2")}, storage.Op{Key: "/b", Value: value("2")})
+	last, err := e.Commit(t.Context(), storage.Op{Key: "/a", Type: storage.Delete, If: storage.Condition(c[0].rev)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rev, want := range map[storage.Revision]string{
+		c[0].rev: "/a=2 /b=1 ", c[1].rev: "/a=2 /b=1 /c=2 ", c[2].rev: "/a=2 /b=2 /c=2 ", last - 1: "/a=2 /b=2 /c=2 ", last: "/b=2 /c=2 ",
+	} {
+		if got := keys(t, e, rev); got != want {
+			t.Errorf("at %d: %s, not %s", rev, got, want)
+		}
+	}
+	if err := e.Compact(t.Context(), c[1].rev); err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(t, e, c[1].rev); got != "/a=2 /b=1 /c=2 " {
+		t.Errorf("what was compacted to: %s", got)
+	}
+}
+
+// Commits wait for each other's keys, and what nobody waits for any more is not sent.
+func TestQueue(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	errs := make([]error, flights+2)
+	begin := func(ctx context.Context, i int) {
+		wg.Go(func() { _, errs[i] = e.Commit(ctx, storage.Op{Key: "/same", Value: value("x"), If: storage.Absent}) })
+		for {
+			e.group.mu.Lock()
+			n := e.group.flying + len(e.group.queue)
+			e.group.mu.Unlock()
+			if n > i {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+	// The limit of flights is what the test is about, so none may be written off as slow.
+	for i := range flights {
+		begin(ctx, i)
+	}
+	e.group.mu.Lock()
+	w := &waiting{ops: []storage.Op{{Key: "/late", Value: value("x")}}, done: make(chan struct{})}
+	e.group.queue = append(e.group.queue, w)
+	e.group.mu.Unlock()
+	if err := e.group.abandon(w, context.Canceled); errors.Is(err, storage.ErrUnknownOutcome) && w.flight == nil {
+		t.Errorf("what was not sent: %v", err)
+	}
+	cancel()
+	wg.Wait()
+	for i := range flights {
+		if !errors.Is(errs[i], storage.ErrUnknownOutcome) || !errors.Is(errs[i], context.Canceled) {
+			t.Errorf("what was sent: %v", errs[i])
+		}
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Commit(t.Context(), storage.Op{Key: "/after", Value: value("x")}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Each of many commits at the same time for a few keys has its own outcome: one creates a key, the others conflict.
+func TestManyAtOnce(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	const callers, names = 200, 20
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	made, revs := map[string]int{}, map[storage.Revision]bool{}
+	for i := range callers {
+		wg.Go(func() {
+			key := fmt.Sprintf("/%d", i%names)
+			rev, err := e.Commit(t.Context(), storage.Op{Key: key, Value: value("x"), If: storage.Absent})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && revs[rev]:
+				t.Errorf("revision %d was given twice", rev)
+			case err == nil:
+				made[key]++
+				revs[rev] = true
+			case !errors.Is(err, storage.ErrConflict):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for key, n := range made {
+		if n != 1 {
+			t.Errorf("%s was made %d times", key, n)
+		}
+	}
+	if len(made) != names {
+		t.Errorf("%d keys", len(made))
+	}
+}
+
+// An etcd with lower limits than the default is served with a transaction for each commit.
+func TestSmallTransactions(t *testing.T) {
+	server := etcdtest.Start(t, "--max-txn-ops=4")
+	e := open(t, server, nil)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			if _, err := e.Commit(t.Context(), storage.Op{Key: fmt.Sprintf("/%d", i), Value: value("x"), If: storage.Absent}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n, err := e.Count(t.Context(), "/"); err != nil || n != 50 {
+		t.Errorf("%d keys, %v", n, err)
+	}
+}
+
+// Large objects that come together do not make a request that etcd refuses.
+func TestLargeTogether(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	var wg sync.WaitGroup
+	large := value(string(bytes.Repeat([]byte("x"), 1<<20)))
+	for i := range 8 {
+		wg.Go(func() {
+			if _, err := e.Commit(t.Context(), storage.Op{Key: fmt.Sprintf("/%d", i), Value: large}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A value and its place come back as they were kept, also a value that ends as if it had a place.
+func FuzzPlace(f *testing.F) {
+	f.Add([]byte("k8s\x00abc"), 3)
+	f.Add([]byte("k8s\x00x\x05"), 127)
+	f.Add([]byte("k8s\x00"), 0)
+	f.Add([]byte("{}x\x05"), 127)
+	f.Fuzz(func(t *testing.T, v []byte, n int) {
+		n &= lastPlace
+		if !placeable(v) {
+			n = lastPlace
+		}
+		before := bytes.Clone(v)
+		if got, bare := placed([]byte(place(v, n))); got != n || !bytes.Equal(bare, v) || !bytes.Equal(v, before) {
+			t.Errorf("%q at %d: %q at %d", v, n, bare, got)
+		}
+	})
+}
+
+// Revisions keep the order of transactions and places, and split again.
+func TestRevisions(t *testing.T) {
+	last := storage.Revision(0)
+	for main := int64(2); main < 5; main++ {
+		for n := range stride {
+			rev := at(main, n)
+			if m, k := split(rev); rev <= last || m != main || k != n {
+				t.Fatalf("%d: %d %d after %d", rev, m, k, last)
+			}
+			last = rev
+		}
+	}
+	if last != whole(4) || base(whole(4)) != 4 || base(at(4, 0)) != 3 || base(1) != 1 {
+		t.Errorf("%d", last)
+	}
+}
