@@ -6,52 +6,247 @@
 package admit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	helpers "k8s.io/component-helpers/resource"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"bareboat.dev/kubelet/pod"
 )
 
 // Node is what a pod is held against.
 type Node struct {
 	Allocatable corev1.ResourceList
+	// Object is the node's object, for its labels and taints; nil if it is not known, and then nothing is refused for its sake.
+	Object *corev1.Node
+	// Pressure are the node's conditions of shortage that are true: MemoryPressure, DiskPressure, PIDPressure.
+	Pressure []corev1.NodeConditionType
+	// ShuttingDown says that the host is going down.
+	ShuttingDown bool
 	// AppArmor says that the kernel enforces AppArmor profiles.
 	AppArmor bool
 	// UnsafeSysctls are allowed beside the safe ones; a name ending in "*" allows all that begin so.
 	UnsafeSysctls []string
 }
 
+// Pod is a pod with what its node knows of it.
+type Pod struct {
+	*corev1.Pod
+	// Static says that it comes from a file on the node.
+	Static bool
+}
+
+// Critical says whether the node rather does without other pods than without this one.
+func (p Pod) Critical() bool { return p.Static || p.priority() >= systemCritical }
+
+// systemCritical is the priority from which pods are critical: that of system-cluster-critical.
+const systemCritical = 2000000000
+
+func (p Pod) priority() int32 {
+	if p.Spec.Priority == nil {
+		return 0
+	}
+	return *p.Spec.Priority
+}
+
 // Rejection is why a pod is not taken: its status' reason and message.
 type Rejection struct{ Reason, Message string }
 
-// Admit returns nil if the node takes the pod beside the others, which must be all that are not terminal.
-func Admit(p *corev1.Pod, others []*corev1.Pod, n Node) *Rejection {
-	for _, check := range []func(*corev1.Pod, []*corev1.Pod, Node) *Rejection{sysctls, appArmor, fits} {
-		if r := check(p, others, n); r != nil {
-			r.Message = "Pod was rejected: " + r.Message
-			return r
+// Verdict is what is decided of a pod.
+type Verdict struct {
+	// Rejection is why it is not taken; nil if it is.
+	Rejection *Rejection
+	// Preempted are pods, by their place among the others, that end to make room for it.
+	Preempted []int
+}
+
+// Admit decides whether the node takes the pod beside the others, which must be all that are not terminal.
+func Admit(p Pod, others []Pod, n Node) Verdict {
+	for _, check := range []func(Pod, Node) *Rejection{shutdown, pressure, sysctls, system, placement, taints, appArmor} {
+		if r := check(p, n); r != nil {
+			return reject(r)
+		}
+	}
+	if r := ports(p, others); r != nil {
+		return reject(r)
+	}
+	r := fits(p, others, n)
+	if r == nil {
+		return Verdict{}
+	}
+	if victims, ok := preempt(p, others, n); ok {
+		return Verdict{Preempted: victims}
+	}
+	return reject(r)
+}
+
+func reject(r *Rejection) Verdict {
+	r.Message = "Pod was rejected: " + r.Message
+	return Verdict{Rejection: r}
+}
+
+// shutdown refuses all pods while the host goes down.
+func shutdown(_ Pod, n Node) *Rejection {
+	if !n.ShuttingDown {
+		return nil
+	}
+	return &Rejection{"NodeShutdown", "Pod was rejected as the node is shutting down."}
+}
+
+// pressure keeps pods from a node that runs short: short of memory it still takes those that have requested theirs.
+func pressure(p Pod, n Node) *Rejection {
+	if len(n.Pressure) == 0 || p.Critical() {
+		return nil
+	}
+	if len(n.Pressure) == 1 && n.Pressure[0] == corev1.NodeMemoryPressure {
+		short := corev1.Taint{Key: corev1.TaintNodeMemoryPressure, Effect: corev1.TaintEffectNoSchedule}
+		if pod.QOSClass(&p.Spec) != corev1.PodQOSBestEffort || tolerates(p.Pod, short) {
+			return nil
+		}
+	}
+	return &Rejection{"Evicted", fmt.Sprintf("The node had condition: %v. ", n.Pressure)}
+}
+
+// system refuses pods of another operating system or of a runtime that is not here.
+func system(p Pod, n Node) *Rejection {
+	if os := p.Spec.OS; os != nil && os.Name != corev1.Linux {
+		return &Rejection{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	if want, ok := p.Spec.NodeSelector[corev1.LabelOSStable]; ok && want != string(corev1.Linux) {
+		return &Rejection{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	return nil
+}
+
+// placement holds the pod's node selector and required affinity against the node as it is now.
+func placement(p Pod, n Node) *Rejection {
+	if n.Object == nil {
+		return nil
+	}
+	if ok, err := nodeaffinity.GetRequiredNodeAffinity(p.Pod).Match(n.Object); err == nil && ok {
+		return nil
+	}
+	return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+}
+
+// taints refuses a pod that would be evicted at once.
+func taints(p Pod, n Node) *Rejection {
+	if n.Object == nil || p.Static {
+		return nil
+	}
+	for _, t := range n.Object.Spec.Taints {
+		if t.Effect == corev1.TaintEffectNoExecute && !tolerates(p.Pod, t) {
+			return predicate("TaintToleration", "node(s) had untolerated taint(s)")
 		}
 	}
 	return nil
 }
 
-// fits compares requests with what is left.
-func fits(p *corev1.Pod, others []*corev1.Pod, n Node) *Rejection {
-	if pods := n.Allocatable.Pods().Value(); pods > 0 && int64(len(others))+1 > pods {
-		return short("pods", 1, int64(len(others)), pods)
+func tolerates(p *corev1.Pod, taint corev1.Taint) bool {
+	return slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool {
+		if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
+			return false
+		}
+		value, err := strconv.ParseInt(taint.Value, 10, 64)
+		bound, err2 := strconv.ParseInt(t.Value, 10, 64)
+		numbers := err == nil && err2 == nil
+		switch t.Operator {
+		case "", corev1.TolerationOpEqual:
+			return t.Value == taint.Value
+		case corev1.TolerationOpExists:
+			return true
+		case corev1.TolerationOpLt:
+			return numbers && value < bound
+		case corev1.TolerationOpGt:
+			return numbers && value > bound
+		}
+		return false
+	})
+}
+
+// ports refuses a pod whose ports of the host another one has.
+func ports(p Pod, others []Pod) *Rejection {
+	mine := hostPorts(p.Pod)
+	for _, o := range others {
+		for _, theirs := range hostPorts(o.Pod) {
+			for _, port := range mine {
+				if port.HostPort == theirs.HostPort && port.Protocol == theirs.Protocol && (everywhere(port) || everywhere(theirs) || port.HostIP == theirs.HostIP) {
+					return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+				}
+			}
+		}
 	}
-	want := helpers.PodRequests(p, helpers.PodResourcesOptions{})
+	return nil
+}
+
+func everywhere(p corev1.ContainerPort) bool {
+	return p.HostIP == "" || p.HostIP == "0.0.0.0" || p.HostIP == "::"
+}
+
+// hostPorts are the ports that a pod takes of the host as long as it lives.
+func hostPorts(p *corev1.Pod) (all []corev1.ContainerPort) {
+	add := func(c *corev1.Container) {
+		for _, port := range c.Ports {
+			if port.HostPort > 0 {
+				if port.Protocol == "" {
+					port.Protocol = corev1.ProtocolTCP
+				}
+				all = append(all, port)
+			}
+		}
+	}
+	for i := range p.Spec.InitContainers {
+		if r := p.Spec.InitContainers[i].RestartPolicy; r != nil && *r == corev1.ContainerRestartPolicyAlways {
+			add(&p.Spec.InitContainers[i])
+		}
+	}
+	for i := range p.Spec.Containers {
+		add(&p.Spec.Containers[i])
+	}
+	return all
+}
+
+func predicate(name, why string) *Rejection {
+	return &Rejection{name, fmt.Sprintf("Predicate %s failed: %s", name, why)}
+}
+
+// shortage is a resource of which there is not enough left for a pod.
+type shortage struct {
+	name             corev1.ResourceName
+	want, used, have resource.Quantity
+}
+
+// fits compares requests with what is left.
+func fits(p Pod, others []Pod, n Node) *Rejection {
+	short := shortages(p, others, n)
+	if len(short) == 0 {
+		return nil
+	}
+	s := short[0]
+	return &Rejection{"OutOf" + string(s.name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d",
+		s.name, count(s.name, s.want), count(s.name, s.used), count(s.name, s.have))}
+}
+
+func shortages(p Pod, others []Pod, n Node) (short []shortage) {
+	units := func(k int64) resource.Quantity { return *resource.NewQuantity(k, resource.DecimalSI) }
+	if pods := n.Allocatable.Pods().Value(); pods > 0 && int64(len(others))+1 > pods {
+		short = append(short, shortage{corev1.ResourcePods, units(1), units(int64(len(others))), units(pods)})
+	}
 	used := corev1.ResourceList{}
 	for _, o := range others {
-		for name, q := range helpers.PodRequests(o, helpers.PodResourcesOptions{}) {
+		for name, q := range requests(o) {
 			sum := used[name]
 			sum.Add(q)
 			used[name] = sum
 		}
 	}
+	want := requests(p)
 	for _, name := range names(want) {
 		have, ok := n.Allocatable[name]
 		q, u := want[name], used[name]
@@ -61,14 +256,92 @@ func fits(p *corev1.Pod, others []*corev1.Pod, n Node) *Rejection {
 		total := u.DeepCopy()
 		total.Add(q)
 		if total.Cmp(have) > 0 {
-			return short(name, count(name, q), count(name, u), count(name, have))
+			short = append(short, shortage{name, q, u, have})
 		}
 	}
-	return nil
+	return short
 }
 
-func short(name corev1.ResourceName, want, used, have int64) *Rejection {
-	return &Rejection{"OutOf" + string(name), fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, want, used, have)}
+// requests are what a pod asks for, its overhead included.
+func requests(p Pod) corev1.ResourceList {
+	return helpers.PodRequests(p.Pod, helpers.PodResourcesOptions{})
+}
+
+// preempt chooses pods that make room for a critical one: the least of them, of the lowest priority and class first. It says
+// whether that is enough.
+func preempt(p Pod, others []Pod, n Node) ([]int, bool) {
+	if !p.Critical() {
+		return nil, false
+	}
+	var candidates []int
+	for i, o := range others {
+		if !o.Critical() || p.Spec.Priority != nil && o.Spec.Priority != nil && p.priority() > o.priority() {
+			candidates = append(candidates, i)
+		}
+	}
+	slices.SortStableFunc(candidates, func(a, b int) int { return cheaper(others[a], others[b]) })
+	gone := map[int]bool{}
+	for _, i := range candidates {
+		if gone[i] = true; len(shortages(p, without(others, gone), n)) == 0 {
+			break
+		}
+	}
+	if len(shortages(p, without(others, gone), n)) > 0 {
+		return nil, false
+	}
+	// Spare whoever is not needed after all, the dearest first.
+	for _, i := range slices.Backward(candidates) {
+		if !gone[i] {
+			continue
+		}
+		if delete(gone, i); len(shortages(p, without(others, gone), n)) > 0 {
+			gone[i] = true
+		}
+	}
+	var victims []int
+	for i := range others {
+		if gone[i] {
+			victims = append(victims, i)
+		}
+	}
+	return victims, true
+}
+
+// cheaper orders pods by how little is lost with them.
+func cheaper(a, b Pod) int {
+	class := func(p Pod) int {
+		switch pod.QOSClass(&p.Spec) {
+		case corev1.PodQOSBestEffort:
+			return 0
+		case corev1.PodQOSBurstable:
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(cmp.Compare(class(a), class(b)), cmp.Compare(a.priority(), b.priority()))
+}
+
+func without(all []Pod, gone map[int]bool) []Pod {
+	var rest []Pod
+	for i, p := range all {
+		if !gone[i] {
+			rest = append(rest, p)
+		}
+	}
+	return rest
+}
+
+// Resize decides whether the node grants a pod the resources that its specification now asks for, beside the others with what
+// they have been granted. The rejection's reason is Infeasible if it never can, Deferred if not now.
+func Resize(p Pod, others []Pod, n Node) *Rejection {
+	for _, s := range shortages(p, nil, n) {
+		return &Rejection{corev1.PodReasonInfeasible, fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", s.name, count(s.name, s.want), count(s.name, s.have))}
+	}
+	for _, s := range shortages(p, others, n) {
+		return &Rejection{corev1.PodReasonDeferred, fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d",
+			s.name, count(s.name, s.want), count(s.name, s.used), count(s.name, s.have))}
+	}
+	return nil
 }
 
 // count is a quantity as such messages give it: thousandths of a CPU, units of everything else.
@@ -103,7 +376,7 @@ func safeSysctls() []string {
 }
 
 // sysctls refuses what is not safe, not allowed by the node's administrator, or would be the host's own.
-func sysctls(p *corev1.Pod, _ []*corev1.Pod, n Node) *Rejection {
+func sysctls(p Pod, n Node) *Rejection {
 	s := p.Spec.SecurityContext
 	if s == nil {
 		return nil
@@ -135,7 +408,7 @@ func allowed(name string, patterns []string) bool {
 }
 
 // appArmor refuses pods that rely on a protection that the kernel does not give.
-func appArmor(p *corev1.Pod, _ []*corev1.Pod, n Node) *Rejection {
+func appArmor(p Pod, n Node) *Rejection {
 	if n.AppArmor {
 		return nil
 	}

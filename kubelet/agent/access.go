@@ -27,7 +27,9 @@ type said struct {
 func (e *said) Error() string { return e.text }
 func (e *said) Unwrap() error { return e.kind }
 
-func say(kind error, format string, args ...any) error { return &said{kind, fmt.Sprintf(format, args...)} }
+func say(kind error, format string, args ...any) error {
+	return &said{kind, fmt.Sprintf(format, args...)}
+}
 
 // Instance is one instance of a container, for those who reach into it.
 type Instance struct {

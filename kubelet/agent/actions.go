@@ -73,6 +73,7 @@ func (w *worker) snapshot() (view podView) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.currentLocked().DeepCopy()
+	w.allocated.Apply(&p.Spec)
 	// What is known here may not have been reported yet.
 	if ips := w.seen.Sandbox.IPs; len(ips) > 0 {
 		setIPs(p, ips)

@@ -133,6 +133,9 @@ func (w *worker) adopt(ctx context.Context) error {
 		return err
 	}
 	w.records, w.seen.Containers = records, nil
+	if err := w.restoreAllocation(); err != nil {
+		return err
+	}
 	w.seen.Volumes.Mounted = w.a.hasVolumes(w.uid)
 	if terminal(w.pod) {
 		// Its last word is told; whatever is left is taken down, with nothing to observe.

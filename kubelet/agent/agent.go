@@ -5,19 +5,17 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
-	"bareboat.dev/kubelet/admit"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
-	"bareboat.dev/kubelet/pod"
 	"bareboat.dev/kubelet/volume"
 )
 
@@ -48,8 +46,10 @@ type Config struct {
 type Node interface {
 	// Addresses are the node's IP addresses, the primary one first.
 	Addresses() []string
-	// UID is that of the Node's object; empty while it is not registered.
-	UID() types.UID
+	// Object is the Node's object as it was last seen; nil while it is not registered.
+	Object() *corev1.Node
+	// Pressure are the conditions of shortage that are true now.
+	Pressure() []corev1.NodeConditionType
 	Allocatable() corev1.ResourceList
 	Capacity() corev1.ResourceList
 }
@@ -88,8 +88,10 @@ type Agent struct {
 	workers map[types.UID]*worker
 	synced  bool
 	// manifests are the static pods that there are to be, by namespace and name.
-	manifests  map[string]*corev1.Pod
-	mirrorKick chan struct{}
+	manifests map[string]*corev1.Pod
+	// shuttingDown says that the host is going down: no pod is taken any more.
+	shuttingDown atomic.Bool
+	mirrorKick   chan struct{}
 }
 
 // New makes an agent; nothing runs before Run.
@@ -200,25 +202,6 @@ func (a *Agent) beginLocked(w *worker, p *corev1.Pod) {
 	a.wg.Go(w.run)
 }
 
-// admitLocked ends a pod before it begins if the node does not take it.
-func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
-	var others []*corev1.Pod
-	for _, o := range a.workers {
-		o.mu.Lock()
-		if active := !o.gone && !terminal(o.currentLocked()); active {
-			others = append(others, o.pod)
-		}
-		o.mu.Unlock()
-	}
-	r := admit.Admit(p, others, admit.Node{Allocatable: a.Node.Allocatable(), AppArmor: a.AppArmor, UnsafeSysctls: a.UnsafeSysctls})
-	if r == nil {
-		return
-	}
-	w.stop = &pod.Stop{Reason: r.Reason, Message: r.Message}
-	a.event(p, corev1.EventTypeWarning, r.Reason, "", "%s", strings.TrimPrefix(r.Message, "Pod was rejected: "))
-	a.Log.Warn("pod rejected", "pod", podKey(p), "reason", r.Reason, "message", r.Message)
-}
-
 func (a *Agent) withWorker(uid types.UID, f func(*worker)) {
 	a.mu.Lock()
 	w := a.workers[uid]
@@ -242,6 +225,7 @@ func (a *Agent) all() []*worker {
 func (a *Agent) forget(w *worker) {
 	a.mu.Lock()
 	delete(a.workers, w.uid)
+	a.reconsiderLocked()
 	if w.static {
 		a.startStaticLocked(w.key)
 		a.mirrorsNudge()

@@ -51,6 +51,9 @@ func TestParseSignal(t *testing.T) {
 	for in, want := range map[string]syscall.Signal{
 		"": syscall.SIGTERM, "SIGQUIT": syscall.SIGQUIT, "quit": syscall.SIGQUIT, "9": syscall.SIGKILL, "SIGRTMIN+3": 37, "RTMIN": 34, "nonsense": syscall.SIGTERM,
 	} {
+		if name := signalName(in); parseSignal(name) != want {
+			t.Errorf("%q is named %q", in, name)
+		}
 		if got := parseSignal(in); got != want {
 			t.Errorf("%q is %v, want %v", in, got, want)
 		}
@@ -80,7 +83,7 @@ func TestChooseContainer(t *testing.T) {
 	for spec, want := range map[string]string{
 		`{spec: {containers: [{name: a}]}}`: "a",
 		`{metadata: {annotations: {kubectl.kubernetes.io/default-container: b}}, spec: {containers: [{name: a}, {name: b}]}}`: "b",
-		`{metadata: {name: p}, spec: {containers: [{name: a}, {name: b}]}}`:                                                   "invalid: a container name must be specified for pod p, choose one of: [a b]",
+		`{metadata: {name: p}, spec: {containers: [{name: a}, {name: b}]}}`:                                                   "a container name must be specified for pod p, choose one of: [a b]",
 	} {
 		p := &corev1.Pod{}
 		if err := yaml.UnmarshalStrict([]byte(spec), p); err != nil {

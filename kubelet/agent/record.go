@@ -43,6 +43,7 @@ const (
 	staticFile  = "static.pb" // in the place of podFile where the pod comes from a manifest
 	sandboxFile = "sandbox"
 	volumesFile = "volumes"
+	grantFile   = "allocation.json"
 	recordExt   = ".container.json"
 )
 

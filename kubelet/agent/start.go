@@ -140,7 +140,7 @@ func (w *worker) noteStartError(r *record, err error) func() {
 func (a *Agent) instance(r *record, s shim.ContainerStatus) pod.Container {
 	c := pod.Container{
 		Name: r.Name, Attempt: r.Attempt, ID: r.ID, Sandbox: r.Sandbox, Image: r.Image, ImageRef: r.ImageRef, User: r.User,
-		CreatedAt: s.CreatedAt, StartedAt: s.StartedAt, Resources: r.Resources,
+		CreatedAt: s.CreatedAt, StartedAt: s.StartedAt, Resources: r.Resources, StopSignal: signalName(r.StopSignal),
 	}
 	if r.PostStart {
 		c.PostStart = pod.HookDone

@@ -170,12 +170,12 @@ func (a *Agent) syncMirrors(ctx context.Context) error {
 			all = errors.Join(all, err)
 		}
 	}
-	uid := a.Node.UID()
-	if uid == "" {
+	node := a.Node.Object()
+	if node == nil {
 		return all // NodeChanged will be called
 	}
 	for _, p := range create {
-		_, err := pods.Create(ctx, mirrorOf(p, metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: a.NodeName, UID: uid}))
+		_, err := pods.Create(ctx, mirrorOf(p, metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: a.NodeName, UID: node.UID}))
 		switch {
 		case err == nil:
 			a.Log.Info("mirror pod created", "pod", podKey(p))

@@ -63,6 +63,21 @@ func parseSignal(name string) syscall.Signal {
 	return unix.SIGTERM
 }
 
+// signalName is a stop signal as the API names it; empty for one that has no name.
+func signalName(name string) string {
+	sig := parseSignal(name)
+	const rtmin, rtmax = 34, 64
+	switch {
+	case sig == rtmin:
+		return "SIGRTMIN"
+	case sig == rtmax:
+		return "SIGRTMAX"
+	case sig > rtmin && sig < rtmax:
+		return fmt.Sprintf("SIGRTMIN+%d", sig-rtmin)
+	}
+	return unix.SignalName(sig)
+}
+
 // signalKill kills an instance.
 func (w *worker) signalKill(ctx context.Context, act pod.Action) func() {
 	w.mu.Lock()

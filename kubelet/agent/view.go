@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -63,4 +65,12 @@ func fieldPath(p *corev1.Pod, name string) string {
 		}
 	}
 	return "spec.containers{" + name + "}"
+}
+
+// specGrace is a pod's own termination grace.
+func specGrace(p *corev1.Pod) time.Duration {
+	if g := p.Spec.TerminationGracePeriodSeconds; g != nil {
+		return time.Duration(*g) * time.Second
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }

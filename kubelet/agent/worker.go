@@ -32,6 +32,14 @@ type worker struct {
 	// pod is the pod as its source has it; gone says that the source no longer does.
 	pod  *corev1.Pod
 	gone bool
+	// allocated is what the node has granted the pod; saved on disk once it differs from what the pod was made with.
+	allocated pod.Allocation
+	// grantedFor is the pod's generation whose resources are those that it has been granted; 0 if that is not known.
+	grantedFor int64
+	// after are pods that end to make room for this one: it begins when they have.
+	after []*worker
+	// over is closed when nothing of the pod runs any more.
+	over chan struct{}
 	// mirror is what shows a static pod in the API; nil if nothing does.
 	mirror *corev1.Pod
 	stop   *pod.Stop
@@ -57,6 +65,7 @@ func newWorker(a *Agent, p *corev1.Pod) *worker {
 	ctx, cancel := context.WithCancel(a.ctx)
 	return &worker{
 		a: a, uid: p.UID, key: podKey(p), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), stale: make(chan struct{}, 1), pod: p,
+		allocated: pod.Wanted(&p.Spec), over: make(chan struct{}), grantedFor: p.Generation,
 		seen: pod.Observed{
 			Images: map[string]pod.Image{}, Refused: map[string]pod.Failure{}, InFlight: map[pod.Key]bool{},
 		},
@@ -69,6 +78,9 @@ func newWorker(a *Agent, p *corev1.Pod) *worker {
 func (w *worker) run() {
 	w.a.wg.Go(w.refreshVolumes)
 	w.hold()
+	if !w.awaitRoom() {
+		return
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -159,7 +171,7 @@ func (w *worker) step() time.Time {
 	}
 	current := w.currentLocked()
 	plan := pod.Step(pod.Input{
-		Pod: current, Gone: w.gone, Stop: w.stop, Observed: w.seen, Memory: w.memory,
+		Pod: current, Gone: w.gone, Stop: w.stop, Observed: w.seen, Allocated: &w.allocated, Memory: w.memory,
 		HostIPs: w.a.Node.Addresses(), Now: time.Now(),
 	})
 	w.memory = plan.Memory
@@ -175,6 +187,9 @@ func (w *worker) step() time.Time {
 	w.syncProbesLocked(plan.Probes)
 	w.tellExitsLocked()
 	w.saveLocked()
+	if plan.Finished {
+		w.overLocked()
+	}
 	switch {
 	case plan.Finished && w.gone:
 		w.buried = true
@@ -229,7 +244,7 @@ func mergeConditions(ours, theirs []corev1.PodCondition) []corev1.PodCondition {
 func ownCondition(t corev1.PodConditionType) bool {
 	switch t {
 	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
-		corev1.PodResizePending, corev1.PodResizeInProgress:
+		corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting:
 		return true
 	}
 	return false

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
 )
@@ -75,12 +74,24 @@ func (m *Manager) Capacity() corev1.ResourceList { return m.c.Facts.Capacity(m.c
 // Allocatable is what pods may ask for.
 func (m *Manager) Allocatable() corev1.ResourceList { return Allocatable(m.Capacity(), m.c.Reserved) }
 
-// UID is that of the node's object; empty while it is not known to be registered.
-func (m *Manager) UID() types.UID {
-	if n := m.known(); n != nil {
-		return n.UID
+// Object is the node's object as it was last seen; nil while it is not known to be registered. It must not be modified.
+func (m *Manager) Object() *corev1.Node { return m.known() }
+
+// Pressure are the conditions of shortage that are true now.
+func (m *Manager) Pressure() (list []corev1.NodeConditionType) {
+	if m.c.Checks == nil {
+		return nil
 	}
-	return ""
+	c := m.c.Checks()
+	for _, p := range []struct {
+		kind  corev1.NodeConditionType
+		short bool
+	}{{corev1.NodeMemoryPressure, c.MemoryPressure}, {corev1.NodeDiskPressure, c.DiskPressure}, {corev1.NodePIDPressure, c.PIDs}} {
+		if p.short {
+			list = append(list, p.kind)
+		}
+	}
+	return list
 }
 
 // Observe takes in the node's object as the API has it.

@@ -91,7 +91,9 @@ func (s *stepper) backingOff(c *container) time.Duration {
 }
 
 // innocent says whether the container is started again only because another asked for all to be: it is not held back for that.
-func (s *stepper) innocent(c *container) bool { return c.retired && c.latest.ID != s.memory.restart.trigger }
+func (s *stepper) innocent(c *container) bool {
+	return c.retired && c.latest.ID != s.memory.restart.trigger
+}
 
 // forgiven says whether the last instance ran long enough for its container's back-off to start anew.
 func (s *stepper) forgiven(c *container, m containerMemory) bool {
