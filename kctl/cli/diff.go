@@ -57,6 +57,9 @@ func (s *session) diff(ctx context.Context, w writeFlags) error {
 		if err != nil {
 			return aboutDocument(d, err)
 		}
+		if d.info.Group == "" && d.info.Kind == "Secret" {
+			maskSecret(live, merged)
+		}
 		name := strings.Join([]string{d.info.Group, d.info.Version, d.info.Kind, d.namespace, d.name()}, ".")
 		if err := errors.Join(diffFile(dir, "LIVE", name, live), diffFile(dir, "MERGED", name, merged)); err != nil {
 			return err
