@@ -122,6 +122,9 @@ func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj regi
 	if s.PrepareCreate != nil {
 		s.PrepareCreate(obj)
 	}
+	if s.SetCreator != nil {
+		s.SetCreator(obj, registry.Creator{Name: r.User.Name, UID: r.User.UID, Groups: r.User.Groups, Extra: r.User.Extra})
+	}
 	if s.SpecChanged != nil {
 		obj.SetGeneration(1)
 	}

@@ -87,6 +87,8 @@ type Strategy struct {
 	Default func(Object)
 	// PrepareCreate clears what a creator may not set (status) and sets what the system owns.
 	PrepareCreate func(obj Object)
+	// SetCreator records in a new object who made it, after PrepareCreate; nil records nothing.
+	SetCreator func(obj Object, by Creator)
 	// PrepareUpdate restores from old what an update through the main resource may not change (status).
 	PrepareUpdate func(obj, old Object)
 	// Validate checks a new object. Metadata has been checked by the pipeline with ValidateName.
@@ -123,6 +125,13 @@ type Strategy struct {
 	// PrepareUpdate and before Validate. If a name that it chose proves to be taken (another object was faster), the
 	// pipeline starts again from the object as it was before Allocate. It fails with field errors when nothing is left.
 	Allocate func(obj, old Object, pick Picker) field.ErrorList
+}
+
+// Creator is who made an object.
+type Creator struct {
+	Name, UID string
+	Groups    []string
+	Extra     map[string][]string
 }
 
 // Picker chooses names for Strategy.Allocate. The pipeline implements it with a random source and its view of the claims.

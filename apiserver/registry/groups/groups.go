@@ -7,6 +7,7 @@ import (
 	"bareboat.dev/apiserver/registry/apps"
 	"bareboat.dev/apiserver/registry/autoscaling"
 	"bareboat.dev/apiserver/registry/batch"
+	"bareboat.dev/apiserver/registry/certificates"
 	"bareboat.dev/apiserver/registry/coordination"
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/discovery"
@@ -27,6 +28,7 @@ func All(config core.Config) []*registry.Resource {
 		apps.Resources(),
 		autoscaling.Resources(),
 		batch.Resources(),
+		certificates.Resources(),
 		discovery.Resources(),
 		events.Resources(),
 		coordination.Resources(),

@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -104,7 +105,7 @@ func forbidOtherMeta(e *check.Errors, meta *metav1.ObjectMeta, at *field.Path) {
 
 // ValidateSignerName checks the name of a certificate signer: a domain of several labels, a slash, a path of dotted labels.
 func ValidateSignerName(e *check.Errors, name string, at *field.Path) {
-	const longestSigner = 3*validation.DNS1123SubdomainMaxLength + 2 // domain, resource, namespace
+	const longestSigner = 2*validation.DNS1123SubdomainMaxLength + validation.DNS1123LabelMaxLength + 2 // domain, resource, namespace
 	if name == "" {
 		e.Required(at, "")
 		return
@@ -115,13 +116,28 @@ func ValidateSignerName(e *check.Errors, name string, at *field.Path) {
 		return
 	}
 	domain, path := segments[0], segments[1]
-	e.Each(at, domain, validation.IsDNS1123Subdomain(domain))
+	if len(domain) > validation.DNS1123SubdomainMaxLength {
+		e.Add(field.TooLong(at, domain, validation.DNS1123SubdomainMaxLength))
+	}
+	firstWrong(e, at, domain, validation.IsDNS1123Label)
 	if strings.Count(domain, ".") < 1 {
 		e.Invalid(at, domain, "should be a domain with at least two segments separated by dots")
 	}
-	e.Each(at, path, validation.IsDNS1123Subdomain(path))
+	firstWrong(e, at, path, validation.IsDNS1123Subdomain)
 	if len(name) > longestSigner {
 		e.Add(field.TooLong(at, name, longestSigner))
+	}
+}
+
+// firstWrong says what is wrong with the first of the dotted labels that is.
+func firstWrong(e *check.Errors, at *field.Path, dotted string, rule func(string) []string) {
+	for _, label := range strings.Split(dotted, ".") {
+		if wrong := rule(label); len(wrong) > 0 {
+			for _, w := range wrong {
+				e.Invalid(at, dotted, fmt.Sprintf("validating label %q: %s", label, w))
+			}
+			return
+		}
 	}
 }
 
