@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -154,6 +155,11 @@ func StorageClasses() Kind[*storagev1.StorageClass] {
 // CertificateSigningRequests describes certificates.k8s.io/v1 CertificateSigningRequest.
 func CertificateSigningRequests() Kind[*certificatesv1.CertificateSigningRequest] {
 	return Kind[*certificatesv1.CertificateSigningRequest]{"certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false, func() *certificatesv1.CertificateSigningRequest { return new(certificatesv1.CertificateSigningRequest) }}
+}
+
+// RuntimeClasses describes node.k8s.io/v1 RuntimeClass.
+func RuntimeClasses() Kind[*nodev1.RuntimeClass] {
+	return Kind[*nodev1.RuntimeClass]{"node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", false, func() *nodev1.RuntimeClass { return new(nodev1.RuntimeClass) }}
 }
 
 // CSINodes describes storage.k8s.io/v1 CSINode.

@@ -91,7 +91,7 @@ func (w *worker) applyResources(ctx context.Context, view podView, live map[stri
 	if view.sandbox == nil {
 		return nil
 	}
-	limits := runspec.PodResources(&view.pod.Spec, w.a.PidsLimit)
+	limits := w.a.podLimits(view.pod)
 	wide := limits
 	wide.MemoryLimit, wide.CPUQuota = -1, -1
 	if err := w.a.Groups.UpdatePod(string(w.uid), wide); err != nil {

@@ -70,13 +70,13 @@ func (a *Agent) newSandbox(ctx context.Context, p *corev1.Pod, id string) (s San
 			s = nil
 		}
 	}()
-	if err := supported(p); err != nil {
+	if err := a.supported(ctx, p); err != nil {
 		return nil, nil, err
 	}
 	if err := writeFile(a.recordPath(p.UID, sandboxFile), []byte(id), 0o600); err != nil {
 		return nil, nil, err
 	}
-	parent, err := a.Groups.CreatePod(cgroup.QoS(pod.QOSClass(&p.Spec)), string(p.UID), runspec.PodResources(&p.Spec, a.PidsLimit))
+	parent, err := a.Groups.CreatePod(cgroup.QoS(pod.QOSClass(&p.Spec)), string(p.UID), a.podLimits(p))
 	if err != nil {
 		return nil, nil, fmt.Errorf("cgroup: %w", err)
 	}
@@ -103,9 +103,11 @@ func (a *Agent) newSandbox(ctx context.Context, p *corev1.Pod, id string) (s San
 }
 
 // supported refuses what this node would otherwise silently not do: pods rely on these for their isolation.
-func supported(p *corev1.Pod) error {
+func (a *Agent) supported(ctx context.Context, p *corev1.Pod) error {
 	if name := p.Spec.RuntimeClassName; name != nil && *name != "" {
-		return fmt.Errorf("failed to get sandbox runtime: no runtime for %q is configured", *name)
+		if err := a.checkRuntime(ctx, *name); err != nil {
+			return err
+		}
 	}
 	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers {
 		return errors.New("hostUsers: false: this node has no user namespaces for pods")

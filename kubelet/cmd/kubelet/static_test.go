@@ -72,6 +72,10 @@ func TestStaticPods(t *testing.T) {
 	})
 	changed.UID = types.UID(changed.Annotations["kubernetes.io/config.hash"])
 	h.awaitLog(changed, "app", "0", "two\n")
+	if err := os.WriteFile(filepath.Join(h.c.StaticPodPath, "bad.yaml"), []byte("{apiVersion: v1, kind: Pod, spec: {nonsense: 1}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitEvent("node1", "FailedValidation", `bad.yaml: invalid manifest: unknown field "spec.nonsense"`)
 	if err := os.Remove(filepath.Join(h.c.StaticPodPath, "web.yaml")); err != nil {
 		t.Fatal(err)
 	}
