@@ -21,7 +21,7 @@ func (s *session) createSubcommands() []*cobra.Command {
 	return []*cobra.Command{
 		s.createNamespace(), s.createConfigMap(), s.createSecret(), s.createServiceAccount(), s.createDeployment(), s.createService(),
 		s.createJob(), s.createCronJob(), s.createRole("role", "Role"), s.createRole("clusterrole", "ClusterRole"),
-		s.createBinding("rolebinding", "RoleBinding"), s.createBinding("clusterrolebinding", "ClusterRoleBinding"),
+		s.createBinding("rolebinding", "RoleBinding"), s.createBinding("clusterrolebinding", "ClusterRoleBinding"), s.createToken(),
 	}
 }
 

@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/kctl/api"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+func (s *session) authCommand() *cobra.Command {
+	c := &cobra.Command{Use: "auth", Short: "Ask who you are and what you may do"}
+	c.AddCommand(s.canICommand(), s.whoAmICommand())
+	return c
+}
+
+func (s *session) canICommand() *cobra.Command {
+	var allNamespaces, quiet bool
+	var subresource string
+	c := &cobra.Command{
+		Use: "can-i VERB TYPE[/NAME] | VERB /PATH", Short: "Ask whether you may do something; the exit code is 1 for no", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := s.connect(); err != nil {
+				return err
+			}
+			spec, err := s.accessSpec(cmd.Context(), args[0], args[1], subresource, allNamespaces)
+			if err != nil {
+				return err
+			}
+			review, err := s.ask(cmd.Context(), "authorization.k8s.io/v1", "SelfSubjectAccessReview", spec)
+			if err != nil {
+				return err
+			}
+			allowed, _, _ := unstructured.NestedBool(review.Object, "status", "allowed")
+			if !quiet {
+				fmt.Fprintln(s.out, map[bool]string{true: "yes", false: "no"}[allowed])
+			}
+			if !allowed {
+				return &exitError{code: 1}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVarP(&allNamespaces, "all-namespaces", "A", false, "in every namespace")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "answer by the exit code only")
+	c.Flags().StringVar(&subresource, "subresource", "", "a `subresource` such as log or scale")
+	return c
+}
+
+// accessSpec is the question of a SelfSubjectAccessReview.
+func (s *session) accessSpec(ctx context.Context, verb, what, subresource string, allNamespaces bool) (map[string]any, error) {
+	if strings.HasPrefix(what, "/") {
+		return map[string]any{"nonResourceAttributes": map[string]any{"verb": verb, "path": what}}, nil
+	}
+	word, name, _ := strings.Cut(what, "/")
+	attributes := map[string]any{"verb": verb, "resource": word, "name": name, "subresource": subresource}
+	if word != "*" {
+		infos, err := s.server.Resolve(ctx, word)
+		if err != nil {
+			return nil, err
+		}
+		attributes["group"], attributes["resource"] = infos[0].Group, infos[0].Resource
+		if !infos[0].Namespaced {
+			allNamespaces = true
+		}
+	} else {
+		attributes["group"] = "*"
+	}
+	if !allNamespaces {
+		attributes["namespace"] = s.namespace
+	}
+	return map[string]any{"resourceAttributes": attributes}, nil
+}
+
+func (s *session) whoAmICommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "whoami", Short: "Print the user and groups that the server takes you for", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := s.connect(); err != nil {
+				return err
+			}
+			review, err := s.ask(cmd.Context(), "authentication.k8s.io/v1", "SelfSubjectReview", nil)
+			if err != nil {
+				return err
+			}
+			name, _, _ := unstructured.NestedString(review.Object, "status", "userInfo", "username")
+			groups, _, _ := unstructured.NestedStringSlice(review.Object, "status", "userInfo", "groups")
+			fmt.Fprintf(s.out, "ATTRIBUTE   VALUE\nUsername    %s\nGroups      [%s]\n", name, strings.Join(groups, " "))
+			return nil
+		},
+	}
+}
+
+// ask creates an object that is answered and never stored.
+func (s *session) ask(ctx context.Context, apiVersion, kind string, spec map[string]any) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{Object: object(apiVersion, kind)}
+	if spec != nil {
+		u.Object["spec"] = spec
+	}
+	info, err := s.server.ForKind(ctx, schema.FromAPIVersionAndKind(apiVersion, kind))
+	if err != nil {
+		return nil, err
+	}
+	body, err := api.JSON(u)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.server.Create(ctx, &apiv1.CreateRequest{Ref: api.Ref(info, "", ""), Object: body})
+	if err != nil {
+		return nil, err
+	}
+	return api.Decode(info, resp.Object)
+}
+
+// createToken asks for a token of a service account; it is printed alone, for scripts.
+func (s *session) createToken() *cobra.Command {
+	var audiences []string
+	var duration time.Duration
+	c := &cobra.Command{
+		Use: "token SERVICEACCOUNT", Short: "Ask for a token of a service account", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := s.connect()
+			if err != nil {
+				return err
+			}
+			u := &unstructured.Unstructured{Object: object("authentication.k8s.io/v1", "TokenRequest")}
+			spec := map[string]any{}
+			if len(audiences) > 0 {
+				spec["audiences"] = anyList(audiences)
+			}
+			if duration > 0 {
+				spec["expirationSeconds"] = int64(duration / time.Second)
+			}
+			u.Object["spec"] = spec
+			info, err := server.ForKind(cmd.Context(), schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"})
+			if err != nil {
+				return err
+			}
+			body, err := api.JSON(u)
+			if err != nil {
+				return err
+			}
+			ref := api.Ref(info, s.namespace, args[0])
+			ref.Subresource = "token"
+			resp, err := server.Create(cmd.Context(), &apiv1.CreateRequest{Ref: ref, Object: body})
+			if err != nil {
+				return err
+			}
+			request, err := api.Decode(&apiv1.ResourceInfo{Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest"}, resp.Object)
+			if err != nil {
+				return err
+			}
+			token, _, _ := unstructured.NestedString(request.Object, "status", "token")
+			fmt.Fprintln(s.out, token)
+			return nil
+		},
+	}
+	c.Flags().StringSliceVar(&audiences, "audience", nil, "whom the token is for; default the API server")
+	c.Flags().DurationVar(&duration, "duration", 0, "how long the token lives, at least 10m; default an hour")
+	return c
+}
