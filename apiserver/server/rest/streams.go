@@ -15,7 +15,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 
 	"bareboat.dev/apiserver/pipeline"
@@ -177,20 +176,6 @@ func normalize(r *http.Request) *http.Request {
 	c := r.Clone(r.Context())
 	c.Form = form
 	return c
-}
-
-// portForward carries connections into a pod.
-func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
-	options, err := portforward.NewV4Options(r)
-	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
-	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "portforward", t.namespace, t.name)
-	if err != nil {
-		return err
-	}
-	portforward.ServePortForward(w, r, forwarder{node, t.namespace}, pod.Name, string(pod.UID), options, streamIdle, streamOpen, portforward.SupportedProtocols)
-	return nil
 }
 
 // nodeError translates a kubelet's gRPC error.

@@ -107,3 +107,11 @@ func check(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Encode is a certificate and its key in PEM, as kubeconfigs carry them.
+func Encode(t testing.TB, c tls.Certificate) (cert, key []byte) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	check(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
