@@ -170,7 +170,7 @@ func TestSettings(t *testing.T) {
 	}
 	v1 := []string{"cpu.shares=1024", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000", "memory.limit_in_bytes=1048576", "pids.max=max",
 		"hugetlb.2MB.limit_in_bytes=0", "cpuset.cpus=0-1"}
-	v2 := []string{"cpu.weight=39", "cpu.max=50000 100000", "memory.min=4096", "memory.high=max", "memory.max=1048576", "memory.oom.group=1",
+	v2 := []string{"cpu.weight=100", "cpu.max=50000 100000", "memory.min=4096", "memory.high=max", "memory.max=1048576", "memory.oom.group=1",
 		"pids.max=max", "hugetlb.2MB.max=0", "cpuset.cpus=0-1"}
 	if got := print(settingsV1(r)); !slices.Equal(got, v1) {
 		t.Errorf("v1: %q", got)
@@ -178,7 +178,7 @@ func TestSettings(t *testing.T) {
 	if got := print(settingsV2(r)); !slices.Equal(got, v2) {
 		t.Errorf("v2: %q", got)
 	}
-	for shares, weight := range map[uint64]uint64{0: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 40: 10000} {
+	for shares, weight := range map[uint64]uint64{0: 1, 2: 1, 1024: 100, 512: 59, 102: 17, 262144: 10000, 1 << 40: 10000} {
 		if got := Weight(shares); got != weight {
 			t.Errorf("weight of %d shares: %d, want %d", shares, got, weight)
 		}
@@ -217,5 +217,14 @@ func TestStatsV2(t *testing.T) {
 	}
 	if got != want {
 		t.Errorf("have %+v\nwant %+v", got, want)
+	}
+}
+
+// Shows how the kernel's names of huge pages become those of control files.
+func TestHugepageSize(t *testing.T) {
+	for name, want := range map[string]string{"hugepages-2048kB": "2MB", "hugepages-1048576kB": "1GB", "hugepages-64kB": "64KB", "other": "", "hugepages-kB": ""} {
+		if got, _ := hugepageSize(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
 	}
 }

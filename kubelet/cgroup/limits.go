@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -113,11 +114,20 @@ func settingsV2(r Resources) []setting {
 	return s
 }
 
-// Weight converts v1 shares to a v2 weight as KEP-2254 does: linearly, 2 → 1 and 262144 → 10000.
+// Weight converts v1 shares to a v2 weight as OCI runtimes do since runc 1.3.2, so that pods' groups, which we limit, and containers', which
+// libcontainer limits, are weighed by one measure: 2 → 1, 1024 → 100 and 262144 → 10000, the ends and the defaults of both scales, and a
+// curve through these three points between.
 func Weight(shares uint64) uint64 {
-	const minShares, maxShares = 2, 262144
-	shares = min(max(shares, minShares), maxShares)
-	return 1 + (shares-minShares)*9999/(maxShares-minShares)
+	const minShares, maxShares, maxWeight = 2, 262144, 10000
+	if shares <= minShares {
+		return 1
+	}
+	if shares >= maxShares {
+		return maxWeight
+	}
+	l := math.Log2(float64(shares))
+	exponent := (l*l+125*l)/612.0 - 7.0/34.0
+	return uint64(math.Ceil(math.Pow(10, exponent)))
 }
 
 func period(r Resources) uint64 {

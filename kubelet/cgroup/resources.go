@@ -23,8 +23,7 @@ const (
 
 // Resources are a group's limits. Zero leaves a limit as it is; -1 lifts it, where it can be lifted.
 type Resources struct {
-	// CPUShares is relative weight in v1 units (2 to 262144; 1024 per CPU requested); on v2 it becomes cpu.weight by the
-	// conversion of KEP-2254 (2 → 1, 262144 → 10000).
+	// CPUShares is relative weight in v1 units (2 to 262144; 1024 per CPU requested); on v2 it becomes cpu.weight: see [Weight].
 	CPUShares uint64
 	// CPUQuota is run time allowed per CPUPeriod, in microseconds; the period defaults to 100000.
 	CPUQuota  int64

@@ -58,7 +58,8 @@ func (t *Tree) Ensure(allocatable Resources) error {
 // SetQoS sets limits on a class: the kubelet gives Burstable the sum of its pods' CPU shares.
 func (t *Tree) SetQoS(qos QoS, r Resources) error { return t.h.Set(t.Path(qos), r) }
 
-// CreatePod makes a pod's group with its limits and returns its path. An existing one gets the limits.
+// CreatePod makes a pod's group with its limits and returns its path. An existing one gets the limits. Huge pages of a size that r does
+// not name are refused to the pod: who wants them asks for them (KEP-1539).
 func (t *Tree) CreatePod(qos QoS, uid string, r Resources) (string, error) {
 	path := t.PodPath(qos, uid)
 	if strings.ContainsAny(uid, "/.") || uid == "" {
@@ -67,6 +68,7 @@ func (t *Tree) CreatePod(qos QoS, uid string, r Resources) (string, error) {
 	if err := t.h.Create(path); err != nil {
 		return "", fmt.Errorf("make cgroup of pod %s: %w", uid, err)
 	}
+	r.HugepageLimits = t.h.withOtherHugepages(r.HugepageLimits)
 	if err := t.h.Set(path, r); err != nil {
 		return "", fmt.Errorf("limit pod %s: %w", uid, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/kubelet/image"
@@ -63,6 +64,11 @@ containers:
 	// CPU: 2 for the init container alone is more than 0.1 + 0.5 + 0.25; memory: 10 + 64 + 64 is more than 100.
 	if got := PodResources(&p.Spec, 77); got.CPUShares != 2048 || got.CPUQuota != 200000 || got.MemoryLimit != 138<<20 || got.PidsLimit != 77 {
 		t.Errorf("pod: %+v", got)
+	}
+	p.Spec.Containers[0].Resources.Limits["hugepages-2Mi"] = resource.MustParse("4Mi")
+	p.Spec.Containers[1].Resources.Limits["hugepages-2Mi"] = resource.MustParse("6Mi")
+	if got := PodResources(&p.Spec, 0).HugepageLimits; len(got) != 1 || got["2MB"] != 10<<20 {
+		t.Errorf("huge pages: %v", got)
 	}
 	p.Spec.Containers[1].Resources.Limits = nil
 	if got := PodResources(&p.Spec, -1); got.CPUQuota != 0 || got.MemoryLimit != 0 {

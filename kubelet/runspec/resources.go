@@ -67,7 +67,7 @@ func Resources(r *corev1.ResourceRequirements) *specs.LinuxResources {
 // PodResources are a pod's own limits: the sum of its containers', each limit only if all containers have it.
 func PodResources(spec *corev1.PodSpec, pids int64) cgroup.Resources {
 	cpu, cpuLimit, memory := podSum(spec)
-	r := cgroup.Resources{CPUShares: Shares(cpu), CPUQuota: Quota(cpuLimit), MemoryLimit: memory, PidsLimit: pids}
+	r := cgroup.Resources{CPUShares: Shares(cpu), CPUQuota: Quota(cpuLimit), MemoryLimit: memory, PidsLimit: pids, HugepageLimits: hugepageLimits(spec)}
 	if spec.Resources != nil {
 		if q, ok := spec.Resources.Requests[corev1.ResourceCPU]; ok {
 			r.CPUShares = Shares(q.MilliValue())
@@ -77,6 +77,11 @@ func PodResources(spec *corev1.PodSpec, pids int64) cgroup.Resources {
 		}
 		if q, ok := spec.Resources.Limits[corev1.ResourceMemory]; ok {
 			r.MemoryLimit = q.Value()
+		}
+		for name, q := range spec.Resources.Limits {
+			if size, ok := hugePageSize(name); ok {
+				r.HugepageLimits[size] = uint64(q.Value())
+			}
 		}
 	}
 	return r

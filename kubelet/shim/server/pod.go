@@ -159,6 +159,7 @@ func (s *Server) complete(c *shim.ContainerConfig) error {
 	}
 	score = lowestOOMScore(score)
 	spec.Process.OOMScoreAdj = &score
+	s.limitAsPod(spec.Linux)
 	for i := range spec.Mounts {
 		m := &spec.Mounts[i]
 		if filepath.Clean(m.Destination) == "/dev/shm" && m.Source == shim.ShmDir {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/cgroup"
 )
 
 // mergeResources overwrites in dst what src sets.
@@ -59,6 +62,32 @@ func mergeResources(dst *cgroups.Resources, src *specs.LinuxResources) {
 			}
 		}
 		dst.Unified = unified
+	}
+}
+
+// oomGroup is the control file with which a container that is out of memory ends as a whole rather than one process at a time, as
+// Kubernetes has it on cgroup v2; v1 knows no such thing.
+const oomGroup = "memory.oom.group"
+
+// limitAsPod sets the limits that every container has, whatever its specification says.
+func (s *Server) limitAsPod(l *specs.Linux) {
+	if l.Resources == nil {
+		l.Resources = &specs.LinuxResources{}
+	}
+	r := l.Resources
+	if s.cgroups.Version() == cgroup.V2 && slices.Contains(s.cgroups.Controllers(), "memory") {
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		if _, set := r.Unified[oomGroup]; !set {
+			r.Unified[oomGroup] = "1"
+		}
+	}
+	for _, size := range s.cgroups.HugepageSizes() {
+		named := func(h specs.LinuxHugepageLimit) bool { return h.Pagesize == size }
+		if !slices.ContainsFunc(r.HugepageLimits, named) {
+			r.HugepageLimits = append(r.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: size})
+		}
 	}
 }
 
