@@ -51,11 +51,11 @@ func (l *logFile) reopen() error {
 		return err
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	old := l.file
 	l.file, l.broken = f, false
+	l.mu.Unlock()
 	if old != nil {
-		return old.Close()
+		return old.Close() // while output goes on into the new one
 	}
 	return nil
 }

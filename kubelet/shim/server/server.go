@@ -76,6 +76,7 @@ func Run(dir string, ready *os.File, log *slog.Logger) error {
 		changed: make(chan struct{}), end: make(chan struct{}),
 	}
 	s.idle = time.AfterFunc(idleAfter, debug.FreeOSMemory)
+	s.buffers.dropped = s.worked
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}

@@ -11,8 +11,12 @@ import (
 )
 
 const (
-	// readSize is how much output is read, formatted and written at once. The kernel's pipes hold 64 KiB.
-	readSize = 32 << 10
+	// readSize is how much output is read, formatted and written at once, of a container that writes a little now and then.
+	readSize = 8 << 10
+	// bulkSize is how much of one that writes faster than it is read, and pipeSize how much it may write ahead of us: the more, the
+	// seldomer it and podshim wait for each other. A pipe takes memory only for what is in it, and the buffer goes when the flood has passed.
+	bulkSize = 128 << 10
+	pipeSize = 256 << 10
 	// attachPatience is how long an attached client may leave its pipe full before it is cut off, so that it cannot stop the container.
 	attachPatience = 10 * time.Second
 	// drainLimit is how long output is awaited after the container has ended. Everything in it is dead then; only a process
@@ -89,7 +93,11 @@ func (f *fanout) closeAll() {
 type buffers struct{ in, out []byte }
 
 // bufferPool is per server, so that nothing is shared at package level.
-type bufferPool struct{ pool sync.Pool }
+type bufferPool struct {
+	pool sync.Pool
+	// dropped is called when much memory is no longer needed.
+	dropped func()
+}
 
 func (p *bufferPool) get() *buffers {
 	if b, ok := p.pool.Get().(*buffers); ok {
@@ -106,27 +114,63 @@ func (p *bufferPool) put(b *buffers) {
 // follow starts reading one stream into the log and to attached clients.
 func (s *stdio) follow(pool *bufferPool, source *os.File, name string, clients *fanout) {
 	s.sources = append(s.sources, source)
-	format := lineFormatter{stream: name}
+	f := &follower{pool: pool, source: source, format: lineFormatter{stream: name}}
 	s.readers.Go(func() {
 		defer clients.closeAll()
 		for {
-			// The buffer is taken when the stream is readable and given back before waiting again: idle streams cost none.
-			var b *buffers
-			n, err := readWhenReady(source, func() []byte { b = pool.get(); return b.in }, func() { pool.put(b); b = nil })
+			n, err := f.read()
 			if n > 0 {
-				b.out = format.format(b.out, time.Now(), b.in[:n])
+				b := f.buffers
+				b.out = f.format.format(b.out[:0], time.Now(), b.in[:n])
 				s.log.append(b.out)
 				clients.write(b.in[:n])
 			}
-			if b != nil {
-				pool.put(b)
-			}
+			f.settle(n)
 			if err != nil {
-				s.log.append(format.flush(nil, time.Now()))
+				s.log.append(f.format.flush(nil, time.Now()))
 				return
 			}
 		}
 	})
+}
+
+// follower reads one stream. While nothing comes it has no buffer, while a little comes one of the pool's, and in a flood its own.
+type follower struct {
+	pool    *bufferPool
+	source  *os.File
+	format  lineFormatter
+	buffers *buffers
+}
+
+// read waits for output and reads some of it into f.buffers.
+func (f *follower) read() (int, error) {
+	if f.flooded() {
+		return readWhenReady(f.source, func() []byte { return f.buffers.in }, func() {})
+	}
+	return readWhenReady(f.source,
+		func() []byte { f.buffers = f.pool.get(); return f.buffers.in },
+		func() { f.pool.put(f.buffers); f.buffers = nil })
+}
+
+func (f *follower) flooded() bool { return f.buffers != nil }
+
+// settle chooses the buffer for the next read by what the last one gave: a full one says that more is waiting.
+func (f *follower) settle(n int) {
+	b := f.buffers
+	switch {
+	case b == nil:
+	case len(b.in) == bulkSize:
+		if n < readSize {
+			f.buffers = nil
+			f.pool.dropped()
+		}
+	case n == len(b.in):
+		f.pool.put(b)
+		f.buffers = &buffers{in: make([]byte, bulkSize)}
+	default:
+		f.pool.put(b)
+		f.buffers = nil
+	}
 }
 
 // readWhenReady reads once into the buffer that take gives; release is called for a buffer that was taken for nothing.
@@ -222,6 +266,8 @@ func pipe(keepRead bool) (keep, give *os.File, err error) {
 	if !keepRead {
 		fds[0], fds[1] = fds[1], fds[0]
 	}
+	// Without the right to it, or with too many pipes on the host, it stays at the kernel's 64 KiB.
+	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
 	keep, err = pollable(fds[0], "pipe")
 	if err != nil {
 		_ = unix.Close(fds[0])
