@@ -25,6 +25,9 @@ const (
 	jobSeconds = 900
 )
 
+// onlyVariable names the environment variable that restricts the run to some of the jobs, by their names with commas between.
+const onlyVariable = "BAREBOAT_TEST_VM_ONLY"
+
 // packages are what the machine's host has: what Bareboat needs of one, and what its tests use.
 func packages() []string {
 	return []string{"base-files", "base-passwd", "bash", "coreutils", "busybox-static", "iproute2", "iptables", "nftables", "kmod", "procps", "util-linux",
@@ -34,8 +37,8 @@ func packages() []string {
 // suite is a package of the kubelet whose tests are run in the machine.
 type suite struct {
 	name, pkg string
-	// run, if not empty, selects tests.
-	run string
+	// tags are the build's.
+	tags string
 }
 
 func suites() []suite {
@@ -50,12 +53,35 @@ func suites() []suite {
 
 // TestUnified shows that the kubelet's own tests pass on a host whose control groups are v2 alone.
 func TestUnified(t *testing.T) {
+	only := os.Getenv(onlyVariable)
 	m, tree := prepare(t)
 	p := plan.Plan{Hostname: "unified"}
 	for _, s := range suites() {
-		p.Jobs = append(p.Jobs, compile(t, tree, s))
+		if only == "" || strings.Contains(","+only+",", ","+s.name+",") {
+			p.Jobs = append(p.Jobs, compile(t, tree, s))
+		}
+	}
+	if only == "" || strings.Contains(","+only+",", ",cluster,") {
+		p.Jobs = append(p.Jobs, cluster(t, tree))
 	}
 	boot(t, m, tree, p)
+}
+
+// cluster puts a whole cluster's files there, and the test that starts it.
+func cluster(t *testing.T, tree Tree) plan.Job {
+	t.Helper()
+	root := host.Root()
+	for _, d := range []string{"apiserver", "scheduler", "controllermanager", "kubelet", "proxy", "dns"} {
+		must(t, tree.Copy(filepath.Join(root, "build/bin", d), "/usr/local/lib/bareboat/bin/"+d))
+		unit := "bareboat-" + d + ".service"
+		must(t, tree.Copy(filepath.Join(root, "build/systemd", unit), "/usr/local/lib/bareboat/systemd/"+unit))
+	}
+	must(t, tree.Copy(filepath.Join(root, "build/bin/kctl"), "/usr/local/bin/kctl"))
+	for _, i := range []string{"redis", "api", "web"} {
+		must(t, tree.Copy(filepath.Join(root, "build/images", i+".tar"), "/images/"+i+".tar"))
+	}
+	must(t, tree.Copy(filepath.Join(root, "deploy/examples/guestbook/guestbook.yaml"), "/images/guestbook.yaml"))
+	return compile(t, tree, suite{name: "cluster", pkg: "bareboat.dev/integration/vm/cluster", tags: "vm"})
 }
 
 // prepare unpacks what the machine is made of.
@@ -155,7 +181,7 @@ func furnishTree(t *testing.T, tree Tree) {
 func compile(t *testing.T, tree Tree, s suite) plan.Job {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), s.name)
-	build(t, binary, "test", "-c", s.pkg)
+	build(t, binary, "test", "-c", "-tags="+s.tags, s.pkg)
 	dir := "/suites/" + s.name
 	must(t, tree.Copy(binary, dir+"/tests"))
 	source := goList(t, s.pkg)
@@ -166,9 +192,6 @@ func compile(t *testing.T, tree Tree, s suite) plan.Job {
 	}
 	job := plan.Job{Name: s.name, Dir: dir, Args: []string{dir + "/tests", "-test.v", "-test.timeout=" + fmt.Sprint(jobSeconds) + "s"}, Seconds: jobSeconds,
 		Env: []string{"BAREBOAT_TEST_PODSHIM=/usr/local/lib/bareboat/bin/podshim"}}
-	if s.run != "" {
-		job.Args = append(job.Args, "-test.run="+s.run)
-	}
 	return job
 }
 
@@ -223,7 +246,7 @@ func build(t *testing.T, output string, args ...string) {
 
 func goList(t *testing.T, pkg string) string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
+	out, err := exec.Command("go", "list", "-tags=vm", "-find", "-f", "{{.Dir}}", pkg).Output()
 	must(t, err)
 	return strings.TrimSpace(string(out))
 }
