@@ -12,7 +12,7 @@ import (
 func TestAccessQuestion(t *testing.T) {
 	m := newModel(t)
 	s := &session{namespace: "shop", server: api.New(m.server.NewClient())}
-	t.Cleanup(s.server.Close)
+	t.Cleanup(func() { _ = s.server.Close() })
 	resource := func(group, resource, name, subresource, namespace string) map[string]any {
 		a := map[string]any{"verb": "get", "group": group, "resource": resource, "name": name, "subresource": subresource}
 		if namespace != "" {
