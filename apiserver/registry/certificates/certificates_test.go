@@ -145,7 +145,9 @@ func TestTrustBundle(t *testing.T) {
 	r := kindtest.Kind(t, certificates.Resources(), "ClusterTrustBundle")
 	k, now := key(t), time.Now()
 	authority, leaf := certificate(t, k, true, now, time.Hour), certificate(t, k, false, now, time.Hour)
-	bundle := func(text string) string { return encoded(t, map[string]any{"spec": map[string]any{"trustBundle": text}}) }
+	bundle := func(text string) string {
+		return encoded(t, map[string]any{"spec": map[string]any{"trustBundle": text}})
+	}
 	base := kindtest.Edit(t, "apiVersion: certificates.k8s.io/v1\nkind: ClusterTrustBundle\nmetadata: {name: b}\nspec: {}\n", bundle(authority))
 	const at = `spec.trustBundle: Invalid value: "<value omitted>": `
 	kindtest.Create(t, r, base, []kindtest.Case{

@@ -12,6 +12,7 @@ import (
 	"bareboat.dev/apiserver/registry/core"
 	"bareboat.dev/apiserver/registry/discovery"
 	"bareboat.dev/apiserver/registry/events"
+	"bareboat.dev/apiserver/registry/flowcontrol"
 	"bareboat.dev/apiserver/registry/networking"
 	"bareboat.dev/apiserver/registry/node"
 	"bareboat.dev/apiserver/registry/policy"
@@ -31,6 +32,7 @@ func All(config core.Config) []*registry.Resource {
 		certificates.Resources(),
 		discovery.Resources(),
 		events.Resources(),
+		flowcontrol.Resources(),
 		coordination.Resources(),
 		rbac.Resources(),
 		policy.Resources(),

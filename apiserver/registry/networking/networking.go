@@ -11,7 +11,7 @@ import (
 
 // Resources returns the group's resources.
 func Resources() []*registry.Resource {
-	return []*registry.Resource{ingresses(), ingressClasses(), networkPolicies()}
+	return []*registry.Resource{ingresses(), ingressClasses(), networkPolicies(), ipAddresses(), serviceCIDRs()}
 }
 
 func kind(name string) schema.GroupVersionKind { return networkingv1.SchemeGroupVersion.WithKind(name) }
