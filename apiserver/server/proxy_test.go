@@ -106,7 +106,7 @@ func withBackends(t *testing.T) (h *harness, plain, secure string) {
 	r := ref("", "pods", "default", "p")
 	r.Subresource = "status"
 	_, err := admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE,
-		Patch: []byte(`{"status":{"podIP":"198.51.100.5","podIPs":[{"ip":"198.51.100.5"}]}}`)})
+		Patch: []byte(`{"status":{"phase":"Running","podIP":"198.51.100.5","podIPs":[{"ip":"198.51.100.5"}]}}`)})
 	check(t, err)
 	make := func(group, resource, body string) {
 		t.Helper()

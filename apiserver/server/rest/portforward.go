@@ -91,7 +91,7 @@ func (f *forwarder) PortForward(ctx context.Context, name, _ string, port int32,
 	})
 	for {
 		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || f.life.Err() != nil {
 			return nil
 		}
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -56,8 +57,11 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request, caller pipeline.C
 	if err != nil {
 		return err
 	}
-	node, _, err := h.cfg.Nodes.Pod(r.Context(), caller, "get", "log", t.namespace, t.name)
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "get", "log", t.namespace, t.name)
 	if err != nil {
+		return err
+	}
+	if q.Ref.Container, err = containerOf(pod, q.Ref.Container); err != nil {
 		return err
 	}
 	stream, err := node.Logs(r.Context(), q)
@@ -122,6 +126,32 @@ func logsRequest(r *http.Request, t target) (*nodev1.LogsRequest, error) {
 	return out, nil
 }
 
+// containerOf holds a container's name against its pod; without one the pod must have only one.
+func containerOf(pod *corev1.Pod, name string) (string, error) {
+	var names, inits []string
+	for i := range pod.Spec.Containers {
+		names = append(names, pod.Spec.Containers[i].Name)
+	}
+	for i := range pod.Spec.InitContainers {
+		inits = append(inits, pod.Spec.InitContainers[i].Name)
+	}
+	switch {
+	case name == "" && len(names) == 1:
+		return names[0], nil
+	case name == "":
+		message := fmt.Sprintf("a container name must be specified for pod %s, choose one of: %s", pod.Name, names)
+		if len(inits) > 0 {
+			message += fmt.Sprintf(" or one of the init containers: %s", inits)
+		}
+		return "", apierrors.NewBadRequest(message)
+	}
+	ephemeral := func(c corev1.EphemeralContainer) bool { return c.Name == name }
+	if !slices.Contains(names, name) && !slices.Contains(inits, name) && !slices.ContainsFunc(pod.Spec.EphemeralContainers, ephemeral) {
+		return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
+	}
+	return name, nil
+}
+
 // exec runs a command in a container over WebSocket or SPDY.
 func (h *Handler) exec(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
 	options, err := remotecommand.NewOptions(normalize(r))
@@ -136,7 +166,11 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request, caller pipeline.C
 	if err != nil {
 		return err
 	}
-	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: r.URL.Query().Get("container")}, options: options}
+	container, err := containerOf(pod, r.URL.Query().Get("container"))
+	if err != nil {
+		return err
+	}
+	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: container}, options: options}
 	if isWebSocket(r) {
 		return session.serveWebSocket(w, r, command)
 	}
@@ -154,7 +188,11 @@ func (h *Handler) attach(w http.ResponseWriter, r *http.Request, caller pipeline
 	if err != nil {
 		return err
 	}
-	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: r.URL.Query().Get("container")}, options: options}
+	container, err := containerOf(pod, r.URL.Query().Get("container"))
+	if err != nil {
+		return err
+	}
+	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: container}, options: options}
 	if isWebSocket(r) {
 		return session.serveWebSocket(w, r, nil)
 	}
