@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+	helpers "k8s.io/component-helpers/resource"
 
 	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/pod"
@@ -18,56 +19,81 @@ import (
 // systemCritical is the priority from which pods are never evicted: that of system-cluster-critical.
 const systemCritical = 2000000000
 
-// Usage is what each running pod uses. Local storage is measured for all pods if disk, and otherwise only for those that
-// have a limit of it: it means walking their files.
-func (a *Agent) Usage(ctx context.Context, disk bool) []eviction.Pod {
+// Usage is what each running pod uses of what the node is short of; acting is empty if it is short of nothing. Local storage is
+// then measured all the same for pods that have a limit of it, and for no others: it means walking their files.
+func (a *Agent) Usage(ctx context.Context, acting eviction.Signal) []eviction.Pod {
+	needs := map[eviction.Signal]bool{eviction.MemoryAvailable: true, eviction.AllocatableMemory: true, eviction.PIDAvailable: true}
+	stats, disk := needs[acting], acting != "" && !needs[acting]
 	var list []eviction.Pod
 	for _, w := range a.all() {
 		w.mu.Lock()
 		p, sandbox := w.pod, w.sandbox
-		ending := w.stop != nil || w.gone || p.DeletionTimestamp != nil || terminal(p)
-		var ids []string
+		ending := w.stop != nil || w.gone || p.DeletionTimestamp != nil || w.endedLocked()
+		var running []pod.Container
 		for _, c := range w.seen.Containers {
 			if c.State == pod.Running {
-				ids = append(ids, c.ID)
+				running = append(running, c)
 			}
 		}
+		granted := w.grantedLocked()
 		w.mu.Unlock()
-		if ending || sandbox == nil {
+		limited := limitsStorage(p)
+		if ending || sandbox == nil || acting == "" && !limited {
 			continue
 		}
-		u := eviction.Pod{UID: w.uid, Name: podKey(p), MemoryRequest: requests(p, corev1.ResourceMemory), DiskRequest: requests(p, corev1.ResourceEphemeralStorage)}
-		if p.Spec.Priority != nil {
-			u.Priority = *p.Spec.Priority
-		}
-		u.Critical = u.Priority >= systemCritical || w.static
-		for _, id := range ids {
-			if s, err := sandbox.Stats(ctx, id); err == nil {
-				u.Memory += int64(s.MemoryWorkingSet)
-				u.PIDs += int64(s.Pids)
+		u := newUsage(granted, w.static)
+		for _, c := range running {
+			i := u.container(c.Name)
+			if stats {
+				if s, err := sandbox.Stats(ctx, c.ID); err == nil {
+					u.Memory += int64(s.MemoryWorkingSet)
+					u.PIDs += int64(s.Pids)
+					u.Containers[i].Memory = int64(s.MemoryWorkingSet)
+				}
 			}
 		}
-		if disk || limitsStorage(p) {
-			a.measureDisk(p, ids, &u)
+		if disk || limited {
+			a.measureDisk(p, running, &u)
 		}
-		list = append(list, u)
+		list = append(list, u.Pod)
 	}
 	return list
 }
 
-func requests(p *corev1.Pod, name corev1.ResourceName) (sum int64) {
-	for i := range p.Spec.Containers {
-		q := p.Spec.Containers[i].Resources.Requests[name]
-		sum += q.Value()
+// usage is a pod's use while it is added up.
+type usage struct{ eviction.Pod }
+
+func newUsage(p *corev1.Pod, static bool) usage {
+	u := usage{eviction.Pod{UID: p.UID, Name: podKey(p)}}
+	if p.Spec.Priority != nil {
+		u.Priority = *p.Spec.Priority
 	}
-	return sum
+	u.Critical = u.Priority >= systemCritical || static
+	requests := helpers.PodRequests(p, helpers.PodResourcesOptions{})
+	u.MemoryRequest, u.DiskRequest = requests.Memory().Value(), requests.StorageEphemeral().Value()
+	for i := range p.Spec.Containers {
+		r := p.Spec.Containers[i].Resources.Requests
+		u.Containers = append(u.Containers, eviction.Container{Name: p.Spec.Containers[i].Name, MemoryRequest: r.Memory().Value(), DiskRequest: r.StorageEphemeral().Value()})
+	}
+	return u
+}
+
+// container is the place of a container in the list.
+func (u *usage) container(name string) int {
+	for i := range u.Containers {
+		if u.Containers[i].Name == name {
+			return i
+		}
+	}
+	u.Containers = append(u.Containers, eviction.Container{Name: name})
+	return len(u.Containers) - 1
 }
 
 // limitsStorage says whether a pod has a limit of local storage.
 func limitsStorage(p *corev1.Pod) bool {
 	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
 		return v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault
-	}) || slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
+	}) || slices.ContainsFunc(slices.Concat(p.Spec.InitContainers, p.Spec.Containers), func(c corev1.Container) bool {
 		_, ok := c.Resources.Limits[corev1.ResourceEphemeralStorage]
 		return ok
 	})
@@ -78,8 +104,9 @@ type writable interface {
 	WritableUsage(containerID string) (bytes, inodes int64, err error)
 }
 
-// measureDisk measures a pod's local storage and compares it with its limits.
-func (a *Agent) measureDisk(p *corev1.Pod, ids []string, u *eviction.Pod) {
+// measureDisk measures a pod's local storage and compares it with its limits: of each emptyDir, of each container (its root file
+// system and its log), and of the pod as a whole.
+func (a *Agent) measureDisk(p *corev1.Pod, running []pod.Container, u *usage) {
 	dirs, err := a.volumes.EmptyDirUsage(p.UID)
 	if err != nil {
 		return // a volume that is being removed
@@ -92,54 +119,85 @@ func (a *Agent) measureDisk(p *corev1.Pod, ids []string, u *eviction.Pod) {
 		used := dirs[v.Name]
 		u.Disk += used
 		if limit := v.EmptyDir.SizeLimit; limit != nil && limit.Sign() > 0 && used > limit.Value() {
-			u.Exceeded = fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, limit.String())
+			u.exceed("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, limit.String())
 		}
 	}
-	if images, ok := a.Images.(writable); ok {
-		for _, id := range ids {
-			if n, _, err := images.WritableUsage(id); err == nil {
-				u.Disk += n
+	_, inodes := treeSize(filepath.Join(a.volumes.PodDir(p.UID), "volumes", "kubernetes.io~empty-dir"))
+	u.Inodes += inodes
+	images, _ := a.Images.(writable)
+	for _, c := range running {
+		at := u.container(c.Name)
+		bytes, inodes := treeSize(filepath.Join(a.logDir(p), c.Name))
+		if images != nil {
+			if n, i, err := images.WritableUsage(c.ID); err == nil {
+				bytes, inodes = bytes+n, inodes+i
+			}
+		}
+		u.Containers[at].Disk = bytes
+		u.Disk, u.Inodes = u.Disk+bytes, u.Inodes+inodes
+		if spec := findContainer(p, c.Name); spec != nil {
+			if limit, ok := spec.Resources.Limits[corev1.ResourceEphemeralStorage]; ok && bytes > limit.Value() {
+				u.exceed("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, limit.String())
 			}
 		}
 	}
-	u.Disk += treeSize(a.logDir(p))
-	if limit, all := storageLimit(p); all && u.Disk > limit.Value() && u.Exceeded == "" {
-		u.Exceeded = fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", limit.String())
+	limit, ok := helpers.PodLimits(p, helpers.PodResourcesOptions{})[corev1.ResourceEphemeralStorage]
+	if ok && u.Disk > limit.Value() {
+		u.exceed("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", limit.String())
 	}
 }
 
-// storageLimit is the sum of the containers' limits, if all have one.
-func storageLimit(p *corev1.Pod) (sum resource.Quantity, all bool) {
-	for i := range p.Spec.Containers {
-		q, ok := p.Spec.Containers[i].Resources.Limits[corev1.ResourceEphemeralStorage]
-		if !ok {
-			return sum, false
+// exceed notes the first limit that is passed.
+func (u *usage) exceed(format string, args ...any) {
+	if u.Exceeded == "" {
+		u.Exceeded = fmt.Sprintf(format, args...)
+	}
+}
+
+// CollectContainers removes what is left of dead containers but the newest of each, whose state is shown: their root file systems
+// and logs.
+func (a *Agent) CollectContainers() (n int) {
+	for _, w := range a.all() {
+		w.mu.Lock()
+		last := map[string]int{}
+		for _, c := range w.seen.Containers {
+			last[c.Name] = max(last[c.Name], c.Attempt)
 		}
-		sum.Add(q)
+		for _, c := range w.seen.Containers {
+			act := pod.Action{Op: pod.RemoveContainer, Container: c.Name, ID: c.ID, Attempt: c.Attempt}
+			if c.State == pod.Exited && c.Attempt < last[c.Name] && w.records[c.ID] != nil && !w.seen.InFlight[act.Key()] {
+				w.beginLocked(act)
+				n++
+			}
+		}
+		w.mu.Unlock()
 	}
-	return sum, true
+	return n
 }
 
-// treeSize adds up the sizes of a directory's files.
-func treeSize(dir string) (sum int64) {
+// treeSize adds up the sizes of a directory's files, and counts what is in it.
+func treeSize(dir string) (bytes, inodes int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil {
+			inodes++
+		}
 		if err == nil && e.Type().IsRegular() {
 			if info, err := e.Info(); err == nil {
-				sum += info.Size()
+				bytes += info.Size()
 			}
 		}
 		return nil
 	})
-	return sum
+	return bytes, inodes
 }
 
-// Evict ends a pod for the node's sake.
-func (a *Agent) Evict(uid types.UID, message string) {
+// Evict ends a pod for the node's sake, within the given grace.
+func (a *Agent) Evict(uid types.UID, message string, grace time.Duration) {
 	a.withWorker(uid, func(w *worker) {
 		w.mu.Lock()
 		p := w.pod
 		first := w.stop == nil
-		w.stop = &pod.Stop{Reason: "Evicted", Message: message, Condition: &corev1.PodCondition{
+		w.stop = &pod.Stop{Reason: "Evicted", Message: message, Grace: grace, Condition: &corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: message,
 		}}
 		w.mu.Unlock()

@@ -70,10 +70,17 @@ type Config struct {
 	ImageGCHighThresholdPercent int             `json:"imageGCHighThresholdPercent"`
 	ImageGCLowThresholdPercent  int             `json:"imageGCLowThresholdPercent"`
 	ImageMinimumGCAge           metav1.Duration `json:"imageMinimumGCAge"`
-	// EvictionHard are the node's shortages that end pods: signal<quantity,…
-	EvictionHard         string `json:"evictionHard"`
-	ContainerLogMaxSize  string `json:"containerLogMaxSize"`
-	ContainerLogMaxFiles int    `json:"containerLogMaxFiles"`
+	// EvictionHard are the node's shortages that end pods at once, EvictionSoft those that do when they last: signal<quantity,…
+	EvictionHard string `json:"evictionHard"`
+	EvictionSoft string `json:"evictionSoft"`
+	// EvictionSoftGracePeriod is signal=time,… and EvictionMinimumReclaim signal=quantity,…
+	EvictionSoftGracePeriod          string          `json:"evictionSoftGracePeriod"`
+	EvictionMinimumReclaim           string          `json:"evictionMinimumReclaim"`
+	EvictionPressureTransitionPeriod metav1.Duration `json:"evictionPressureTransitionPeriod"`
+	// EvictionMaxPodGracePeriod is the most seconds that pods get to end for a soft threshold.
+	EvictionMaxPodGracePeriod int32  `json:"evictionMaxPodGracePeriod"`
+	ContainerLogMaxSize       string `json:"containerLogMaxSize"`
+	ContainerLogMaxFiles      int    `json:"containerLogMaxFiles"`
 
 	RegistryMirrors    map[string]string `json:"registryMirrors"`
 	InsecureRegistries []string          `json:"insecureRegistries"`
@@ -95,7 +102,8 @@ func Default() Config {
 		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
 		MaxPods: 110, PodPidsLimit: -1,
 		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
-		ContainerLogMaxSize: "10Mi", ContainerLogMaxFiles: 5,
+		EvictionPressureTransitionPeriod: metav1.Duration{Duration: eviction.DefaultTransition},
+		ContainerLogMaxSize:              "10Mi", ContainerLogMaxFiles: 5,
 		CleanupGracePeriod: metav1.Duration{Duration: 10 * time.Second}, // databases write out what they hold in less
 	}
 }
@@ -148,6 +156,11 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.ImageGCLowThresholdPercent, "image-gc-low-threshold", c.ImageGCLowThresholdPercent, "disk usage in percent down to which images are collected")
 	f.DurationVar(&c.ImageMinimumGCAge.Duration, "minimum-image-ttl-duration", c.ImageMinimumGCAge.Duration, "how long an unused image is kept at least")
 	f.StringVar(&c.EvictionHard, "eviction-hard", c.EvictionHard, "shortages that end pods, such as memory.available<100Mi,nodefs.available<10%; those not named keep their defaults")
+	f.StringVar(&c.EvictionSoft, "eviction-soft", c.EvictionSoft, "shortages that end pods if they last for their grace period, such as memory.available<500Mi")
+	f.StringVar(&c.EvictionSoftGracePeriod, "eviction-soft-grace-period", c.EvictionSoftGracePeriod, "how long a soft shortage lasts before it ends pods, such as memory.available=1m30s")
+	f.StringVar(&c.EvictionMinimumReclaim, "eviction-minimum-reclaim", c.EvictionMinimumReclaim, "how much beyond a threshold must be left before it counts as no longer passed, such as nodefs.available=1Gi")
+	f.DurationVar(&c.EvictionPressureTransitionPeriod.Duration, "eviction-pressure-transition-period", c.EvictionPressureTransitionPeriod.Duration, "how long a condition of shortage stays after the shortage")
+	f.Int32Var(&c.EvictionMaxPodGracePeriod, "eviction-max-pod-grace-period", c.EvictionMaxPodGracePeriod, "most seconds that pods get to end for a soft shortage")
 	f.StringVar(&c.ContainerLogMaxSize, "container-log-max-size", c.ContainerLogMaxSize, "size from which a container's log is rotated")
 	f.IntVar(&c.ContainerLogMaxFiles, "container-log-max-files", c.ContainerLogMaxFiles, "most files of one container's log")
 	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
@@ -201,8 +214,8 @@ func (c *Config) Validate() error {
 	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
 		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
 	}
-	if _, err := eviction.Parse(c.EvictionHard); err != nil {
-		fail("--eviction-hard: %w", err)
+	if _, err := c.Eviction(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := c.Reserved(); err != nil {
 		errs = append(errs, err)
@@ -224,6 +237,24 @@ func Prefixes(list []string) ([]netip.Prefix, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// Eviction is when pods end for the node's sake.
+func (c *Config) Eviction() (e eviction.Config, err error) {
+	if e.Hard, err = eviction.Parse(c.EvictionHard); err != nil {
+		return e, fmt.Errorf("--eviction-hard: %w", err)
+	}
+	if e.Soft, e.SoftGrace, err = eviction.ParseSoft(c.EvictionSoft, c.EvictionSoftGracePeriod); err != nil {
+		return e, fmt.Errorf("--eviction-soft: %w", err)
+	}
+	if e.MinimumReclaim, err = eviction.ParseReclaim(c.EvictionMinimumReclaim); err != nil {
+		return e, fmt.Errorf("--eviction-minimum-reclaim: %w", err)
+	}
+	if c.EvictionMaxPodGracePeriod < 0 || c.EvictionPressureTransitionPeriod.Duration < 0 {
+		return e, errors.New("--eviction-max-pod-grace-period and --eviction-pressure-transition-period must not be negative")
+	}
+	e.Transition, e.MaxPodGrace = c.EvictionPressureTransitionPeriod.Duration, time.Duration(c.EvictionMaxPodGracePeriod)*time.Second
+	return e, nil
 }
 
 // Reserved is what pods do not get.

@@ -14,7 +14,7 @@ func decide(available map[Signal]int64, m Memory, now time.Time, pods ...Pod) De
 	for s, n := range available {
 		levels[s] = Level{Capacity: 1000 << 20, Available: n << 20}
 	}
-	return Decide(Input{Levels: levels, Thresholds: Defaults(), Pods: pods, Memory: m, Now: now})
+	return Decide(Input{Config: Config{Hard: Defaults(), Transition: DefaultTransition}, Levels: levels, Pods: pods, Memory: m, Now: now})
 }
 
 func victims(d Decision) string {
@@ -92,6 +92,94 @@ func TestParse(t *testing.T) {
 		}
 		if !strings.Contains(s, want) {
 			t.Errorf("%q: %s, want %s", text, s, want)
+		}
+	}
+}
+
+// TestSoft shows a soft threshold's life: it is acted on when its grace is over, gently, and is over when the minimum has been
+// reclaimed; a hard one beside it does not wait.
+func TestSoft(t *testing.T) {
+	soft, grace, err := ParseSoft("memory.available<300Mi", "memory.available=1m")
+	reclaim, err2 := ParseReclaim("memory.available=100Mi")
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	c := Config{Hard: Defaults(), Soft: soft, SoftGrace: grace, MinimumReclaim: reclaim, Transition: DefaultTransition, MaxPodGrace: 20 * time.Second}
+	pod := Pod{UID: "a", Memory: 50 << 20, Containers: []Container{{Name: "app", Memory: 50<<20 + 5}, {Name: "meek", Memory: 1, MemoryRequest: 2}}}
+	var m Memory
+	for _, step := range []struct {
+		at        time.Duration
+		available int64
+		want      string
+	}{
+		{0, 299, "pressure"},
+		{59 * time.Second, 250, "pressure"},
+		{60 * time.Second, 250, "pressure a after 20s"},
+		{65 * time.Second, 250, "pressure"}, // the first has yet to be gone
+		{71 * time.Second, 399, "pressure a after 20s"},
+		{90 * time.Second, 400, "pressure"},
+		{100 * time.Second, 350, "pressure"}, // over: the threshold alone counts
+		{110 * time.Second, 299, "pressure"}, // and its grace begins anew
+		{120 * time.Second, 99, "pressure a after 0s"},
+		{130 * time.Second, 600, "pressure"},
+		{131*time.Second + DefaultTransition, 600, ""},
+	} {
+		d := Decide(Input{Config: c, Levels: map[Signal]Level{MemoryAvailable: {Capacity: 1000 << 20, Available: step.available << 20}},
+			Pods: []Pod{pod}, Memory: m, Now: start.Add(step.at)})
+		m = d.Memory
+		got := ""
+		if d.MemoryPressure {
+			got = "pressure"
+		}
+		for _, v := range d.Victims {
+			got += fmt.Sprintf(" %s after %s", v.UID, v.Grace)
+			if want := "Container app was using 50Mi, request is 0, has larger consumption of memory. "; !strings.HasSuffix(v.Message, want) {
+				t.Errorf("it says %q", v.Message)
+			}
+		}
+		if got != step.want {
+			t.Errorf("at %s: %q, want %q", step.at, got, step.want)
+		}
+	}
+}
+
+// TestSignals shows what each signal ranks pods by, and that what pods may have together is held against memory's hard threshold.
+func TestSignals(t *testing.T) {
+	pods := []Pod{
+		{UID: "memory", Memory: 9, Disk: 1, Inodes: 1, PIDs: 1}, {UID: "disk", Memory: 1, Disk: 9, Inodes: 1, PIDs: 1},
+		{UID: "inodes", Memory: 1, Disk: 1, Inodes: 9, PIDs: 1}, {UID: "pids", Memory: 1, Disk: 1, Inodes: 1, PIDs: 9},
+	}
+	hard, err := Parse("pid.available<10%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s, want := range map[Signal]string{
+		MemoryAvailable: "memory", AllocatableMemory: "memory", PIDAvailable: "pids", NodeFSAvailable: "disk", ImageFSAvailable: "disk",
+		NodeFSInodesFree: "inodes", ImageFSInodesFree: "inodes",
+	} {
+		d := Decide(Input{Config: Config{Hard: hard}, Levels: map[Signal]Level{s: {Capacity: 1000 << 20, Available: 0}}, Pods: pods, Now: start})
+		if victims(d) != want || d.Acting != s {
+			t.Errorf("%s: %s for %s, want %s", s, victims(d), d.Acting, want)
+		}
+	}
+}
+
+// TestParseSoft shows soft thresholds in the flags' spelling.
+func TestParseSoft(t *testing.T) {
+	for _, c := range [][3]string{
+		{"memory.available<1Gi", "", "grace period must be specified for the soft eviction threshold memory.available"},
+		{"memory.available<1Gi", "memory.available=soon", "want a time such as 1m30s"},
+		{"memory.available<1Gi", "memory.available=90s", "map[memory.available:1m30s]"},
+		{"memory.available=1Gi", "", "want signal<quantity"},
+		{"allocatableMemory.available<1Gi", "", "want signal<quantity"},
+	} {
+		_, periods, err := ParseSoft(c[0], c[1])
+		got := fmt.Sprint(periods)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, c[2]) {
+			t.Errorf("%s, %s: %s, want %s", c[0], c[1], got, c[2])
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (p *pressure) set(d eviction.Decision) bool {
 
 // watchResources ends pods when the node runs short, until ctx ends.
 func (k *kubelet) watchResources(ctx context.Context) error {
-	thresholds, err := eviction.Parse(k.c.EvictionHard)
+	c, err := k.c.Eviction()
 	if err != nil {
 		return err
 	}
@@ -53,32 +53,39 @@ func (k *kubelet) watchResources(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-timer.C:
-			in := eviction.Input{Levels: k.levels(), Thresholds: thresholds, Memory: memory, Now: now}
-			d := eviction.Decide(in)
-			in.Pods = k.agent.Usage(ctx, d.Reclaim)
-			if d.Reclaim && k.reclaim(ctx, now) {
-				in.Levels = k.levels()
-			}
-			d = eviction.Decide(in)
-			memory = d.Memory
-			if k.pressure.set(d) {
-				k.node.Nudge()
-			}
-			for _, v := range d.Victims {
-				k.agent.Evict(v.UID, v.Message)
-			}
+			memory = k.relieve(ctx, eviction.Input{Config: c, Levels: k.levels(), Memory: memory, Now: now})
 		}
 		timer.Reset(watchEvery)
 	}
 }
 
-// reclaim removes every image that no pod uses, and says whether that freed anything.
+// relieve looks at the node once and does what is to be done: what nobody uses goes first, then a pod.
+func (k *kubelet) relieve(ctx context.Context, in eviction.Input) eviction.Memory {
+	d := eviction.Decide(in)
+	if d.Reclaim && k.reclaim(ctx, in.Now) {
+		in.Levels = k.levels()
+		d = eviction.Decide(in)
+	}
+	if in.Pods = k.agent.Usage(ctx, d.Acting); len(in.Pods) > 0 {
+		d = eviction.Decide(in)
+	}
+	if k.pressure.set(d) {
+		k.node.Nudge()
+	}
+	for _, v := range d.Victims {
+		k.agent.Evict(v.UID, v.Message, v.Grace)
+	}
+	return d.Memory
+}
+
+// reclaim removes dead containers and every image that no pod uses, and says whether that may have freed anything.
 func (k *kubelet) reclaim(ctx context.Context, now time.Time) bool {
+	dead := k.agent.CollectContainers()
 	result, err := k.images.GC(ctx, now, image.GCPolicy{HighPercent: 0, LowPercent: 0, InUse: k.agent.UsesImage})
 	if err != nil && ctx.Err() == nil {
 		k.env.Log.Warn("images were not reclaimed", "error", err)
 	}
-	return result.FreedBytes > 0
+	return dead > 0 || result.FreedBytes > 0
 }
 
 // levels are what is left on the node. What cannot be read is left out.
@@ -87,11 +94,15 @@ func (k *kubelet) levels() map[eviction.Signal]eviction.Level {
 	if total, available, ok := memoryLevels(); ok {
 		levels[eviction.MemoryAvailable] = eviction.Level{Capacity: total, Available: available}
 	}
+	if used, err := k.groups.Stats(k.c.CgroupRoot); err == nil {
+		most := k.podMemory
+		levels[eviction.AllocatableMemory] = eviction.Level{Capacity: most, Available: most - int64(used.MemoryWorkingSet)}
+	}
 	if fs, ok := statfs(k.c.RootDir); ok {
-		levels[eviction.NodeFSAvailable], levels[eviction.NodeFSInodesFree] = fs[0], fs[1]
+		note(levels, fs, eviction.NodeFSAvailable, eviction.NodeFSInodesFree)
 	}
 	if fs, ok := statfs(k.c.ImageStore); ok {
-		levels[eviction.ImageFSAvailable], levels[eviction.ImageFSInodesFree] = fs[0], fs[1]
+		note(levels, fs, eviction.ImageFSAvailable, eviction.ImageFSInodesFree)
 	}
 	if max, used, ok := pidLevels(); ok {
 		levels[eviction.PIDAvailable] = eviction.Level{Capacity: max, Available: max - used}
@@ -99,7 +110,15 @@ func (k *kubelet) levels() map[eviction.Signal]eviction.Level {
 	return levels
 }
 
-// statfs is a file system's space in bytes and its inodes. File systems without a fixed number of inodes have no such level.
+// note notes a file system's levels. One without a fixed number of inodes, as btrfs, cannot run short of them.
+func note(levels map[eviction.Signal]eviction.Level, fs [2]eviction.Level, space, inodes eviction.Signal) {
+	levels[space] = fs[0]
+	if fs[1].Capacity > 0 {
+		levels[inodes] = fs[1]
+	}
+}
+
+// statfs is a file system's space in bytes and its inodes.
 func statfs(path string) (levels [2]eviction.Level, ok bool) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
@@ -20,6 +21,7 @@ import (
 	"bareboat.dev/kubelet/agent"
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/localpath"
 	"bareboat.dev/kubelet/manifest"
@@ -98,6 +100,9 @@ type kubelet struct {
 	nodes    *client.Mirror[*corev1.Node]
 	nodeName string
 	pressure pressure
+	groups   *cgroup.Hierarchy
+	// podMemory is the most memory that all pods together may have, in bytes.
+	podMemory int64
 }
 
 func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *image.Store) (*kubelet, error) {
@@ -109,7 +114,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	if k.node, err = k.makeNode(); err != nil {
 		return nil, err
 	}
-	groups, err := makeGroups(k.node, c.CgroupRoot)
+	groups, err := k.makeGroups()
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +152,16 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	e, err := k.c.Eviction()
+	if err != nil {
+		return nil, err
+	}
+	capacity := facts.Capacity(k.c.MaxPods)
+	for name, s := range map[corev1.ResourceName]eviction.Signal{corev1.ResourceMemory: eviction.MemoryAvailable, corev1.ResourceEphemeralStorage: eviction.NodeFSAvailable} {
+		have, whole := reserved[name], capacity[name]
+		have.Add(*resource.NewQuantity(e.Hard[s].Least(whole.Value()), resource.BinarySI))
+		reserved[name] = have
+	}
 	taints, err := k.c.Taints()
 	if err != nil {
 		return nil, err
@@ -157,14 +172,22 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 	}, k.api, k.env.Log), nil
 }
 
-func makeGroups(n *node.Manager, root string) (*cgroup.Tree, error) {
+// makeGroups makes the group of all pods. Its limit is what pods may ask for and the hard threshold of memory beside it: what
+// passes the threshold is evicted, what passes the limit is killed.
+func (k *kubelet) makeGroups() (*cgroup.Tree, error) {
 	h, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
 	}
-	tree := h.Tree(root)
-	allocatable := n.Allocatable()
-	limits := cgroup.Resources{CPUShares: uint64(max(allocatable.Cpu().MilliValue()*1024/1000, 2)), MemoryLimit: allocatable.Memory().Value()}
+	tree := h.Tree(k.c.CgroupRoot)
+	allocatable := k.node.Allocatable()
+	e, err := k.c.Eviction()
+	if err != nil {
+		return nil, err
+	}
+	capacity := k.node.Capacity()
+	k.groups, k.podMemory = h, allocatable.Memory().Value()+e.Hard[eviction.MemoryAvailable].Least(capacity.Memory().Value())
+	limits := cgroup.Resources{CPUShares: uint64(max(allocatable.Cpu().MilliValue()*1024/1000, 2)), MemoryLimit: k.podMemory}
 	if err := tree.Ensure(limits); err != nil {
 		return nil, fmt.Errorf("make the control groups of pods: %w", err)
 	}
