@@ -59,11 +59,19 @@ type side struct {
 	// run does the work for a slice and returns how many operations that were. Rounds count from 0.
 	run func(round int) (int, error)
 	// servers are the processes whose CPU time is told apart from this one's, which is the load generator.
-	servers []int
+	servers []process
 
-	ops           int
-	took          time.Duration
-	serving, load time.Duration
+	ops  int
+	took time.Duration
+	// used is the CPU time of the servers, load that of this process.
+	used []time.Duration
+	load time.Duration
+}
+
+// process is a server that CPU time is counted of.
+type process struct {
+	name string
+	pid  int
 }
 
 func (s *side) rate() float64 { return perSecond(s.ops, s.took) }
@@ -71,28 +79,42 @@ func (s *side) rate() float64 { return perSecond(s.ops, s.took) }
 // String is the rate and the CPU time that an operation took, on the servers' side and on the load generator's.
 func (s *side) String() string {
 	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(max(s.ops, 1)) }
-	if len(s.servers) == 0 {
-		return fmt.Sprintf("%.0f/s (%.0f µs of CPU each)", s.rate(), each(s.load))
+	var parts []string
+	for i, p := range s.servers {
+		parts = append(parts, fmt.Sprintf("%s %.0f µs", p.name, each(s.used[i])))
 	}
-	return fmt.Sprintf("%.0f/s (CPU each: server %.0f µs, load %.0f µs)", s.rate(), each(s.serving), each(s.load))
+	parts = append(parts, fmt.Sprintf("load %.0f µs", each(s.load)))
+	return fmt.Sprintf("%.0f/s (CPU each: %s)", s.rate(), strings.Join(parts, ", "))
 }
 
 // turns runs all sides in turns, several times.
 func turns(sides ...*side) error {
 	for round := range rounds {
 		for _, s := range sides {
-			before, own, start := cpuTime(s.servers), cpuTime([]int{os.Getpid()}), time.Now()
-			n, err := s.run(round)
-			if err != nil {
+			if err := s.turn(round); err != nil {
 				return err
 			}
-			s.ops += n
-			s.took += time.Since(start)
-			s.serving += cpuTime(s.servers) - before
-			s.load += cpuTime([]int{os.Getpid()}) - own
 		}
 	}
 	return nil
+}
+
+// turn runs one slice and adds it up.
+func (s *side) turn(round int) error {
+	s.used = append(s.used, make([]time.Duration, len(s.servers)-len(s.used))...)
+	for i, p := range s.servers {
+		s.used[i] -= cpuTime([]int{p.pid})
+	}
+	s.load -= cpuTime([]int{os.Getpid()})
+	start := time.Now()
+	n, err := s.run(round)
+	s.took += time.Since(start)
+	s.load += cpuTime([]int{os.Getpid()})
+	for i, p := range s.servers {
+		s.used[i] += cpuTime([]int{p.pid})
+	}
+	s.ops += n
+	return err
 }
 
 // template is an encoded request in which the name varies.
@@ -126,7 +148,7 @@ func digits(field []byte, n int) {
 }
 
 // creates is a side that creates config maps of a KiB through the gRPC door.
-func creates(e *Env, s *server, servers ...int) *side {
+func creates(e *Env, s *server, store ...process) *side {
 	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: nameMark}, Data: map[string]string{"v": strings.Repeat("x", valueBytes)}}
 	raw, err := m.Marshal()
 	if err != nil {
@@ -140,10 +162,8 @@ func creates(e *Env, s *server, servers ...int) *side {
 		e.Fatal(err)
 	}
 	g, t := s.generator(e, "h2"), newTemplate(request)
-	return &side{servers: append(servers, s.pid), run: func(round int) (int, error) {
-		if round == 0 {
-			go s.profile(e, fmt.Sprintf("creates-%d", len(servers)), slice)
-		}
+	return &side{servers: append([]process{{"apiserver", s.pid}}, store...), run: func(round int) (int, error) {
+		go s.profile(e, fmt.Sprintf("creates-%s-%d", s.store, round), slice)
 		return g.run(grpcCall(s.address(), apiv1.ResourceService_Create_FullMethodName, func(b []byte, caller, n int) []byte { return t.with(b, round, caller, n) }), writers, slice)
 	}}
 }
@@ -155,7 +175,7 @@ func puts(e *Env, etcd *etcdServer) *side {
 		e.Fatal(err)
 	}
 	g, t := dialGenerator(e, etcd.address, nil), newTemplate(request)
-	return &side{servers: []int{etcd.pid}, run: func(round int) (int, error) {
+	return &side{servers: []process{{"etcd", etcd.pid}}, run: func(round int) (int, error) {
 		return g.run(grpcCall(etcd.address, "/etcdserverpb.KV/Put", func(b []byte, caller, n int) []byte { return t.with(b, round, caller, n) }), writers, slice)
 	}}
 }
@@ -168,7 +188,7 @@ func apiWrites(e *Env) ([]Row, error) {
 		return nil, err
 	}
 	etcd := startEtcd(e)
-	onEtcd, rawEtcd := creates(e, startServer(e, etcd.url), etcd.pid), puts(e, etcd)
+	onEtcd, rawEtcd := creates(e, startServer(e, etcd.url), process{"etcd", etcd.pid}), puts(e, etcd)
 	if err := turns(onEtcd, rawEtcd); err != nil {
 		return nil, err
 	}

@@ -34,6 +34,8 @@ type server struct {
 	port   int
 	config *client.Config
 	pid    int
+	// store is the engine's name.
+	store string
 }
 
 // freePort asks the kernel for a port that nobody uses now.
@@ -63,7 +65,9 @@ func startServer(e *Env, etcd string) *server {
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + strconv.Itoa(s.port), "--log-level=error",
 		"--tls-cert-file=" + store.CertFile(pki.APIServer), "--tls-private-key-file=" + store.KeyFile(pki.APIServer), "--client-ca-file=" + store.CertFile("ca"),
 	}
+	s.store = "sqlite"
 	if etcd != "" {
+		s.store = "etcd"
 		args = append(args, "--etcd-servers="+etcd)
 	} else {
 		args = append(args, "--sqlite-file="+filepath.Join(dir, "state.db"))

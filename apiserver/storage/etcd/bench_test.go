@@ -27,24 +27,35 @@ func BenchmarkCommit(b *testing.B) {
 	e := open(b, server, nil)
 	raw := server.Client(b)
 	defer raw.Close()
-	value := bytes.Repeat([]byte("v"), valueSize)
+	value := append([]byte(envelope), bytes.Repeat([]byte("v"), valueSize)...)
 	const round = 3200
 	var engineTime, rawTime time.Duration
+	var revisions storage.Revision
 	n := 0
 	for b.Loop() {
 		rawTime += parallel(b, round, func(i int) error {
 			_, err := raw.Put(context.Background(), fmt.Sprintf("/raw/%d/%d", n, i), string(value))
 			return err
 		})
+		before, err := e.Current(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
 		engineTime += parallel(b, round, func(i int) error {
 			_, err := e.Commit(context.Background(), storage.Op{Key: fmt.Sprintf("/engine/%d/%d", n, i), Value: value, If: storage.Absent})
 			return err
 		})
+		after, err := e.Current(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		revisions += (after - before) / stride
 		n++
 	}
 	b.ReportMetric(float64(n*round)/engineTime.Seconds(), "commits/s")
 	b.ReportMetric(float64(n*round)/rawTime.Seconds(), "raw-puts/s")
 	b.ReportMetric(rawTime.Seconds()/engineTime.Seconds(), "of-raw")
+	b.ReportMetric(float64(n*round)/float64(revisions), "commits/transaction")
 	b.ReportMetric(0, "ns/op")
 }
 
