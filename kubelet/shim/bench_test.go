@@ -199,7 +199,7 @@ func BenchmarkMemory(b *testing.B) {
 			}
 			pids = append(pids, pod.PID())
 		}
-		time.Sleep(2 * time.Second) // a benchmark may: memory is given back some time after work
+		time.Sleep(4 * time.Second) // a benchmark may: memory is given back some time after work
 		var pss, private, threads int
 		for _, pid := range pids {
 			p, d, n := memory(b, pid)

@@ -70,6 +70,8 @@ func (s *Server) create(c shim.ContainerConfig) (err error) {
 	if err := s.spawn(ctr); err != nil {
 		return err
 	}
+	// libcontainer has its own copy of the rest; what it is exec'd with is all that is needed from here on.
+	ctr.config.Spec = &specs.Spec{Process: c.Spec.Process}
 	s.release(c.ID, ctr)
 	return nil
 }

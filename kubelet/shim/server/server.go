@@ -23,8 +23,9 @@ import (
 const (
 	// gcPercent makes the collector run early: with a live heap of some 300 KiB the default would let 4 MiB pile up.
 	gcPercent = 40
-	// idleAfter is how long after the last work unused memory is returned to the kernel.
-	idleAfter = 300 * time.Millisecond
+	// idleAfter is how long after the last work unused memory is returned to the kernel: long enough that the other pods of a burst, which
+	// want the processors, have been started meanwhile. It takes one collection: each further one leaves its own tables behind, some 100 KiB.
+	idleAfter = 1500 * time.Millisecond
 	// terminationPatience is how long containers may take to end after SIGTERM to podshim. The host going down waits for us, and the kubelet
 	// has ended the pods that it could before.
 	terminationPatience = 5 * time.Second
