@@ -8,7 +8,10 @@ package admission
 
 import (
 	"context"
+	"maps"
+	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -42,11 +45,57 @@ type Attributes struct {
 	// Body is a subresource's request (a Binding, an Eviction), if its kind is another than Object's.
 	Body   runtime.Object
 	DryRun bool
+	// Request is what else the request says.
+	Request Request
 
 	warnings   []string
 	companions []Companion
 	settled    []func(version string, err error)
 }
+
+// Request is what a request says beside its object.
+type Request struct {
+	// Verb is Kubernetes' ("create", "patch", …).
+	Verb                          string
+	FieldManager, FieldValidation string
+	Force                         bool
+	// Delete are the options of a deletion.
+	Delete *metav1.DeleteOptions
+	Notes  *Notes
+}
+
+// Notes are audit annotations. They outlive the attributes, which are made anew when a write is decided again; what is noted twice
+// counts once. A nil *Notes keeps nothing.
+type Notes struct {
+	mu  sync.Mutex
+	all map[string]string
+}
+
+// Set notes something for the audit log.
+func (n *Notes) Set(key, value string) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all == nil {
+		n.all = map[string]string{}
+	}
+	n.all[key] = value
+}
+
+// All returns the notes; they are the caller's.
+func (n *Notes) All() map[string]string {
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.all)
+}
+
+// Note tells the audit log something about the write.
+func (a *Attributes) Note(key, value string) { a.Request.Notes.Set(key, value) }
 
 // Companion is a change of another object that is committed together with the write that it belongs to, or not at all. If the other
 // object has moved on meanwhile, the write is decided again.

@@ -184,6 +184,9 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	var taken *takenError
 	if errors.As(err, &taken) && !slices.ContainsFunc(h.claims(admitted), func(c registry.Claim) bool { return c.Key == taken.claim.Key }) {
 		lost[taken.claim.Key] = true
+	if err == nil {
+		res.Warnings = a.Warnings()
+	}
 		return nil, errPicked
 	}
 	return res, err

@@ -35,7 +35,9 @@ func (p *Pipeline) delete(ctx context.Context, h *handle, r *Request) (*Result, 
 		if err := p.checkAdmission(ctx, a); err != nil {
 			return decision{}, err
 		}
-		return h.decideDelete(cur.obj, &r.Delete, p.now()), nil
+		d := h.decideDelete(cur.obj, &r.Delete, p.now())
+		d.admitted = a
+		return d, nil
 	})
 }
 

@@ -70,8 +70,10 @@ type Pipeline struct {
 	codec  *codec.Codec
 	served serving
 	fields *patch.Fields
-	shapes  shapeCache
-	now     func() time.Time
+	shapes shapeCache
+	// obeyed are the resources that admission goes by.
+	obeyed map[schema.GroupResource]bool
+	now    func() time.Time
 }
 
 // handle is one resource with its cache, which a resource that is never stored has not.
@@ -130,7 +132,15 @@ func decodeFrame(res *registry.Resource, f frame.Frame) (registry.Object, error)
 }
 
 // SetPlugins sets the admission plugins before the pipeline serves its first request.
-func (p *Pipeline) SetPlugins(plugins []admission.Plugin) { p.cfg.Plugins = plugins }
+func (p *Pipeline) SetPlugins(plugins []admission.Plugin) {
+	p.cfg.Plugins = plugins
+	p.obeyed = map[schema.GroupResource]bool{}
+	for i := range plugins {
+		for _, gr := range plugins[i].Obeys {
+			p.obeyed[gr] = true
+		}
+	}
+}
 
 // Set is what the pipeline serves at the moment. It is read per request and not kept: custom resources come and go.
 func (p *Pipeline) Set() *registry.Set { return p.served.now().set }
@@ -220,7 +230,13 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 	for {
 		h, err := p.lookup(ctx, r)
 		if err != nil {
+	if r.Verb != Get {
+		r.Notes = &admission.Notes{}
+	}
 			return nil, err
+	if err == nil && p.obeyed[schema.GroupResource{Group: r.Group, Resource: r.Resource}] {
+		err = p.obey(ctx, r, res)
+	}
 		}
 		res, err := p.doWith(ctx, h, r)
 		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {

@@ -4,6 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
@@ -100,6 +101,9 @@ type Request struct {
 
 	// Connect marks a stream into a node or a proxied request, which a door serves by itself; metrics count it as CONNECT.
 	Connect bool
+
+	// Notes are what admission has to say to the audit log; set by the pipeline.
+	Notes *admission.Notes
 
 	// Served is set by the pipeline once it has found that the resource is served; metrics have no labels before.
 	Served bool

@@ -49,7 +49,7 @@ func (p *Pipeline) update(ctx context.Context, h *handle, r *Request) (*Result, 
 	if err != nil {
 		return nil, err
 	}
-	res.Warnings = dedupe(warnings)
+	res.Warnings = dedupe(append(res.Warnings, warnings...))
 	return res, nil
 }
 
@@ -120,9 +120,12 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	if err := p.checkAdmission(ctx, a); err != nil {
 		return decision{}, nil, err
 	}
-	warnings := a.Warnings()
-	if s.Warnings != nil {
-		warnings = append(warnings, s.Warnings(obj)...)
+	var warnings []string
+	switch {
+	case s.ChangeWarnings != nil:
+		warnings = s.ChangeWarnings(obj, cur.obj)
+	case s.Warnings != nil:
+		warnings = s.Warnings(obj)
 	}
 	return h.settle(obj, cur.obj, asked, lost, a), warnings, nil
 }
@@ -334,7 +337,7 @@ func (p *Pipeline) createSubresource(ctx context.Context, h *handle, r *Request)
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Object: successStatus(), Created: true, Warnings: warnings}, nil
+	return &Result{Object: successStatus(), Created: true, Warnings: append(res.Warnings, warnings...)}, nil
 }
 
 // subresourceError makes a StatusError of what Subresource.Get and Apply return.

@@ -12,6 +12,7 @@ import (
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/codec"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
 	"bareboat.dev/apiserver/watchcache/frame"
@@ -123,6 +124,9 @@ func (p *Pipeline) rewrite(ctx context.Context, h *handle, r *Request, decide fu
 				return nil, h.invalid(r.Name, field.ErrorList{taken.field()})
 			}
 			d.lost[taken.claim.Key] = true
+		if err == nil && d.admitted != nil {
+			res.Warnings = d.admitted.Warnings()
+		}
 			err = errPicked
 		}
 		switch {
@@ -224,7 +228,15 @@ func (h *handle) written(obj registry.Object, value []byte, rev storage.Revision
 func (h *handle) attributes(r *Request, op admission.Operation, obj, old registry.Object) *admission.Attributes {
 	return &admission.Attributes{
 		Operation: op, User: r.User, Resource: h.res, Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name,
-		Object: obj, Old: old, DryRun: r.DryRun,
+		Object: obj, Old: old, DryRun: r.DryRun, Request: admissionRequest(r),
+	}
+}
+
+// admissionRequest is what of a request webhooks and policies see beside the object.
+func admissionRequest(r *Request) admission.Request {
+	return admission.Request{
+		Verb: string(r.Verb), FieldManager: r.FieldManager, FieldValidation: validationName(r.FieldValidation), Force: r.Force,
+		Delete: &r.Delete, Notes: r.Notes,
 	}
 }
 
@@ -269,4 +281,15 @@ func (h *handle) invalid(name string, errs field.ErrorList) error {
 
 func forbiddenField(path, detail string) field.ErrorList {
 	return field.ErrorList{field.Forbidden(field.NewPath(path), detail)}
+}
+
+// validationName is the API's name of a way to treat unknown fields.
+func validationName(v codec.FieldValidation) string {
+	switch v {
+	case codec.Ignore:
+		return "Ignore"
+	case codec.Strict:
+		return "Strict"
+	}
+	return "Warn"
 }

@@ -71,6 +71,9 @@ func (l *Log) Observe(_ context.Context, o *pipeline.Observation) {
 		Object:   &objectRef{r.Resource, r.Namespace, r.Name, r.Group, r.Version, r.Subresource},
 		Response: response(o), Received: stamp(o.Start), Completed: stamp(o.End), Notes: map[string]any{"bareboat.dev/door": r.Door},
 	}
+	for key, value := range r.Notes.All() {
+		e.Notes[key] = value
+	}
 	if r.User != nil {
 		e.User = user{r.User.Name, r.User.UID, r.User.Groups, r.User.Extra}
 	}
