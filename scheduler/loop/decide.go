@@ -18,6 +18,8 @@ type news struct {
 	nodes map[string]bool
 	// placedPods tells that pods came, went or changed, which spread and affinity depend on.
 	placedPods bool
+	// volumes tells that claims, volumes, classes or drivers' limits changed.
+	volumes bool
 }
 
 func newNews() news { return news{nodes: map[string]bool{}} }
@@ -25,13 +27,16 @@ func newNews() news { return news{nodes: map[string]bool{}} }
 // wake moves the parked pods that the news concerns: those that a changed node would take by itself, and those that other pods
 // stand against.
 func (s *Scheduler) wake(now time.Time) {
-	if len(s.news.nodes) == 0 && !s.news.placedPods {
+	if len(s.news.nodes) == 0 && !s.news.placedPods && !s.news.volumes {
 		return
 	}
 	if s.queue.Waiting() {
 		fits := s.cluster.FitsAny(s.news.nodes)
 		n := s.queue.Wake(now, func(it *queue.Item) bool {
-			if s.news.placedPods && it.Plugins&(plan.PodTopologySpread|plan.InterPodAffinity) != 0 {
+			if s.news.placedPods && it.Plugins&(plan.PodTopologySpread|plan.InterPodAffinity|plan.VolumeRestrictions|plan.NodeVolumeLimits) != 0 {
+				return true
+			}
+			if s.news.volumes && it.Plugins&(plan.VolumeBinding|plan.VolumeZone|plan.VolumeRestrictions|plan.NodeVolumeLimits) != 0 {
 				return true
 			}
 			nom, nominated := s.nominated[it.Pod.UID]
@@ -62,6 +67,10 @@ func (s *Scheduler) decide(ctx context.Context, batch []*queue.Item) {
 			s.cfg.Metrics.attempt("scheduled", s.cfg.Name, took)
 			delete(s.nominated, it.Pod.UID)
 			s.binding[it.Pod.UID] = it
+			if s.waitsForVolumes(it.Pod, d) {
+				s.prepare(ctx, it, d)
+				continue
+			}
 			bound = append(bound, binding{it, it.Pod, d.Node})
 		}
 	}

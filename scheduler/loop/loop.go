@@ -4,6 +4,9 @@
 // optimistic: a decided pod counts as placed at once, its binding goes out in a batch while the next pods are decided on, and
 // if it fails the pod is taken out again and retried. The API server refuses to bind a pod twice, so that a restart, or a
 // second scheduler, can lose or double nothing; what this process knows beyond the API is only what has not been bound yet.
+//
+// A pod whose claims wait for their first consumer is bound in two steps: its node is written into the claims, or the claims into
+// volumes that there are, and when the volume binder has bound them all, the pod follows. Meanwhile it counts as placed, too.
 package loop
 
 import (
@@ -14,6 +17,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
@@ -49,6 +54,13 @@ type Scheduler struct {
 	pods    *client.Mirror[*corev1.Pod]
 	nodes   *client.Mirror[*corev1.Node]
 	spaces  *client.Mirror[*corev1.Namespace]
+	claims  *client.Mirror[*corev1.PersistentVolumeClaim]
+	volumes *client.Mirror[*corev1.PersistentVolume]
+	classes *client.Mirror[*storagev1.StorageClass]
+	attach  *client.Mirror[*storagev1.CSINode]
+
+	disruption *client.Mirror[*policyv1.PodDisruptionBudget]
+
 	inbox   chan func()
 	leading atomic.Bool
 
@@ -59,6 +71,12 @@ type Scheduler struct {
 	// binding holds decided pods whose binding is under way, batches how many requests carry them.
 	binding map[types.UID]*queue.Item
 	batches int
+	// preparing are decided pods that wait for their volumes, requests how many requests for them are under way. volumeNews tells
+	// that some may be ready.
+	preparing  map[types.UID]*preparing
+	requests   int
+	volumeNews bool
+	budgets    map[client.Key]plan.Budget
 	// nominated are waiting pods that room is being made for, evictions how many requests make it.
 	nominated map[types.UID]nomination
 	evictions int
@@ -85,6 +103,7 @@ func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		cfg: cfg, inbox: make(chan func(), inboxSize), cluster: plan.New(), queue: queue.New(), gated: map[types.UID]bool{},
 		binding: map[types.UID]*queue.Item{}, nominated: map[types.UID]nomination{}, reports: newReports(), news: newNews(),
+		preparing: map[types.UID]*preparing{}, budgets: map[client.Key]plan.Budget{},
 	}
 	s.newMirrors()
 	return s
@@ -99,8 +118,10 @@ func (s *Scheduler) Lead(ctx context.Context) {
 	s.leading.Store(false)
 }
 
-// Synced tells whether nodes and pods are known.
-func (s *Scheduler) Synced() bool { return s.pods.Synced() && s.nodes.Synced() }
+// Synced tells whether nodes and pods are known, and the volumes that they depend on.
+func (s *Scheduler) Synced() bool {
+	return s.pods.Synced() && s.nodes.Synced() && s.claims.Synced() && s.volumes.Synced() && s.classes.Synced()
+}
 
 // ErrStuck means that the deciding goroutine does not answer.
 var ErrStuck = errors.New("the deciding goroutine does not answer")
@@ -120,7 +141,8 @@ func (s *Scheduler) Alive(ctx context.Context) error {
 // Run mirrors, and decides while leading, until ctx ends. It may be called once.
 func (s *Scheduler) Run(ctx context.Context) error {
 	s.listen(ctx)
-	return client.RunAll(ctx, s.pods.Run, s.nodes.Run, s.spaces.Run, s.cfg.Events.Run, s.run)
+	return client.RunAll(ctx, s.pods.Run, s.nodes.Run, s.spaces.Run, s.claims.Run, s.volumes.Run, s.classes.Run, s.attach.Run, s.disruption.Run,
+		s.cfg.Events.Run, s.run)
 }
 
 // send hands work to the deciding goroutine.
@@ -134,7 +156,7 @@ func (s *Scheduler) send(ctx context.Context, f func()) {
 // run is the deciding goroutine.
 func (s *Scheduler) run(ctx context.Context) error {
 	defer func() { // requests under way report to nobody any more, but must end before Run does
-		for s.batches > 0 || s.evictions > 0 || s.reports.underWay {
+		for s.batches > 0 || s.requests > 0 || s.evictions > 0 || s.reports.underWay {
 			(<-s.inbox)()
 		}
 	}()
@@ -143,6 +165,7 @@ func (s *Scheduler) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		s.readInbox()
 		s.wake(time.Now())
+		s.bindPrepared(ctx, time.Now())
 		s.sendReports(ctx)
 		s.cfg.Metrics.observeQueue(s.queue, len(s.gated), s.cluster)
 		if s.mayDecide() {
@@ -182,9 +205,12 @@ func (s *Scheduler) readInbox() {
 const idle = time.Minute
 
 func (s *Scheduler) untilDue(now time.Time) time.Duration {
-	due, ok := s.queue.NextDue()
-	if !ok || !s.mayDecide() {
-		return idle
+	wait := time.Duration(idle)
+	if due, ok := s.queue.NextDue(); ok && s.mayDecide() {
+		wait = min(wait, due.Sub(now))
 	}
-	return min(max(due.Sub(now), 0), idle)
+	if deadline, ok := s.nextDeadline(); ok {
+		wait = min(wait, deadline.Sub(now))
+	}
+	return max(wait, 0)
 }

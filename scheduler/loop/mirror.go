@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
@@ -20,6 +22,11 @@ func (s *Scheduler) newMirrors() {
 	s.pods = client.NewMirror(c, client.Pods(), client.MirrorOptions[*corev1.Pod]{FieldSelector: unfinished, Transform: trimPod, Log: log})
 	s.nodes = client.NewMirror(c, client.Nodes(), client.MirrorOptions[*corev1.Node]{Transform: trimNode, Log: log})
 	s.spaces = client.NewMirror(c, client.Namespaces(), client.MirrorOptions[*corev1.Namespace]{Log: log})
+	s.claims = client.NewMirror(c, client.PersistentVolumeClaims(), client.MirrorOptions[*corev1.PersistentVolumeClaim]{Log: log})
+	s.volumes = client.NewMirror(c, client.PersistentVolumes(), client.MirrorOptions[*corev1.PersistentVolume]{Log: log})
+	s.classes = client.NewMirror(c, client.StorageClasses(), client.MirrorOptions[*storagev1.StorageClass]{Log: log})
+	s.attach = client.NewMirror(c, client.CSINodes(), client.MirrorOptions[*storagev1.CSINode]{Log: log})
+	s.disruption = client.NewMirror(c, client.PodDisruptionBudgets(), client.MirrorOptions[*policyv1.PodDisruptionBudget]{Log: log})
 }
 
 // listen has the mirrors' changes sent to the deciding goroutine.
@@ -27,10 +34,13 @@ func (s *Scheduler) listen(ctx context.Context) {
 	s.pods.OnChange(func(ch client.Change[*corev1.Pod]) { s.send(ctx, func() { s.podChanged(ch) }) })
 	s.nodes.OnChange(func(ch client.Change[*corev1.Node]) { s.send(ctx, func() { s.nodeChanged(ch) }) })
 	s.spaces.OnChange(func(ch client.Change[*corev1.Namespace]) { s.send(ctx, func() { s.namespaceChanged(ch) }) })
-	s.unsynced = 3
-	s.pods.OnSynced(s.onceSynced(ctx))
-	s.nodes.OnSynced(s.onceSynced(ctx))
-	s.spaces.OnSynced(s.onceSynced(ctx))
+	s.listenVolumes(ctx)
+	s.listenBudgets(ctx)
+	// Everything that a decision could be wrong without. Drivers' limits are not waited for: few clusters have any.
+	for _, m := range []interface{ OnSynced(func()) }{s.pods, s.nodes, s.spaces, s.claims, s.volumes, s.classes, s.disruption} {
+		s.unsynced++
+		m.OnSynced(s.onceSynced(ctx))
+	}
 }
 
 // onceSynced counts a mirror's first snapshot, behind all the changes that it consists of.
@@ -57,6 +67,7 @@ func trimPod(pod *corev1.Pod) *corev1.Pod {
 			SchedulerName: pod.Spec.SchedulerName, Priority: pod.Spec.Priority, PreemptionPolicy: pod.Spec.PreemptionPolicy,
 			Overhead: pod.Spec.Overhead, Resources: pod.Spec.Resources, TopologySpreadConstraints: pod.Spec.TopologySpreadConstraints,
 			SchedulingGates: pod.Spec.SchedulingGates, Containers: trimContainers(pod.Spec.Containers), InitContainers: trimContainers(pod.Spec.InitContainers),
+			Volumes: trimVolumes(pod.Spec.Volumes),
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, NominatedNodeName: pod.Status.NominatedNodeName, StartTime: pod.Status.StartTime},
 	}
@@ -85,6 +96,20 @@ func trimContainers(list []corev1.Container) []corev1.Container {
 			if p.HostPort > 0 {
 				out[i].Ports = append(out[i].Ports, p)
 			}
+		}
+	}
+	return out
+}
+
+// trimVolumes keeps the names of claims.
+func trimVolumes(list []corev1.Volume) []corev1.Volume {
+	var out []corev1.Volume
+	for i := range list {
+		switch v := &list[i]; {
+		case v.PersistentVolumeClaim != nil:
+			out = append(out, corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: v.PersistentVolumeClaim}})
+		case v.Ephemeral != nil:
+			out = append(out, corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}})
 		}
 	}
 	return out

@@ -36,7 +36,7 @@ func (s *Scheduler) preempt(ctx context.Context, it *queue.Item, why *plan.Unsch
 		return ""
 	}
 	s.cfg.Metrics.preemptions.Inc()
-	p := s.cluster.Preempt(pod, nil)
+	p := s.cluster.Preempt(pod, s.budgetList())
 	if p.Node == "" {
 		why.Preemption = p.Why
 		return ""

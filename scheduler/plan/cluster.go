@@ -14,6 +14,7 @@ type Cluster struct {
 	images    imageTable
 	verdicts  *verdictTable
 	topology  *topology
+	volumes   *volumeTable
 
 	nodes  []node
 	byName map[string]int32
@@ -51,7 +52,7 @@ type nodeChange struct {
 // New returns an empty cluster.
 func New() *Cluster {
 	return &Cluster{
-		resources: newResourceTable(), images: imageTable{nodes: map[string]int{}}, verdicts: newVerdictTable(), topology: newTopology(),
+		resources: newResourceTable(), images: imageTable{nodes: map[string]int{}}, verdicts: newVerdictTable(), topology: newTopology(), volumes: newVolumeTable(),
 		byName: map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{}, fewDomains: defaultFewDomains, apartShare: 2,
 	}
 }
@@ -169,6 +170,7 @@ func sameLabels(a, b *corev1.Pod) bool {
 func (c *Cluster) Forget(uid types.UID) {
 	if p := c.pods[uid]; p != nil {
 		c.remove(p)
+		c.volumes.release(p.pod)
 	}
 }
 
@@ -183,6 +185,9 @@ func (c *Cluster) insert(p *placed) {
 	n.account(p.shape, 1)
 	n.ports = append(n.ports, p.shape.ports...)
 	c.topology.podAdded(c, p)
+	if len(p.pod.Spec.Volumes) > 0 {
+		c.volumes.podAdded(p)
+	}
 	c.changed(p.node, false)
 }
 
@@ -204,6 +209,9 @@ func (c *Cluster) remove(p *placed) {
 		}
 	}
 	c.topology.podRemoved(c, p)
+	if len(p.pod.Spec.Volumes) > 0 {
+		c.volumes.podRemoved(p)
+	}
 	c.changed(p.node, false)
 	c.releaseSlot(p.node)
 }

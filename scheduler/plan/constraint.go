@@ -15,6 +15,8 @@ type constraints struct {
 	keepOut []*term
 	// pulls score: placed pods that the pod prefers, and placed pods that prefer the pod.
 	pulls []pull
+	// volumes is what the pod's claims demand; nil if it uses none.
+	volumes *volumeDemand
 }
 
 // pull adds weight for each pod counted in the node's domain.
@@ -33,6 +35,12 @@ func (t *topology) constraintsOf(c *Cluster, pod *corev1.Pod) (*constraints, err
 	if own != nil {
 		k = &constraints{}
 		t.gather(c, pod, own, k)
+	}
+	if d := c.volumes.demandOf(pod); d != nil {
+		if k == nil {
+			k = &constraints{}
+		}
+		k.volumes = d
 	}
 	t.scratchTerms = t.termIndex.candidates(pod, t.scratchTerms[:0])
 	for _, term := range t.scratchTerms {
@@ -123,6 +131,16 @@ func (k *constraints) reject(in domainOf, concerns func(key int32) bool) verdict
 	return feasible
 }
 
+// rejectNode checks one node for everything.
+func (k *constraints) rejectNode(c *Cluster, n *node) verdictID {
+	if k.volumes != nil {
+		if v := k.volumes.reject(c, n); v != feasible {
+			return v
+		}
+	}
+	return k.reject(n.domain, nil)
+}
+
 // pull adds up what draws the pod to a place.
 func (k *constraints) pull(in domainOf) (sum int64) {
 	for _, p := range k.pulls {
@@ -199,7 +217,8 @@ func (k *constraints) split(c *Cluster) search {
 	for _, t := range out.apart {
 		few += len(t.occupied)
 	}
-	out.everyNode = out.everyNode || few*c.apartShare > c.live
+	// Volumes may be anywhere.
+	out.everyNode = out.everyNode || few*c.apartShare > c.live || k.volumes != nil
 	return out
 }
 
@@ -264,7 +283,7 @@ func (k *constraints) everyNode(c *Cluster, r *ranking, out []candidate) []candi
 			continue
 		}
 		n, i = &c.nodes[j], int32(j)
-		if k.reject(in, nil) == feasible {
+		if k.rejectNode(c, n) == feasible {
 			out = append(out, candidate{node: i, class: e.class, level: int(e.level), nodes: 1, pull: k.pull(in)})
 		}
 	}
@@ -389,12 +408,9 @@ func (k *constraints) firstPassing(c *Cluster, r *ranking, cl *class, divides fu
 // explain counts why each node was rejected, after no one passed.
 func (k *constraints) explain(c *Cluster, r *ranking) *Unschedulable {
 	why := r.explain(c)
-	var n *node
-	in := func(key int32) int32 { return n.domain(key) }
 	for i := range r.entries {
 		if e := &r.entries[i]; e.known && e.verdict == feasible {
-			n = &c.nodes[i]
-			why.count(c.verdicts.list[k.reject(in, nil)], 1)
+			why.count(c.verdicts.list[k.rejectNode(c, &c.nodes[i])], 1)
 		}
 	}
 	return why

@@ -12,7 +12,8 @@
 // ranking keeps every node's verdict and score, filed by score; a change of one node is taken into a ranking when its shape is
 // next asked for. So a pod costs as much as nodes have changed since the last pod of its shape, however many nodes there are. Pods
 // with topology spread constraints or pod affinity are checked against counters kept per topology domain, in one pass over
-// arrays.
+// arrays. Only pods that use PersistentVolumeClaims cost a look at every node; what is decided for claims that wait for their first
+// consumer is part of the decision (Decision.Volumes), and holds for other pods of the claim until it has come about or is undone.
 //
 //	c := plan.New()
 //	for _, n := range nodes { c.SetNode(n) }

@@ -115,16 +115,16 @@ func (c *Cluster) resolvable(pod *corev1.Pod, s *shape) (nodes []int32, hopeless
 	if k != nil {
 		k.countSpread(c, r)
 	}
-	var n *node
-	in := func(key int32) int32 { return n.domain(key) }
 	for i := range r.entries {
 		e := &r.entries[i]
 		if !e.known {
 			continue
 		}
 		v := e.verdict
-		if n = &c.nodes[i]; v == feasible && k != nil {
-			v = k.reject(in, nil)
+		if v == feasible && k != nil {
+			v = k.rejectNode(c, &c.nodes[i])
+		} else if k != nil && k.volumes != nil && k.volumes.refused != "" {
+			v = volumesRefused
 		}
 		if c.verdicts.list[v].resolvable {
 			nodes = append(nodes, int32(i))
@@ -265,7 +265,7 @@ func (t *wholeTrial) takes() bool {
 	if len(k.hard) > 0 {
 		k.countSpread(c, c.ranking(s, partition{}))
 	}
-	return k.reject(func(key int32) int32 { return n.domain(key) }, nil) == feasible
+	return k.rejectNode(c, n) == feasible
 }
 
 // violating marks the pods whose removal, one after another in this order, would overdraw a budget.

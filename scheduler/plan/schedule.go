@@ -9,6 +9,8 @@ type Decision struct {
 	Pod *corev1.Pod
 	// Node is where it goes; empty if nowhere.
 	Node string
+	// Volumes is what must be done, and have come about, before the pod may be bound there; see VolumesBound.
+	Volumes []VolumeStep
 	// Why explains an empty Node.
 	Why *Unschedulable
 	// Err is set if the pod cannot be understood, which the API server should have refused.
@@ -28,6 +30,9 @@ func (c *Cluster) Schedule(pod *corev1.Pod) Decision {
 	}
 	var best int32
 	var why *Unschedulable
+	if k != nil && k.volumes != nil && k.volumes.refused != "" {
+		return Decision{Pod: pod, Why: &Unschedulable{Nodes: c.live, Pod: k.volumes.refused, Reasons: map[string]int{}, Plugins: k.volumes.plugin}}
+	}
 	if k == nil {
 		r := c.ranking(s, partition{})
 		if best = r.best(); best == none {
@@ -39,8 +44,12 @@ func (c *Cluster) Schedule(pod *corev1.Pod) Decision {
 	if best == none {
 		return Decision{Pod: pod, Why: why}
 	}
+	var steps []VolumeStep
+	if k != nil {
+		steps = c.volumes.assume(k.volumes, &c.nodes[best])
+	}
 	c.place(pod, s, best)
-	return Decision{Pod: pod, Node: c.nodes[best].name}
+	return Decision{Pod: pod, Node: c.nodes[best].name, Volumes: steps}
 }
 
 // ScheduleAll decides for pods one after another, each seeing the ones before it.

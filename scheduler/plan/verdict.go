@@ -18,6 +18,10 @@ const (
 	NodeAffinity
 	NodePorts
 	NodeResourcesFit
+	VolumeRestrictions
+	NodeVolumeLimits
+	VolumeBinding
+	VolumeZone
 	PodTopologySpread
 	InterPodAffinity
 )
@@ -26,7 +30,8 @@ const (
 func (p Plugin) String() string {
 	var out []string
 	for i, name := range []string{
-		"NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity",
+		"NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions", "NodeVolumeLimits",
+		"VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity",
 	} {
 		if p&(1<<i) != 0 {
 			out = append(out, name)
@@ -52,6 +57,13 @@ const (
 	unschedulable
 	affinityMismatch
 	portsTaken
+	volumesRefused
+	volumeInUse
+	volumeLimit
+	volumeMissing
+	volumeAffinity
+	volumeNone
+	volumeZone
 	spreadMissingLabel
 	spreadSkew
 	podAffinity
@@ -83,6 +95,13 @@ func newVerdictTable() *verdictTable {
 		unschedulable:      {NodeUnschedulable, []string{"node(s) were unschedulable"}, false},
 		affinityMismatch:   {NodeAffinity, []string{"node(s) didn't match Pod's node affinity/selector"}, false},
 		portsTaken:         {NodePorts, []string{"node(s) didn't have free ports for the requested pod ports"}, true},
+		volumesRefused:     {VolumeBinding, nil, false},
+		volumeInUse:        {VolumeRestrictions, []string{"node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"}, true},
+		volumeLimit:        {NodeVolumeLimits, []string{"node(s) exceed max volume count"}, true},
+		volumeMissing:      {VolumeBinding, []string{"node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"}, false},
+		volumeAffinity:     {VolumeBinding, []string{"node(s) didn't match PersistentVolume's node affinity"}, false},
+		volumeNone:         {VolumeBinding, []string{"node(s) didn't find available persistent volumes to bind"}, false},
+		volumeZone:         {VolumeZone, []string{"node(s) had no available volume zone"}, false},
 		spreadMissingLabel: {PodTopologySpread, []string{"node(s) didn't match pod topology spread constraints (missing required label)"}, false},
 		spreadSkew:         {PodTopologySpread, []string{"node(s) didn't match pod topology spread constraints"}, true},
 		podAffinity:        {InterPodAffinity, []string{"node(s) didn't match pod affinity rules"}, false},
@@ -135,6 +154,8 @@ const maxMisfit = 63
 type Unschedulable struct {
 	// Nodes is how many there are.
 	Nodes int
+	// Pod is why no node whatever would do; empty if the reasons are the nodes'.
+	Pod string
 	// Reasons counts nodes by reason; a node may have several.
 	Reasons map[string]int
 	// Plugins are those that rejected nodes.
@@ -148,7 +169,11 @@ func (u *Unschedulable) String() string {
 	if u.Nodes == 0 {
 		return "no nodes available to schedule pods"
 	}
-	text := fmt.Sprintf("0/%d nodes are available: %s.", u.Nodes, histogram(u.Reasons))
+	reasons := u.Pod
+	if reasons == "" {
+		reasons = histogram(u.Reasons)
+	}
+	text := fmt.Sprintf("0/%d nodes are available: %s.", u.Nodes, reasons)
 	if u.Preemption != "" {
 		text += " preemption: " + u.Preemption
 	}
