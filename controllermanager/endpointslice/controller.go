@@ -30,9 +30,9 @@ func Controller() engine.Controller {
 		Name:  "endpointslice-controller",
 		Reads: []plan.Kind{plan.Services, plan.Pods, plan.Nodes, plan.EndpointSlices},
 		Writes: []engine.Claim{
-			{Kind: plan.EndpointSlices, Field: "endpoints"},
-			{Kind: plan.EndpointSlices, Field: "ports"},
-			{Kind: plan.EndpointSlices, Field: "metadata.labels"},
+			{Kind: plan.EndpointSlices, Field: "endpoints[selected]"},
+			{Kind: plan.EndpointSlices, Field: "ports[selected]"},
+			{Kind: plan.EndpointSlices, Field: "metadata.labels[selected]"},
 		},
 		Creates: []plan.Kind{plan.EndpointSlices},
 		Deletes: []plan.Kind{plan.EndpointSlices},

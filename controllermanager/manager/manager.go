@@ -20,6 +20,7 @@ import (
 	"bareboat.dev/controllermanager/disruption"
 	"bareboat.dev/controllermanager/endpoints"
 	"bareboat.dev/controllermanager/endpointslice"
+	"bareboat.dev/controllermanager/endpointslicemirroring"
 	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/ephemeral"
 	"bareboat.dev/controllermanager/garbagecollector"
@@ -78,6 +79,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		disruption.Controller(),
 		endpointslice.Controller(),
 		endpoints.Controller(),
+		endpointslicemirroring.Controller(),
 		namespace.Controller(),
 		garbagecollector.Controller(),
 		podgc.Controller(cfg.TerminatedPodGCThreshold),
