@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 )
 
@@ -61,6 +62,8 @@ type Credentials struct {
 	Chains [][]*x509.Certificate
 	// Token is the bearer token; empty if there was none.
 	Token string
+	// Header are the request's headers, in which a front proxy says who the request is from.
+	Header http.Header
 }
 
 // TokenAuthenticator checks one kind of bearer token.
@@ -70,21 +73,67 @@ type TokenAuthenticator interface {
 	Token(ctx context.Context, token string) (id *Identity, ok bool, err error)
 }
 
-// Authenticator tries a certificate first, then each kind of token, then anonymous.
+// Authenticator tries what a front proxy says first, then a certificate, then each kind of token, then anonymous.
 type Authenticator struct {
 	Tokens []TokenAuthenticator
+	// Proxies are the front proxies that are believed; nil believes none.
+	Proxies *FrontProxy
+	// Clients are the authorities of client certificates; nil means that every verified certificate is a client's. It is needed
+	// where the connection is also verified against others, such as the front proxies'.
+	Clients func() (*x509.CertPool, error)
+	// NoAnonymous refuses requests that prove nothing.
+	NoAnonymous bool
+	// Audiences are the server's own, for which every good token is.
+	Audiences []string
 }
 
 // Authenticate returns the identity of the credentials. Errors wrap ErrUnauthenticated or ctx's.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Identity, error) {
+	if a.Proxies != nil {
+		if id, ok, err := a.Proxies.Identity(c.Chains, c.Header); ok || err != nil {
+			return id, err
+		}
+	}
 	if len(c.Chains) > 0 && len(c.Chains[0]) > 0 {
-		return fromCertificate(c.Chains[0][0])
+		ok, err := a.client(c.Chains)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return fromCertificate(c.Chains[0][0])
+		}
 	}
 	if c.Token == "" {
+		if a.NoAnonymous {
+			return nil, fmt.Errorf("%w: no credentials", ErrUnauthenticated)
+		}
 		return &Identity{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
 	}
+	return a.token(ctx, c.Token)
+}
+
+// client reports whether a verified certificate is from an authority of clients.
+func (a *Authenticator) client(chains [][]*x509.Certificate) (bool, error) {
+	if a.Clients == nil {
+		return true, nil
+	}
+	pool, err := a.Clients()
+	if err != nil {
+		return false, fmt.Errorf("authorities of clients: %w", err)
+	}
+	between := x509.NewCertPool()
+	for _, chain := range chains {
+		for _, c := range chain[1:] {
+			between.AddCert(c)
+		}
+	}
+	_, err = chains[0][0].Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err == nil, nil // a front proxy that says nothing is nobody
+}
+
+func (a *Authenticator) token(ctx context.Context, token string) (*Identity, error) {
 	for _, t := range a.Tokens {
-		id, ok, err := t.Token(ctx, c.Token)
+		id, ok, err := t.Token(ctx, token)
 		if err != nil {
 			return nil, err
 		}
@@ -93,6 +142,40 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Ident
 		}
 	}
 	return nil, fmt.Errorf("%w: no authenticator knows the token", ErrUnauthenticated)
+}
+
+// reviewer is a TokenAuthenticator whose tokens say whom they are for.
+type reviewer interface {
+	Review(ctx context.Context, token string, audiences []string) (*Identity, []string, error)
+}
+
+// Review says whose a token is, and for which of the wanted audiences it is good (TokenReview). No audiences means the server's.
+func (a *Authenticator) Review(ctx context.Context, token string, audiences []string) (*Identity, []string, error) {
+	if len(audiences) == 0 {
+		audiences = a.Audiences
+	}
+	for _, t := range a.Tokens {
+		r, ok := t.(reviewer)
+		if !ok {
+			continue
+		}
+		id, good, err := r.Review(ctx, token, audiences)
+		if !errors.Is(err, errForeign) {
+			return id, good, err
+		}
+	}
+	// Other tokens are for this server, whoever asks.
+	var good []string
+	for _, want := range audiences {
+		if slices.Contains(a.Audiences, want) {
+			good = append(good, want)
+		}
+	}
+	if len(good) == 0 && len(audiences) > 0 {
+		return nil, nil, fmt.Errorf("%w: the token is for none of the audiences %q", ErrUnauthenticated, audiences)
+	}
+	id, err := a.token(ctx, token)
+	return id, good, err
 }
 
 // fromCertificate reads an identity out of a verified leaf: its common name and organizations.

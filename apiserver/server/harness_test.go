@@ -73,7 +73,7 @@ func start(t testing.TB, engine storage.Engine, change ...func(*server.Config)) 
 		TLS: &tls.Config{
 			Certificates: []tls.Certificate{serving}, ClientCAs: p.Pool, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"},
 		},
-		Identity: "test", Advertise: "192.0.2.1", Port: 6443, ServiceIP: "10.96.0.1", Metrics: prometheus.NewRegistry(),
+		Name: "test", Advertise: "192.0.2.1", Port: 6443, ServiceIP: "10.96.0.1", Metrics: prometheus.NewRegistry(),
 		Version: server.Version("test", ""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {

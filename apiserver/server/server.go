@@ -23,9 +23,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/version"
 
+	"bareboat.dev/apiserver/admission/configfile"
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/authz"
 	"bareboat.dev/apiserver/bootstrap"
+	"bareboat.dev/apiserver/customresource"
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/review"
@@ -39,6 +41,7 @@ import (
 	"bareboat.dev/apiserver/server/rest"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
+	"bareboat.dev/apiserver/webhook"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
@@ -65,15 +68,18 @@ type Config struct {
 	Kubelet func() (*tls.Config, error)
 	// Tokens configures ServiceAccount tokens; a nil Signer means there are none.
 	Tokens authn.IssuerConfig
-	// Identity, Advertise and ServiceIP are for default/kubernetes.
-	Identity  string
+	// Identity says whose other credentials are good.
+	Identity Identity
+	// Name, Advertise and ServiceIP are for default/kubernetes.
+	Name      string
 	Advertise string
 	Port      int32
 	ServiceIP string
 	// Limits bound the requests under way.
 	Limits inflight.Limits
-	// Disabled names admission plugins that do not run.
-	Disabled []string
+	// Disabled names admission plugins that do not run; Admission configures those that do.
+	Disabled  []string
+	Admission configfile.Configuration
 	// AuditLog gets a line for each request; nil writes none.
 	AuditLog io.Writer
 	Metrics  *prometheus.Registry
@@ -96,6 +102,9 @@ type Server struct {
 	network  *reach.Network
 	keeper   *bootstrap.Keeper
 	rules    *rules
+	customs  *customresource.Runner
+	// webhooks calls admission and conversion webhooks.
+	webhooks *webhook.Client
 }
 
 // New puts a server together. Nothing runs yet.
@@ -118,41 +127,37 @@ func New(cfg Config) (*Server, error) {
 		connectors["/serviceaccounts/token"] = tokens.connect
 	}
 	s.rules = newRules()
-	reviewer := &review.Reviewer{RBAC: &s.rules.rbac, Issuer: issuer}
+	reviewer := &review.Reviewer{RBAC: &s.rules.rbac, Tokens: auth}
 	maps.Copy(connectors, reviewer.Connectors())
 	authorizer := authz.Chain{authz.HealthPaths{}, authz.Masters{}, &authz.Node{Graph: known}, s.rules}
 	reviewer.Authorizer = authorizer
 	s.pipeline, err = pipeline.New(pipeline.Config{
-		Set: cfg.Set, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
+		Set: cfg.Set, Dynamic: true, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
 		Authorizer: authorizer,
 		Connectors: connectors, Observers: observers, Now: cfg.Now, Rand: rand.IntN, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.webhooks = webhook.New(func(ctx context.Context, namespace, name string, port int32) (string, error) {
+		return s.network.Resolve(ctx, namespace, name, port)
+	})
+	s.customs = customresource.New(customresource.Config{Pipeline: s.pipeline, Call: s.webhooks.Call, Now: cfg.Now, Log: cfg.Log})
 	known.objects = objects{s.pipeline}
-	s.pipeline.SetPlugins(s.plugins(authorizer))
+	plugins, err := s.plugins(authorizer)
+	if err != nil {
+		return nil, err
+	}
+	s.pipeline.SetPlugins(plugins)
 	s.doors(auth, issuer, limiter, requests)
 	s.keeper = bootstrap.New(bootstrap.Config{
-		Pipeline: s.pipeline, Identity: cfg.Identity, Address: cfg.Advertise, Port: cfg.Port, ServiceIP: cfg.ServiceIP, Now: cfg.Now, Log: cfg.Log,
+		Pipeline: s.pipeline, Identity: cfg.Name, Address: cfg.Advertise, Port: cfg.Port, ServiceIP: cfg.ServiceIP, Now: cfg.Now, Log: cfg.Log,
 	})
 	return s, nil
 }
 
 // later is the objects that authentication and authorization look at; the pipeline, which has them, is made after both.
 type later struct{ objects }
-
-func newAuthenticator(cfg Config, lookup authn.Lookup) (*authn.Issuer, *authn.Authenticator, error) {
-	if cfg.Tokens.Signer == nil {
-		return nil, &authn.Authenticator{}, nil
-	}
-	cfg.Tokens.Lookup, cfg.Tokens.Now = lookup, cfg.Now
-	issuer, err := authn.NewIssuer(cfg.Tokens)
-	if err != nil {
-		return nil, nil, err
-	}
-	return issuer, &authn.Authenticator{Tokens: []authn.TokenAuthenticator{issuer}}, nil
-}
 
 func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter *inflight.Limiter, requests *metrics.Requests) {
 	cfg := grpc.Config{
@@ -236,6 +241,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 	})
 	group.Go(func() error { return s.compact(ctx) })
 	group.Go(func() error { return s.expire(ctx) })
+	group.Go(func() error { return s.customs.Run(ctx) })
 	group.Go(func() error { return s.rules.run(ctx, s.pipeline) })
 	group.Go(func() error {
 		<-ctx.Done()
@@ -265,6 +271,9 @@ func ignoreCanceled(ctx context.Context, err error) error {
 func (s *Server) start(ctx context.Context) error {
 	if err := s.feed.WaitReady(ctx); err != nil {
 		return fmt.Errorf("reading the store: %w", err)
+	}
+	if err := s.customs.Sync(ctx); err != nil {
+		return err
 	}
 	for {
 		err := s.keeper.Once(ctx)

@@ -43,11 +43,14 @@ type config struct {
 	ServiceAccountKeyFiles       list   `json:"serviceAccountKeyFile"`
 	APIAudiences                 list   `json:"apiAudiences"`
 
+	identityConfig
+
 	MaxRequestsInflight         int    `json:"maxRequestsInflight"`
 	MaxMutatingRequestsInflight int    `json:"maxMutatingRequestsInflight"`
 	MaxWatchesInflight          int    `json:"maxWatchesInflight"`
 	MaxStreamsInflight          int    `json:"maxStreamsInflight"`
 	DisableAdmissionPlugins     list   `json:"disableAdmissionPlugins"`
+	AdmissionControlConfigFile  string `json:"admissionControlConfigFile"`
 	AuditLogPath                string `json:"auditLogPath"`
 }
 
@@ -68,8 +71,8 @@ func defaults() *config {
 	return &config{
 		BindAddress: "0.0.0.0", SecurePort: 6443, SQLiteFile: "/var/lib/bareboat/state.db",
 		ServiceClusterIPRange: "10.96.0.0/16", ServiceNodePortRange: "30000-32767",
-		ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local",
-		MaxRequestsInflight:  inflight.DefaultReads, MaxMutatingRequestsInflight: inflight.DefaultWrites,
+		ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local", identityConfig: identityDefaults(),
+		MaxRequestsInflight: inflight.DefaultReads, MaxMutatingRequestsInflight: inflight.DefaultWrites,
 		MaxWatchesInflight: inflight.DefaultWatches, MaxStreamsInflight: inflight.DefaultStreams,
 	}
 }
@@ -95,11 +98,13 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.ServiceAccountSigningKeyFile, "service-account-signing-key-file", c.ServiceAccountSigningKeyFile, "private key that signs ServiceAccount tokens; none: no tokens")
 	f.StringSliceVar((*[]string)(&c.ServiceAccountKeyFiles), "service-account-key-file", c.ServiceAccountKeyFiles, "keys that verify ServiceAccount tokens, beside the signing key")
 	f.StringSliceVar((*[]string)(&c.APIAudiences), "api-audiences", c.APIAudiences, "audiences that this server's tokens are for; default: the issuer")
+	c.identityConfig.flags(f)
 	f.IntVar(&c.MaxRequestsInflight, "max-requests-inflight", c.MaxRequestsInflight, "reads under way at once; 0: no bound")
 	f.IntVar(&c.MaxMutatingRequestsInflight, "max-mutating-requests-inflight", c.MaxMutatingRequestsInflight, "writes under way at once; 0: no bound")
 	f.IntVar(&c.MaxWatchesInflight, "max-watches-inflight", c.MaxWatchesInflight, "watches under way at once; 0: no bound")
 	f.IntVar(&c.MaxStreamsInflight, "max-streams-inflight", c.MaxStreamsInflight, "streams into nodes and proxied requests under way at once; 0: no bound")
 	f.StringSliceVar((*[]string)(&c.DisableAdmissionPlugins), "disable-admission-plugins", c.DisableAdmissionPlugins, "admission plugins that do not run")
+	f.StringVar(&c.AdmissionControlConfigFile, "admission-control-config-file", c.AdmissionControlConfigFile, "AdmissionConfiguration that configures admission plugins (PodSecurity)")
 	f.StringVar(&c.AuditLogPath, "audit-log-path", c.AuditLogPath, "file that gets a line for each request; - is standard output")
 }
 
@@ -121,6 +126,9 @@ func (c *config) validate() error {
 	}
 	if (c.KubeletClientCertificate == "") != (c.KubeletClientKey == "") {
 		return errors.New("--kubelet-client-certificate and --kubelet-client-key go together")
+	}
+	if err := c.identityConfig.validate(c.ClientCAFile); err != nil {
+		return err
 	}
 	_, err := c.services()
 	return err

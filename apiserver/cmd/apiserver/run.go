@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"bareboat.dev/apiserver/admission/configfile"
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/core"
@@ -83,7 +84,7 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 		return server.Config{}, err
 	}
 	cfg := server.Config{
-		Set: set, TLS: tlsConfig, Identity: fmt.Sprintf("%s-%d", strings.ToLower(host), c.SecurePort), Port: int32(c.SecurePort), ServiceIP: firstAddress(services.ServiceCIDRs[0]),
+		Set: set, Name: fmt.Sprintf("%s-%d", strings.ToLower(host), c.SecurePort), Port: int32(c.SecurePort), ServiceIP: firstAddress(services.ServiceCIDRs[0]),
 		Advertise: c.advertise(), Limits: inflight.Limits{
 			Reads: c.MaxRequestsInflight, Writes: c.MaxMutatingRequestsInflight, Watches: c.MaxWatchesInflight, Streams: c.MaxStreamsInflight,
 		}, Disabled: c.DisableAdmissionPlugins,
@@ -92,6 +93,14 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 	if c.KubeletClientCertificate != "" {
 		if cfg.Kubelet, err = tlsconf.Follow(c.KubeletClientCertificate, c.KubeletClientKey, c.KubeletCertificateAuthority); err != nil {
 			return server.Config{}, fmt.Errorf("credentials for kubelets: %w", err)
+		}
+	}
+	if cfg.Identity, cfg.TLS, err = c.identity(tlsConfig); err != nil {
+		return server.Config{}, err
+	}
+	if c.AdmissionControlConfigFile != "" {
+		if cfg.Admission, err = configfile.Read(c.AdmissionControlConfigFile); err != nil {
+			return server.Config{}, fmt.Errorf("--admission-control-config-file: %w", err)
 		}
 	}
 	cfg.Tokens, err = c.tokens()

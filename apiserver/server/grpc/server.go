@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -175,6 +176,12 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 	}
 	if v := md["user-agent"]; len(v) > 0 {
 		caller.UserAgent = v[0]
+	}
+	if s.cfg.Authenticator.Proxies != nil {
+		cred.Header = http.Header{}
+		for name, values := range md {
+			cred.Header[http.CanonicalHeaderKey(name)] = values
+		}
 	}
 	id, err := s.cfg.Authenticator.Authenticate(ctx, cred)
 	if err != nil {

@@ -105,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	withoutCredentials(r.Header)
+	h.withoutCredentials(r.Header)
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 	if h.serveResource(w, r, caller) {
 		return
@@ -121,7 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // identify authenticates a request.
 func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 	caller := pipeline.Caller{Door: "rest", UserAgent: r.UserAgent(), Address: r.RemoteAddr}
-	var cred authn.Credentials
+	cred := authn.Credentials{Header: r.Header}
 	if r.TLS != nil {
 		cred.Chains = r.TLS.VerifiedChains
 	}
@@ -138,10 +138,11 @@ func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 }
 
 // withoutCredentials drops what has said who the caller is. Whoever the request is passed on to must not be able to say it.
-func withoutCredentials(h http.Header) {
-	for name := range h {
-		if name == "Authorization" || strings.HasPrefix(name, "Impersonate-") || strings.HasPrefix(name, "X-Remote-") {
-			delete(h, name)
+func (h *Handler) withoutCredentials(header http.Header) {
+	proxies := h.cfg.Authenticator.Proxies
+	for name := range header {
+		if name == "Authorization" || strings.HasPrefix(name, "Impersonate-") || strings.HasPrefix(name, "X-Remote-") || proxies != nil && proxies.Headers(name) {
+			delete(header, name)
 		}
 	}
 }

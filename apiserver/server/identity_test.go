@@ -1,0 +1,98 @@
+package server_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+
+	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/server"
+	"bareboat.dev/apiserver/server/servertest"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
+)
+
+// whoami asks the server who it takes the request to be from.
+func whoami(t *testing.T, u *user, header http.Header) (int, authenticationv1.UserInfo) {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, u.base+"/apis/authentication.k8s.io/v1/selfsubjectreviews", strings.NewReader("{}"))
+	check(t, err)
+	q.Header = header.Clone()
+	if q.Header == nil {
+		q.Header = http.Header{}
+	}
+	q.Header.Set("Content-Type", jsonType)
+	code, _, body := u.roundTrip(t, q)
+	var review authenticationv1.SelfSubjectReview
+	if code == http.StatusCreated {
+		check(t, json.Unmarshal(body, &review))
+	}
+	return code, review.Status.UserInfo
+}
+
+// A front proxy, and nobody else, says in headers who a request is from; a proxy that says nothing is nobody.
+func TestFrontProxy(t *testing.T) {
+	proxies := servertest.NewPKI(t)
+	var h *harness
+	h = start(t, engines()["memory"](t), func(c *server.Config) {
+		clients := c.TLS.ClientCAs
+		both := clients.Clone()
+		both.AppendCertsFromPEM(proxies.CA())
+		c.TLS.ClientCAs = both
+		c.Identity.Clients = func() (*x509.CertPool, error) { return clients, nil }
+		c.Identity.Proxies = &authn.FrontProxy{
+			Authorities: func() (*x509.CertPool, error) { return proxies.Pool, nil }, Names: []string{"front"}, UserHeaders: []string{"X-Remote-User"},
+			GroupHeaders: []string{"X-Remote-Group"}, UIDHeaders: []string{"X-Remote-Uid"}, ExtraPrefixes: []string{"X-Remote-Extra-"},
+		}
+	})
+	by := func(p *servertest.PKI, name string) *user {
+		cfg := &tls.Config{RootCAs: h.pki.Pool, Certificates: []tls.Certificate{p.Issue(t, name)}}
+		transport := &http.Transport{TLSClientConfig: cfg}
+		t.Cleanup(transport.CloseIdleConnections)
+		return &user{http: &http.Client{Transport: transport}, base: "https://" + h.address}
+	}
+	said := http.Header{"X-Remote-User": {"jane"}, "X-Remote-Group": {"a", "b"}, "X-Remote-Uid": {"u1"}, "X-Remote-Extra-Example.com%2fkey": {"v"}}
+	code, who := whoami(t, by(proxies, "front"), said)
+	if code != http.StatusCreated || who.Username != "jane" || who.UID != "u1" || strings.Join(who.Groups, " ") != "a b system:authenticated" || who.Extra["example.com/key"][0] != "v" {
+		t.Errorf("a front proxy: %d %+v", code, who)
+	}
+	if code, who := whoami(t, by(h.pki, "front"), said); code != http.StatusCreated || who.Username != "front" {
+		t.Errorf("a client of the same name: %d %+v", code, who)
+	}
+	for name, u := range map[string]*user{"another name": by(proxies, "other"), "an anonymous client": h.as("")} {
+		if code, who := whoami(t, u, said); code != http.StatusForbidden {
+			t.Errorf("%s: %d %+v", name, code, who)
+		}
+	}
+	if code, who := whoami(t, by(proxies, "front"), nil); code != http.StatusForbidden {
+		t.Errorf("a front proxy that says nothing: %d %+v", code, who)
+	}
+}
+
+// A bootstrap token authenticates as its id, through REST and in a TokenReview; without anonymous requests nothing else does.
+func TestBootstrapTokenLogin(t *testing.T) {
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.Identity.BootstrapTokens, c.Identity.NoAnonymous = true, true })
+	admin := h.admin()
+	_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "secrets", "kube-system", ""), Object: asJSON(t, jsonType, `{
+		"metadata":{"name":"bootstrap-token-abcdef"},"type":"bootstrap.kubernetes.io/token",
+		"stringData":{"token-id":"abcdef","token-secret":"0123456789abcdef","usage-bootstrap-authentication":"true"}}`)})
+	check(t, err)
+	code, who := whoami(t, h.as(""), http.Header{"Authorization": {"Bearer abcdef.0123456789abcdef"}})
+	if code != http.StatusCreated || who.Username != "system:bootstrap:abcdef" {
+		t.Errorf("%d %+v", code, who)
+	}
+	if code, _ := whoami(t, h.as(""), nil); code != http.StatusUnauthorized {
+		t.Errorf("anonymous: %d", code)
+	}
+	if code, _ := whoami(t, h.as(""), http.Header{"Authorization": {"Bearer abcdef.0123456789abcdee"}}); code != http.StatusUnauthorized {
+		t.Errorf("a wrong secret: %d", code)
+	}
+	_, _, body := admin.rest(t, http.MethodPost, "/apis/authentication.k8s.io/v1/tokenreviews", jsonType, `{"spec":{"token":"abcdef.0123456789abcdef"}}`)
+	if !strings.Contains(string(body), `"authenticated":true`) || !strings.Contains(string(body), `"username":"system:bootstrap:abcdef"`) {
+		t.Errorf("TokenReview: %s", body)
+	}
+}
