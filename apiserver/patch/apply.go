@@ -41,6 +41,10 @@ func (f *Fields) Apply(r *registry.Resource, subresource string, live registry.O
 			return nil, nil, err
 		}
 	}
+	if r.Custom != nil {
+		obj, err = f.applyCustom(r, subresource, live, applied, o)
+		return obj, warnings, err
+	}
 	m, err := f.manager(r, subresource)
 	if err != nil {
 		return nil, nil, apierrors.NewInternalError(err)
@@ -102,10 +106,18 @@ func scaleConfig(r *registry.Resource, scale *unstructured.Unstructured) (*unstr
 	parent.SetGroupVersionKind(r.Kind)
 	parent.SetName(scale.GetName())
 	parent.SetNamespace(scale.GetNamespace())
-	if replicas, set, err := unstructured.NestedFieldCopy(scale.Object, "spec", "replicas"); err == nil && set {
-		parent.Object["spec"] = map[string]any{"replicas": replicas}
+	replicas, set, err := unstructured.NestedFieldCopy(scale.Object, "spec", "replicas")
+	if err != nil || !set {
+		return parent, nil
 	}
-	return parent, nil
+	path := []string{"spec", "replicas"}
+	if r.Custom != nil {
+		path = nil
+		for _, e := range r.Custom.Replicas[r.Kind.GroupVersion().String()] {
+			path = append(path, *e.FieldName)
+		}
+	}
+	return parent, unstructured.SetNestedField(parent.Object, replicas, path...)
 }
 
 func (f *Fields) typed(r *registry.Resource, merged runtime.Object) (registry.Object, error) {

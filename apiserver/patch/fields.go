@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	extensions "k8s.io/apiextensions-apiserver/pkg/client/applyconfiguration"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,11 +28,14 @@ import (
 type Fields struct {
 	set  *registry.Set
 	load func() managedfields.TypeConverter
+	// loadExtensions is load for the one kind whose schema is published apart.
+	loadExtensions func() managedfields.TypeConverter
 
 	shapes shapes
 
 	mu       sync.Mutex
 	managers map[managerKey]*managedfields.FieldManager
+	customs  map[managerKey]customManager
 }
 
 type managerKey struct {
@@ -42,15 +46,33 @@ type managerKey struct {
 // NewFields returns the managed fields of a set's kinds.
 func NewFields(set *registry.Set) *Fields {
 	return &Fields{
-		set:      set,
-		load:     sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(set.Scheme()) }),
-		managers: map[managerKey]*managedfields.FieldManager{},
+		set:            set,
+		load:           sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(set.Scheme()) }),
+		loadExtensions: sync.OnceValue(func() managedfields.TypeConverter { return extensions.NewTypeConverter(set.Scheme()) }),
+		managers:       map[managerKey]*managedfields.FieldManager{},
 	}
+}
+
+// types returns what gives a kind's objects types: the schemas of k8s.io/api or of CustomResourceDefinitions, or, of a kind that
+// has none (APIService), what can be told from an object: its lists are then one value each.
+func (f *Fields) types(r *registry.Resource) managedfields.TypeConverter {
+	obj := r.New()
+	obj.GetObjectKind().SetGroupVersionKind(r.Kind)
+	for _, load := range []func() managedfields.TypeConverter{f.load, f.loadExtensions} {
+		types := load()
+		if _, err := types.ObjectToTyped(obj); err == nil {
+			return types
+		}
+	}
+	return managedfields.NewDeducedTypeConverter()
 }
 
 // Track records in obj which fields manager set by changing old to obj through the subresource; old is nil for a new object.
 // Nothing changes if no field did. An object whose fields cannot be read keeps old's record, as kube-apiserver does.
 func (f *Fields) Track(r *registry.Resource, subresource string, obj, old registry.Object, manager string) error {
+	if r.Custom != nil {
+		return f.trackCustom(r, subresource, obj, old, manager)
+	}
 	obj.GetObjectKind().SetGroupVersionKind(r.Kind)
 	if old == nil {
 		return f.trackNew(r, subresource, obj, manager)
@@ -203,7 +225,7 @@ func (f *Fields) manager(r *registry.Resource, subresource string) (*managedfiel
 		return m, nil
 	}
 	scheme := f.set.Scheme()
-	m, err := managedfields.NewDefaultFieldManager(f.load(), newConverter(f.set), defaulter{r}, scheme,
+	m, err := managedfields.NewDefaultFieldManager(f.types(r), newConverter(f.set), defaulter{r}, scheme,
 		r.Kind, r.Kind.GroupVersion(), subresource, reset(r, subresource))
 	if err != nil {
 		return nil, fmt.Errorf("patch: managed fields of %s: %w", r.Kind, err)

@@ -54,6 +54,9 @@ func (p *Pipeline) createObject(ctx context.Context, h *handle, r *Request, obj 
 	if r.Name != "" && obj.GetName() != r.Name {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), r.Name))
 	}
+	if h.res.Custom != nil && h.res.Custom.Terminating {
+		return nil, apierrors.NewForbidden(h.gr(), obj.GetName(), errTerminating)
+	}
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
@@ -181,12 +184,12 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	}
 	res, err := p.commitNew(ctx, h, r, obj, a)
 	a.Settle(obj.GetResourceVersion(), err)
-	var taken *takenError
-	if errors.As(err, &taken) && !slices.ContainsFunc(h.claims(admitted), func(c registry.Claim) bool { return c.Key == taken.claim.Key }) {
-		lost[taken.claim.Key] = true
 	if err == nil {
 		res.Warnings = a.Warnings()
 	}
+	var taken *takenError
+	if errors.As(err, &taken) && !slices.ContainsFunc(h.claims(admitted), func(c registry.Claim) bool { return c.Key == taken.claim.Key }) {
+		lost[taken.claim.Key] = true
 		return nil, errPicked
 	}
 	return res, err

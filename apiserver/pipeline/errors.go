@@ -20,6 +20,8 @@ const optimisticLockMessage = "the object has been modified; please apply your c
 
 var errStale = errors.New(optimisticLockMessage)
 
+var errTerminating = errors.New("create not allowed while custom resource definition is terminating")
+
 func forbidden(a *authz.Attributes, reason string) error {
 	if a.Resource == "" {
 		return apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(a.Message(reason)))

@@ -32,7 +32,7 @@ func (p *Pipeline) track(h *handle, r *Request, obj, old registry.Object) error 
 		return nil
 	}
 	manager := patch.ManagerName(r.FieldManager, r.UserAgent)
-	if old == nil && len(obj.GetManagedFields()) == 0 {
+	if old == nil && len(obj.GetManagedFields()) == 0 && h.res.Custom == nil {
 		return p.trackNew(h, r, obj, manager)
 	}
 	if err := p.fields.Track(h.res, r.Subresource, obj, old, manager); err != nil {

@@ -36,6 +36,10 @@ func (o *Object) Encoded() (frame.ContentType, []byte, error) {
 		return 0, nil, err
 	}
 	m, ok := d.(marshaler)
+	if _, custom := d.(*registry.CustomObject); custom {
+		b, err := m.Marshal()
+		return frame.JSON, b, err
+	}
 	if !ok {
 		return 0, nil, fmt.Errorf("%T has no protobuf encoding", d)
 	}

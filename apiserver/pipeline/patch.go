@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +27,7 @@ func (p *Pipeline) patch(ctx context.Context, h *handle, r *Request) (*Result, e
 		s := h.res.Subresources[r.Subresource]
 		sub = &s
 	}
-	if err := checkPatchType(r.PatchType); err != nil {
+	if err := checkPatchType(r.PatchType, h.res.Custom != nil); err != nil {
 		return nil, err
 	}
 	if err := checkManager(r); err != nil {
@@ -110,7 +112,11 @@ func (p *Pipeline) decidePatch(ctx context.Context, h *handle, r *Request, sub *
 		if sub.Get == nil {
 			return decision{}, nil, methodNotAllowed(h, r)
 		}
-		view, err := sub.Get(cur.obj)
+		base := sub.Get
+		if sub.Base != nil {
+			base = sub.Base
+		}
+		view, err := base(cur.obj)
 		if err != nil {
 			return decision{}, nil, subresourceError(h, r.Name, err)
 		}
@@ -165,14 +171,18 @@ func (p *Pipeline) applyPatch(r *Request, kind schema.GroupVersionKind, old, int
 	return p.codec.DecodeBody(codec.JSON, after, kind, r.FieldValidation, into)
 }
 
-// checkPatchType refuses patches in no known form.
-func checkPatchType(t PatchType) error {
-	switch t {
-	case JSONPatch, MergePatch, StrategicPatch, ApplyPatch:
+// checkPatchType refuses patches in no known form. Custom objects know no strategic merge: their lists have no merge keys in
+// any Go type.
+func checkPatchType(t PatchType, custom bool) error {
+	accepted := []string{string(JSONPatch), string(MergePatch), string(StrategicPatch), string(ApplyPatch)}
+	if custom {
+		accepted = slices.Delete(accepted, 2, 3)
+	}
+	if slices.Contains(accepted, string(t)) {
 		return nil
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s, %s", JSONPatch, MergePatch, StrategicPatch, ApplyPatch),
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(accepted, ", "),
 	}}
 }

@@ -35,6 +35,8 @@ type Config struct {
 	// Connectors serve the subresources that have code of their own ("token"), by "group/resource/subresource", and, with
 	// an empty subresource, the resources that are never stored.
 	Connectors map[string]Connector
+	// Computed make the objects of the resources that are read and never stored, by "group/resource".
+	Computed map[string]Computed
 	// Observers see every request when it has ended (audit, metrics).
 	Observers []Observer
 	// Picker's randomness and the clock, so that tests can be deterministic.
@@ -100,16 +102,25 @@ func New(cfg Config) (*Pipeline, error) {
 // cacheConfig describes a resource to the watch cache.
 func cacheConfig(res *registry.Resource) watchcache.Config {
 	var fields func(watchcache.Object) map[string]string
-	if len(res.Fields) > 0 {
+	selectable := res.Fields
+	if res.Custom != nil {
+		selectable = res.Custom.Selectable
+	}
+	if len(selectable) > 0 {
 		fields = func(obj watchcache.Object) map[string]string {
-			m := make(map[string]string, len(res.Fields))
-			for path, get := range res.Fields {
+			m := make(map[string]string, len(selectable))
+			for path, get := range selectable {
 				m[path] = get(obj.(registry.Object))
 			}
 			return m
 		}
 	}
+	var view func([]byte) ([]byte, error)
+	if res.Custom != nil {
+		view = res.Custom.View
+	}
 	return watchcache.Config{
+		View:       view,
 		Name:       schema.GroupResource{Group: res.Kind.Group, Resource: res.Plural}.String(),
 		Prefix:     res.KeyPrefix,
 		Namespaced: res.Namespaced,
@@ -124,11 +135,11 @@ func decodeFrame(res *registry.Resource, f frame.Frame) (registry.Object, error)
 	if err := obj.Unmarshal(f.Object()); err != nil {
 		return nil, err
 	}
-	obj.GetObjectKind().SetGroupVersionKind(res.Kind)
-	return obj, nil
 	if res.Custom != nil {
 		return obj, nil // it says itself in which version it is
 	}
+	obj.GetObjectKind().SetGroupVersionKind(res.Kind)
+	return obj, nil
 }
 
 // SetPlugins sets the admission plugins before the pipeline serves its first request.
@@ -154,6 +165,7 @@ func (p *Pipeline) lookup(ctx context.Context, r *Request) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
+	res := h.res
 	sub, known := res.Subresources[r.Subresource]
 	// What a client makes up is no label of a metric.
 	r.Version, r.Served = res.Kind.Version, known || r.Subresource == ""
@@ -163,7 +175,6 @@ func (p *Pipeline) lookup(ctx context.Context, r *Request) (*handle, error) {
 	if !res.Namespaced {
 		r.Namespace = ""
 	}
-	res := h.res
 	if r.Subresource == "" {
 		if len(res.Verbs) > 0 && !slices.Contains(res.Verbs, string(r.Verb)) {
 			return nil, methodNotAllowed(h, r)
@@ -196,7 +207,7 @@ func (p *Pipeline) authorize(ctx context.Context, r *Request, verb string) error
 	}
 	a := &authz.Attributes{
 		User: r.User, Verb: verb, Group: r.Group, Version: r.Version, Resource: r.Resource, Subresource: r.Subresource,
-		Namespace: r.Namespace, Name: name, Fields: equalities(r.FieldSelector),
+		Namespace: r.Namespace, Name: name, Fields: equalities(r.FieldSelector), Labels: labelEqualities(r.LabelSelector),
 	}
 	if r.Group == "" && r.Resource == "namespaces" && name != "" {
 		a.Namespace = name // as in Kubernetes, a namespace is in itself, so that a Role in it can cover it
@@ -221,7 +232,13 @@ func (p *Pipeline) AuthorizeAttributes(ctx context.Context, a *authz.Attributes)
 // Do serves every verb but List and Watch.
 func (p *Pipeline) Do(ctx context.Context, r *Request) (*Result, error) {
 	start := p.now()
+	if r.Verb != Get {
+		r.Notes = &admission.Notes{}
+	}
 	res, err := p.do(ctx, r)
+	if err == nil && p.obeyed[schema.GroupResource{Group: r.Group, Resource: r.Resource}] {
+		err = p.obey(ctx, r, res)
+	}
 	p.observe(ctx, r, start, err, res != nil && res.Created)
 	return res, err
 }
@@ -230,19 +247,19 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 	for {
 		h, err := p.lookup(ctx, r)
 		if err != nil {
-	if r.Verb != Get {
-		r.Notes = &admission.Notes{}
-	}
 			return nil, err
-	if err == nil && p.obeyed[schema.GroupResource{Group: r.Group, Resource: r.Resource}] {
-		err = p.obey(ctx, r, res)
-	}
 		}
 		res, err := p.doWith(ctx, h, r)
+		if err == nil && h.res.Custom != nil {
+			res.Warnings = append(res.Warnings, h.res.Custom.Warnings...)
+		}
 		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
 			return res, err
 		}
 	}
+}
+
+func (p *Pipeline) doWith(ctx context.Context, h *handle, r *Request) (*Result, error) {
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
@@ -256,9 +273,6 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 		return nil, apierrors.NewBadRequest("an empty namespace may not be set when a resource name is provided")
 	}
 	if r.Subresource != "" && h.res.Subresources[r.Subresource].Connect {
-}
-
-func (p *Pipeline) doWith(ctx context.Context, h *handle, r *Request) (*Result, error) {
 		return p.connect(ctx, h, r)
 	}
 	switch r.Verb {
@@ -295,6 +309,9 @@ func (p *Pipeline) connect(ctx context.Context, h *handle, r *Request) (*Result,
 
 // answer serves a resource that is never stored.
 func (p *Pipeline) answer(ctx context.Context, r *Request) (*Result, error) {
+	if c, ok := p.computed(r); ok {
+		return p.getComputed(ctx, r, c)
+	}
 	c, ok := p.cfg.Connectors[r.Group+"/"+r.Resource+"/"]
 	if !ok {
 		return nil, notServed()

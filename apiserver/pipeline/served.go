@@ -166,3 +166,6 @@ func (p *Pipeline) replaced(h *handle) bool {
 	now, ok := p.served.now().handles[h.res.GVR()]
 	return !ok || now.cache != h.cache
 }
+
+// Fixed is what is served whatever custom resources there are.
+func (p *Pipeline) Fixed() *registry.Set { return p.served.fixed.set }

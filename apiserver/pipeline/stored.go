@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/fields"
@@ -8,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
 	"bareboat.dev/apiserver/watchcache/frame"
 )
@@ -46,6 +48,28 @@ func (h *handle) decodeFrame(f frame.Frame) (registry.Object, error) {
 	return h.fromStored(obj.(registry.Object))
 }
 
+// inVersion reports whether the JSON text of a custom object, as registry.CustomObject writes it, is of an API version.
+func inVersion(text []byte, apiVersion string) bool {
+	rest, ok := bytes.CutPrefix(text, []byte(`{"apiVersion":"`))
+	if !ok {
+		return false
+	}
+	rest, ok = bytes.CutPrefix(rest, []byte(apiVersion))
+	return ok && len(rest) > 0 && rest[0] == '"'
+}
+
+// frame makes the bytes that readers see of what the store has.
+func (h *handle) frame(stored []byte, rev storage.Revision) (frame.Frame, error) {
+	if h.res.Custom != nil && h.res.Custom.View != nil {
+		seen, err := h.res.Custom.View(stored)
+		if err != nil {
+			return frame.Frame{}, err
+		}
+		stored = seen
+	}
+	return frame.Splice(stored, int64(rev))
+}
+
 func (h *handle) fromStored(obj registry.Object) (registry.Object, error) {
 	if h.res.Stored == nil {
 		return obj, nil
@@ -73,7 +97,7 @@ func (p *Pipeline) encodeStored(h *handle, obj registry.Object) ([]byte, error) 
 // framed is an object of the handle's kind that the store has: with the store's bytes if they are of that kind.
 func (h *handle) framed(f frame.Frame, decode func() (runtime.Object, error)) *Object {
 	o := &Object{Kind: h.res.Kind, Resource: h.res, decode: decode}
-	if h.res.Stored == nil {
+	if h.res.Stored == nil || h.res.Custom != nil && inVersion(f.Object(), h.res.Kind.GroupVersion().String()) {
 		o.encoded = f
 	}
 	return o

@@ -331,7 +331,7 @@ func (p *Pipeline) createSubresource(ctx context.Context, h *handle, r *Request)
 			return nil, err
 		}
 	}
-	_, err = p.rewrite(ctx, h, r, func(cur *current) (decision, error) {
+	res, err := p.rewrite(ctx, h, r, func(cur *current) (decision, error) {
 		return p.decideSubresource(ctx, h, r, &sub, cur, body.DeepCopyObject())
 	})
 	if err != nil {

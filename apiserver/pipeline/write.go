@@ -38,6 +38,8 @@ type current struct {
 	encoded frame.Frame
 	// fresh: the state was read from the store, not from the cache.
 	fresh bool
+	// stored are the store's own bytes of a custom object that was read from there; readers may see others.
+	stored []byte
 }
 
 // current reads an object to write it. The cache's state is good enough to begin with, since the commit is conditional on
@@ -60,7 +62,7 @@ func (p *Pipeline) current(ctx context.Context, h *handle, namespace, name strin
 	if err != nil {
 		return nil, err
 	}
-	f, err := frame.Splice(e.Value, int64(e.Modified))
+	f, err := h.frame(e.Value, e.Modified)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -68,7 +70,11 @@ func (p *Pipeline) current(ctx context.Context, h *handle, namespace, name strin
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("decoding %s: %w", e.Key, err))
 	}
-	return &current{obj: obj, rev: e.Modified, encoded: f, fresh: true}, nil
+	cur := &current{obj: obj, rev: e.Modified, encoded: f, fresh: true}
+	if h.res.Custom != nil {
+		cur.stored = e.Value
+	}
+	return cur, nil
 }
 
 // decision is what a write makes of the current object.
@@ -118,15 +124,15 @@ func (p *Pipeline) rewrite(ctx context.Context, h *handle, r *Request, decide fu
 		}
 		res, err := p.commitChange(ctx, h, r, cur, d)
 		d.settle(err)
+		if err == nil && d.admitted != nil {
+			res.Warnings = d.admitted.Warnings()
+		}
 		var taken *takenError
 		if errors.As(err, &taken) {
 			if d.lost == nil || d.asked[taken.claim.Key] {
 				return nil, h.invalid(r.Name, field.ErrorList{taken.field()})
 			}
 			d.lost[taken.claim.Key] = true
-		if err == nil && d.admitted != nil {
-			res.Warnings = d.admitted.Warnings()
-		}
 			err = errPicked
 		}
 		switch {
@@ -168,11 +174,11 @@ func (p *Pipeline) commitChange(ctx context.Context, h *handle, r *Request, cur 
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	same, err := frame.Splice(value, int64(cur.rev))
+	same, err := cur.holds(value)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	if string(same.Object()) == string(cur.encoded.Object()) {
+	if same {
 		if !cur.fresh {
 			return nil, errUnchangedStale
 		}
@@ -191,6 +197,16 @@ func (p *Pipeline) commitChange(ctx context.Context, h *handle, r *Request, cur 
 		return nil, p.claimError(h, d.obj, p.companionError(d.admitted, err))
 	}
 	return h.written(d.obj, value, rev)
+}
+
+// holds reports whether the store has exactly this value already. Of a custom object that means its own bytes, not what readers
+// see of them: writing what one has read is how objects get into a new storage version.
+func (c *current) holds(value []byte) (bool, error) {
+	if c.stored != nil {
+		return string(c.stored) == string(value), nil
+	}
+	same, err := frame.Splice(value, int64(c.rev))
+	return err == nil && string(same.Object()) == string(c.encoded.Object()), err
 }
 
 func (p *Pipeline) commitRemoval(ctx context.Context, h *handle, key string, cur *current, dryRun bool) (*Result, error) {

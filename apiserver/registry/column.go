@@ -66,6 +66,14 @@ func NumericText[T Object](name, description string, cell func(T) string) Column
 	return c
 }
 
+// JSONValue is the column of an object as the value that Kubernetes sends in a Table.
+func (c *Column) JSONValue(obj Object, now time.Time) any {
+	if c.Value != nil {
+		return c.Value(obj, now)
+	}
+	return c.JSONCell(c.Cell(obj, now))
+}
+
 // JSONCell is a rendered cell as the value that Kubernetes sends in a Table: a number or a boolean if the column says so and the
 // text is one.
 func (c *Column) JSONCell(text string) any {

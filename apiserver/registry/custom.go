@@ -26,10 +26,14 @@ type Custom struct {
 	// Coerce makes a decoded object what decoding into a Go type would have made of it: unknown fields and nulls for fields
 	// that cannot be null are dropped, malformed metadata is an error. It returns the paths of what was unknown if asked to.
 	Coerce func(obj map[string]any, paths bool) (unknown []string, err error)
+	// Convert returns an object in another of the definition's versions. It does not modify it, and may return it as it is.
+	Convert func(obj *CustomObject, to schema.GroupVersion) (*CustomObject, error)
 	// Converter gives the objects types for managed fields. It is made when first used.
 	Converter func() (managedfields.TypeConverter, error)
 	// Replicas is where spec.replicas of the scale subresource is kept, by API version, nil where there is none.
 	Replicas managedfields.ResourcePathMappings
+	// Selectable are the selectable fields of all versions; they are read off stored objects, in whatever version those are.
+	Selectable map[string]func(Object) string
 	// Warnings are sent with every answer: the version is deprecated.
 	Warnings []string
 	// Terminating: the definition is being deleted and no object may be created any more.

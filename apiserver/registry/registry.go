@@ -98,6 +98,8 @@ type Strategy struct {
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	// Warnings returns what a user should know about an object that is accepted.
 	Warnings func(obj Object) []string
+	// ChangeWarnings takes its place for changes, if what the object was before matters; nil means that it does not.
+	ChangeWarnings func(obj, old Object) []string
 	// ValidateName checks metadata.name (or the generateName prefix); nil means a DNS-1123 subdomain.
 	ValidateName func(name string, prefix bool) []string
 	// SpecChanged reports whether metadata.generation must be raised; nil means the kind keeps no generation.
@@ -158,6 +160,8 @@ type Column struct {
 	metav1.TableColumnDefinition
 	// Cell renders the column; now is for ages.
 	Cell func(obj Object, now time.Time) string
+	// Value is the cell as a JSON value, null included; nil means that it follows from Cell.
+	Value func(obj Object, now time.Time) any
 	// JSON is the JSON type of the cells where it is not that of Type: Kubernetes has columns of type "string" whose cells are numbers.
 	JSON string
 }
@@ -171,6 +175,8 @@ type Subresource struct {
 	New func() runtime.Object
 	// Get renders the subresource from the object; nil returns the object.
 	Get func(obj Object) (runtime.Object, error)
+	// Base is what a patch starts from, where there is one though Get fails; nil means what Get renders.
+	Base func(obj Object) (runtime.Object, error)
 	// Apply returns the object changed as an update of the subresource asks: old is the stored object, body the decoded
 	// request. It must not modify old; now is for conditions. An *apierrors.StatusError passes through as it is. The
 	// preconditions in the body's metadata (uid, resource version) are the pipeline's to check.

@@ -93,6 +93,22 @@ func (s *Set) With(custom ...*Resource) (*Set, error) {
 	return out, nil
 }
 
+// Admits returns why a custom resource cannot be served beside the set's own: one of its names, or its keys, are another's.
+func (s *Set) Admits(r *Resource) error {
+	if other, taken := s.byResource[r.GVR()]; taken {
+		return fmt.Errorf("registry: %s is %s", r.GVR(), other.Kind)
+	}
+	if _, taken := s.byKind[r.Kind]; taken {
+		return fmt.Errorf("registry: %s is built in", r.Kind)
+	}
+	for _, other := range s.all {
+		if other.KeyPrefix != "" && (strings.HasPrefix(other.KeyPrefix, r.KeyPrefix) || strings.HasPrefix(r.KeyPrefix, other.KeyPrefix)) {
+			return fmt.Errorf("registry: the keys of %s overlap with those of %s", r.Kind, other.Kind)
+		}
+	}
+	return nil
+}
+
 // All returns every resource, in the order of registration. The slice is the caller's.
 func (s *Set) All() []*Resource { return slices.Clone(s.all) }
 

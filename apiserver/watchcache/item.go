@@ -27,7 +27,7 @@ func (c Config) Key(namespace, name string) string {
 // item makes the item of a stored entry. An object that cannot be decoded becomes an item without labels and fields, so
 // that it can at least be seen and deleted; the error then comes with the item.
 func (c Config) item(e storage.Entry) (*Item, Object, error) {
-	f, err := frame.Splice(e.Value, int64(e.Modified))
+	f, err := c.frame(e)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", e.Key, err)
 	}
@@ -44,6 +44,16 @@ func (c Config) item(e storage.Entry) (*Item, Object, error) {
 		it.Fields = c.Fields(obj)
 	}
 	return it, obj, nil
+}
+
+// frame makes the bytes that readers see of an entry.
+func (c Config) frame(e storage.Entry) (frame.Frame, error) {
+	if c.View != nil {
+		if seen, err := c.View(e.Value); err == nil {
+			return frame.Splice(seen, int64(e.Modified))
+		}
+	}
+	return frame.Splice(e.Value, int64(e.Modified))
 }
 
 // tombstone is the item as the deletion at a revision, or an update that ends a match, sends it.

@@ -43,6 +43,9 @@ type Config struct {
 	Namespaced bool
 	// Decode decodes an object. It is called once when an object enters the cache, and again by Cache.Object.
 	Decode func(frame.Frame) (Object, error)
+	// View returns what readers are to see of stored bytes, for objects that a schema completes; nil shows them as they are.
+	// Its error makes the bytes be shown as they are too.
+	View func(stored []byte) ([]byte, error)
 	// Fields returns the selectable fields of an object beyond metadata.name and metadata.namespace, by path
 	// ("spec.nodeName"). Every object must return the same paths. Nil means there are none.
 	Fields func(Object) map[string]string

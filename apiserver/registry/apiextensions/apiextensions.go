@@ -42,6 +42,7 @@ func definitions() *registry.Resource {
 			Validate:       registry.Checks(validate),
 			ValidateUpdate: registry.ChecksChange(validateUpdate),
 			Warnings:       func(obj registry.Object) []string { return warnings(obj.(crd)) },
+			ChangeWarnings: func(obj, old registry.Object) []string { return newWarnings(obj.(crd), old.(crd)) },
 			SpecChanged:    registry.Differs(func(d, old crd) bool { return !equality.Semantic.DeepEqual(d.Spec, old.Spec) }),
 			// A definition goes when its instances have gone, which the finalizer that its deletion adds waits for.
 			Held:        func(obj registry.Object) bool { return obj.GetDeletionTimestamp() == nil },

@@ -137,6 +137,12 @@ func warnings(d *v1.CustomResourceDefinition) []string {
 	return append(slices.Compact(out), slices.Compact(sets)...)
 }
 
+// newWarnings are those that the definition did not deserve before.
+func newWarnings(d, old *v1.CustomResourceDefinition) []string {
+	before := warnings(old)
+	return slices.DeleteFunc(warnings(d), func(w string) bool { return slices.Contains(before, w) })
+}
+
 func unknownFormats(s *apiextensions.JSONSchemaProps, v *version.Version) []string {
 	if s.Format == "" {
 		return nil

@@ -16,8 +16,11 @@ func (s *Server) GetVersion(context.Context, *apiv1.GetVersionRequest) (*apiv1.G
 }
 
 // ListResources implements apiv1.DiscoveryServiceServer.
-func (s *Server) ListResources(context.Context, *apiv1.ListResourcesRequest) (*apiv1.ListResourcesResponse, error) {
-	set := s.cfg.Pipeline.Set()
+func (s *Server) ListResources(ctx context.Context, _ *apiv1.ListResourcesRequest) (*apiv1.ListResourcesResponse, error) {
+	set, err := s.cfg.Pipeline.WaitSet(ctx)
+	if err != nil {
+		return nil, err
+	}
 	versions := set.Versions()
 	out := &apiv1.ListResourcesResponse{}
 	for _, r := range set.All() {

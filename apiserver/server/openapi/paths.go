@@ -33,12 +33,10 @@ func operations() []operation {
 
 // resource adds a resource's paths and schemas.
 func (b *builder) resource(paths object, r *registry.Resource) {
-	own := b.kind(r.Kind, r.New())
-	list := own
-	if r.NewList != nil {
-		listKind := r.Kind
-		listKind.Kind += "List"
-		list = b.kind(listKind, r.NewList())
+	own, list := b.kinds(r)
+	b.media = builtInMedia()
+	if r.Custom != nil {
+		b.media = customMedia()
 	}
 	base := "/" + groupPath(r.Kind.GroupVersion())
 	collection := base + "/" + r.Plural
@@ -121,7 +119,38 @@ func (b *builder) parameter(name, in string, required bool) object {
 	return p
 }
 
-const patchTypes = "application/json-patch+json application/merge-patch+json application/strategic-merge-patch+json application/apply-patch+yaml"
+// media are the forms in which a resource's objects and their patches travel.
+type media struct{ objects, patches []string }
+
+func builtInMedia() media {
+	return media{
+		objects: []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"},
+		patches: []string{
+			"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml",
+		},
+	}
+}
+
+func customMedia() media {
+	return media{
+		objects: []string{"application/json", "application/yaml"},
+		patches: []string{"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"},
+	}
+}
+
+// kinds refers to the schemas of a resource's objects and lists.
+func (b *builder) kinds(r *registry.Resource) (own, list object) {
+	if r.Custom != nil {
+		return b.custom(r)
+	}
+	own = b.kind(r.Kind, r.New())
+	if r.NewList == nil {
+		return own, own
+	}
+	listKind := r.Kind
+	listKind.Kind += "List"
+	return own, b.kind(listKind, r.NewList())
+}
 
 func (b *builder) operation(id, action string, kind schema.GroupVersionKind, params []string, hasBody, isPatch bool, body, answer object) object {
 	op := object{
@@ -132,10 +161,10 @@ func (b *builder) operation(id, action string, kind schema.GroupVersionKind, par
 	for _, name := range params {
 		parameters = append(parameters, b.parameter(name, "query", false))
 	}
-	media := []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+	media := b.media.objects
 	accepts := media
 	if isPatch {
-		accepts, body = strings.Fields(patchTypes), object{"type": "object"}
+		accepts, body = b.media.patches, object{"type": "object"}
 	}
 	if b.v3 {
 		op["responses"] = object{"200": object{"description": "OK", "content": contents(media, answer)}}

@@ -13,6 +13,8 @@ type builder struct {
 	refs    string
 	v3      bool
 	schemas object
+	// media of the resource that is being added.
+	media media
 }
 
 // described is what types that are not what their fields are say of themselves (metav1.Time, resource.Quantity).

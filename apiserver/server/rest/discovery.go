@@ -25,7 +25,7 @@ const aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupD
 
 // discoveryRoutes serves what is served, in both forms: group by group, and all at once (KEP-3352).
 func (h *Handler) discoveryRoutes() {
-	h.paths.HandleFunc("GET /api", func(w http.ResponseWriter, r *http.Request) {
+	h.known("GET /api", func(w http.ResponseWriter, r *http.Request) {
 		if aggregated(r) {
 			h.aggregated(w, r, func(g string) bool { return g == "" })
 			return
@@ -35,7 +35,7 @@ func (h *Handler) discoveryRoutes() {
 			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: localAddress(r)}},
 		})
 	})
-	h.paths.HandleFunc("GET /apis", func(w http.ResponseWriter, r *http.Request) {
+	h.known("GET /apis", func(w http.ResponseWriter, r *http.Request) {
 		if aggregated(r) {
 			h.aggregated(w, r, func(g string) bool { return g != "" })
 			return
@@ -48,7 +48,7 @@ func (h *Handler) discoveryRoutes() {
 		}
 		h.reply(w, r, list)
 	})
-	h.paths.HandleFunc("GET /apis/{group}", func(w http.ResponseWriter, r *http.Request) {
+	h.known("GET /apis/{group}", func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := h.cfg.Pipeline.Set().Versions()[r.PathValue("group")]; !ok {
 			h.fail(w, r, notFound())
 			return
@@ -57,9 +57,20 @@ func (h *Handler) discoveryRoutes() {
 		g.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
 		h.reply(w, r, &g)
 	})
-	h.paths.HandleFunc("GET /api/{version}", func(w http.ResponseWriter, r *http.Request) { h.resources(w, r, "", r.PathValue("version")) })
-	h.paths.HandleFunc("GET /apis/{group}/{version}", func(w http.ResponseWriter, r *http.Request) {
+	h.known("GET /api/{version}", func(w http.ResponseWriter, r *http.Request) { h.resources(w, r, "", r.PathValue("version")) })
+	h.known("GET /apis/{group}/{version}", func(w http.ResponseWriter, r *http.Request) {
 		h.resources(w, r, r.PathValue("group"), r.PathValue("version"))
+	})
+}
+
+// known serves a path whose answer depends on what is served; while the server starts it waits until that is known.
+func (h *Handler) known(pattern string, serve http.HandlerFunc) {
+	h.paths.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if _, err := h.cfg.Pipeline.WaitSet(r.Context()); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		serve(w, r)
 	})
 }
 
@@ -110,7 +121,7 @@ func (h *Handler) resources(w http.ResponseWriter, r *http.Request, group, versi
 func apiResources(res *registry.Resource) []metav1.APIResource {
 	out := []metav1.APIResource{{
 		Name: res.Plural, SingularName: res.Singular, Namespaced: res.Namespaced, Kind: res.Kind.Kind, Verbs: pipeline.Verbs(res),
-		ShortNames: res.ShortNames, Categories: res.Categories, StorageVersionHash: storageHash(res.Kind),
+		ShortNames: res.ShortNames, Categories: res.Categories, StorageVersionHash: storageHash(storedKind(res)),
 	}}
 	for _, name := range slices.Sorted(maps.Keys(res.Subresources)) {
 		sub, kind := res.Subresources[name], res.Subresources[name].Kind
@@ -124,6 +135,14 @@ func apiResources(res *registry.Resource) []metav1.APIResource {
 		out = append(out, r)
 	}
 	return out
+}
+
+// storedKind is the kind that a resource's objects are kept as.
+func storedKind(res *registry.Resource) schema.GroupVersionKind {
+	if res.Stored != nil {
+		return res.Stored.Kind
+	}
+	return res.Kind
 }
 
 // storageHash tells clients whether the version in which a kind is stored has changed.

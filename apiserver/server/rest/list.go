@@ -78,6 +78,10 @@ func listKind(f format, l *pipeline.Listing) schema.GroupVersionKind {
 		return metav1.SchemeGroupVersion.WithKind("PartialObjectMetadataList")
 	}
 	k := l.Resource.Kind
+	if l.Resource.Custom != nil {
+		k.Kind = l.Resource.Custom.ListKind
+		return k
+	}
 	k.Kind += "List"
 	return k
 }
@@ -126,6 +130,9 @@ func (h *Handler) jsonItem(out *bytes.Buffer, f format, o *pipeline.Object) erro
 	var err error
 	if f.view == metadataOnly {
 		obj, err = partial(o)
+	} else if text, ok := jsonText(o); ok {
+		out.Write(text)
+		return nil
 	} else {
 		obj, err = o.Decoded()
 	}
@@ -213,6 +220,9 @@ func protobufItem(f format, o *pipeline.Object) ([]byte, error) {
 		return p.Marshal()
 	}
 	contentType, raw, err := o.Encoded()
+	if err == nil && contentType == frame.JSON {
+		return nil, noProtobuf(o)
+	}
 	if err != nil || contentType != frame.Protobuf {
 		return nil, apierrors.NewInternalError(io.ErrUnexpectedEOF)
 	}

@@ -16,12 +16,12 @@ const (
 )
 
 func (h *Handler) openapiRoutes() {
-	docs := openapi.New(h.cfg.Pipeline.Set(), h.cfg.Version.GitVersion)
-	h.paths.HandleFunc("GET /openapi/v3", func(w http.ResponseWriter, r *http.Request) {
+	docs := openapi.New(h.cfg.Pipeline.Set, h.cfg.Version.GitVersion)
+	h.known("GET /openapi/v3", func(w http.ResponseWriter, r *http.Request) {
 		doc, err := docs.Index()
 		h.openapiDocument(w, r, "application/json", doc, err)
 	})
-	h.paths.HandleFunc("GET /openapi/v3/", func(w http.ResponseWriter, r *http.Request) {
+	h.known("GET /openapi/v3/", func(w http.ResponseWriter, r *http.Request) {
 		doc, ok, err := docs.V3(strings.TrimPrefix(r.URL.Path, "/openapi/v3/"))
 		if err == nil && !ok {
 			h.fail(w, r, notFound())
@@ -29,7 +29,7 @@ func (h *Handler) openapiRoutes() {
 		}
 		h.openapiDocument(w, r, "application/json", doc, err)
 	})
-	h.paths.HandleFunc("GET /openapi/v2", func(w http.ResponseWriter, r *http.Request) {
+	h.known("GET /openapi/v2", func(w http.ResponseWriter, r *http.Request) {
 		if accept := r.Header.Get("Accept"); strings.Contains(accept, protoV2) || strings.Contains(accept, protoV2Old) {
 			doc, err := docs.V2Proto()
 			h.openapiDocument(w, r, protoV2, doc, err)

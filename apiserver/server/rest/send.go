@@ -53,6 +53,12 @@ func (h *Handler) encode(f format, o *pipeline.Object, include string) ([]byte, 
 		}
 		return h.marshal(f, p.GroupVersionKind(), p)
 	}
+	if text, ok := jsonText(o); ok && f.media == codec.JSON && !f.pretty {
+		return append(text[:len(text):len(text)], '\n'), nil
+	}
+	if o.Resource != nil && o.Resource.Custom != nil && f.media == codec.Protobuf {
+		return nil, noProtobuf(o)
+	}
 	if fr, ok := o.Frame(); ok && f.media == codec.Protobuf && fr.ContentType() == frame.Protobuf {
 		return fr.Envelope(), nil
 	}
@@ -61,6 +67,23 @@ func (h *Handler) encode(f format, o *pipeline.Object, include string) ([]byte, 
 		return nil, apierrors.NewInternalError(err)
 	}
 	return h.marshal(f, o.Kind, obj)
+}
+
+// jsonText returns the text of an object that is kept as JSON in the form in which it is served.
+func jsonText(o *pipeline.Object) ([]byte, bool) {
+	fr, ok := o.Frame()
+	if !ok || fr.ContentType() != frame.JSON {
+		return nil, false
+	}
+	return fr.Object(), true
+}
+
+// noProtobuf is Kubernetes' answer to who takes nothing but protobuf for a custom resource.
+func noProtobuf(o *pipeline.Object) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: "object " + o.Kind.String() + " does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message",
+	}}
 }
 
 // marshal encodes a decoded object that carries its apiVersion and kind.

@@ -32,7 +32,7 @@ func (h *Handler) table(res *registry.Resource, include string, objects iter.Seq
 		}
 		row := metav1.TableRow{Cells: make([]any, 0, len(res.Columns))}
 		for i := range res.Columns {
-			row.Cells = append(row.Cells, res.Columns[i].JSONCell(res.Columns[i].Cell(obj, now)))
+			row.Cells = append(row.Cells, res.Columns[i].JSONValue(obj, now))
 		}
 		if row.Object, err = rowObject(o, obj, include); err != nil {
 			return nil, err
