@@ -1,16 +1,22 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/admission/limitrange"
+	"bareboat.dev/apiserver/admission/podsecurity"
 	"bareboat.dev/apiserver/admission/quota"
 	"bareboat.dev/apiserver/authz"
 )
 
 // plugins are the built-in admission plugins, in the order in which Kubernetes runs them.
-func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
+func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error) {
+	podSecurity, err := podsecurity.Plugin(s.pipeline, s.cfg.Admission.PodSecurity, s.cfg.Now)
+	if err != nil {
+		return nil, fmt.Errorf("PodSecurity: %w", err)
+	}
 	all := []admission.Plugin{
 		admission.NamespaceLifecycle(s.pipeline),
 		limitrange.Plugin(s.pipeline),
@@ -18,10 +24,11 @@ func (s *Server) plugins(authorizer authz.Authorizer) []admission.Plugin {
 			Reader: s.pipeline, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
 		}),
 		admission.NodeRestriction(s.pipeline),
+		podSecurity,
 		admission.Priority(admission.PriorityClasses(s.pipeline)),
 		admission.DefaultTolerationSeconds(),
 		admission.Escalation(&s.rules.rbac, authorizer),
 		quota.Plugin(s.pipeline, s.cfg.Now),
 	}
-	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Disabled, p.Name) })
+	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Disabled, p.Name) }), nil
 }
