@@ -3,7 +3,9 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -238,7 +240,16 @@ func (w *worker) tellExitsLocked() {
 type Running struct {
 	Namespace, Pod, UID string
 	Container, ID       string
-	Sandbox             Sandbox
+	// Image is its name as the pod has it.
+	Image   string
+	Started time.Time
+	// PodStarted is when the kubelet first saw the pod.
+	PodStarted time.Time
+	// PodDir and LogDir are the pod's folder with its volumes and the container's with its logs.
+	PodDir, LogDir string
+	// Claims are the claims behind the pod's volumes, by the volume's name.
+	Claims  map[string]string
+	Sandbox Sandbox
 }
 
 // RunningContainers lists the containers that run, of one pod if one is named.
@@ -247,15 +258,40 @@ func (a *Agent) RunningContainers(namespace, name string) []Running {
 	for _, w := range a.all() {
 		w.mu.Lock()
 		if name == "" && namespace == "" || w.pod.Namespace == namespace && (name == "" || w.pod.Name == name) {
+			common := Running{Namespace: w.pod.Namespace, Pod: w.pod.Name, UID: string(w.uid), PodDir: a.volumes.PodDir(w.uid),
+				Claims: claims(w.pod), Sandbox: w.sandbox}
+			if w.status != nil && w.status.StartTime != nil {
+				common.PodStarted = w.status.StartTime.Time
+			}
 			for _, c := range w.seen.Containers {
 				if c.State == pod.Running && w.sandbox != nil {
-					list = append(list, Running{Namespace: w.pod.Namespace, Pod: w.pod.Name, UID: string(w.uid), Container: c.Name, ID: c.ID, Sandbox: w.sandbox})
+					r := common
+					r.Container, r.ID, r.Image, r.Started = c.Name, c.ID, c.Image, c.StartedAt
+					r.LogDir = filepath.Join(a.logDir(w.pod), c.Name)
+					list = append(list, r)
 				}
 			}
 		}
 		w.mu.Unlock()
 	}
 	return list
+}
+
+// claims are the claims of a pod's volumes, by the volume's name.
+func claims(p *corev1.Pod) map[string]string {
+	var all map[string]string
+	for i := range p.Spec.Volumes {
+		if v := &p.Spec.Volumes[i]; v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
+			if all == nil {
+				all = map[string]string{}
+			}
+			all[v.Name] = p.Name + "-" + v.Name
+			if c := v.PersistentVolumeClaim; c != nil {
+				all[v.Name] = c.ClaimName
+			}
+		}
+	}
+	return all
 }
 
 // UsesImage says whether a pod of this node uses the image of that id.

@@ -13,6 +13,7 @@ type host struct {
 	at                                time.Time
 	cpu                               time.Duration
 	memoryTotal, memoryAvailable, rss uint64
+	swapTotal, swapFree               uint64
 }
 
 // clockTick is the unit of /proc/stat on Linux, whatever the kernel's own (proc_stat(5): USER_HZ).
@@ -44,6 +45,10 @@ func readHost() host {
 			h.memoryAvailable = n << 10
 		case "AnonPages:":
 			h.rss = n << 10
+		case "SwapTotal:":
+			h.swapTotal = n << 10
+		case "SwapFree:":
+			h.swapFree = n << 10
 		}
 	})
 	return h
@@ -79,4 +84,29 @@ func bootTime() (t time.Time) {
 		}
 	})
 	return t
+}
+
+// rlimit reads how many processes and threads the kernel allows and has; the second stands in /proc/loadavg as "running/all".
+func rlimit(at time.Time) *Rlimit {
+	r := &Rlimit{Time: at}
+	for _, file := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && (r.MaxPID == nil || n < *r.MaxPID) {
+			r.MaxPID = &n
+		}
+	}
+	each("/proc/loadavg", func(f []string) {
+		const counts = 3
+		if len(f) <= counts {
+			return
+		}
+		_, all, _ := strings.Cut(f[counts], "/")
+		if n, err := strconv.ParseInt(all, 10, 64); err == nil {
+			r.Current = &n
+		}
+	})
+	return r
 }

@@ -2,135 +2,140 @@ package stats
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"bareboat.dev/kubelet/cgroup"
 )
-
-// Summary is what /stats/summary answers, in the shape that its readers know.
-type Summary struct {
-	Node Node  `json:"node"`
-	Pods []Pod `json:"pods"`
-}
-
-// Node is the node's part.
-type Node struct {
-	NodeName  string    `json:"nodeName"`
-	StartTime time.Time `json:"startTime"`
-	CPU       *CPU      `json:"cpu,omitempty"`
-	Memory    *Memory   `json:"memory,omitempty"`
-	FS        *FS       `json:"fs,omitempty"`
-	Runtime   *Runtime  `json:"runtime,omitempty"`
-}
-
-// Runtime is what the image store uses.
-type Runtime struct {
-	ImageFS *FS `json:"imageFs,omitempty"`
-}
-
-// Pod is one pod's part.
-type Pod struct {
-	PodRef     PodRef      `json:"podRef"`
-	Containers []Container `json:"containers"`
-	CPU        *CPU        `json:"cpu,omitempty"`
-	Memory     *Memory     `json:"memory,omitempty"`
-	Processes  *Processes  `json:"process_stats,omitempty"`
-}
-
-// PodRef names a pod.
-type PodRef struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
-	UID       string `json:"uid"`
-}
-
-// Container is one container's part.
-type Container struct {
-	Name   string  `json:"name"`
-	CPU    *CPU    `json:"cpu,omitempty"`
-	Memory *Memory `json:"memory,omitempty"`
-}
-
-// CPU is use of processors: now, in thousand-millionths of one, and in all, in nanoseconds.
-type CPU struct {
-	Time                 time.Time `json:"time"`
-	UsageNanoCores       *uint64   `json:"usageNanoCores,omitempty"`
-	UsageCoreNanoSeconds uint64    `json:"usageCoreNanoSeconds"`
-}
-
-// Memory is in bytes.
-type Memory struct {
-	Time            time.Time `json:"time"`
-	AvailableBytes  *uint64   `json:"availableBytes,omitempty"`
-	UsageBytes      uint64    `json:"usageBytes"`
-	WorkingSetBytes uint64    `json:"workingSetBytes"`
-	RSSBytes        uint64    `json:"rssBytes"`
-	PageFaults      uint64    `json:"pageFaults"`
-	MajorPageFaults uint64    `json:"majorPageFaults"`
-}
-
-// FS is a file system.
-type FS struct {
-	Time           time.Time `json:"time"`
-	AvailableBytes uint64    `json:"availableBytes"`
-	CapacityBytes  uint64    `json:"capacityBytes"`
-	UsedBytes      uint64    `json:"usedBytes"`
-	InodesFree     uint64    `json:"inodesFree"`
-	Inodes         uint64    `json:"inodes"`
-	InodesUsed     uint64    `json:"inodesUsed"`
-}
-
-// Processes counts processes and threads.
-type Processes struct {
-	Count uint64 `json:"process_count"`
-}
 
 // Summary measures everything.
 func (c *Collector) Summary(ctx context.Context) Summary {
 	s := Summary{Node: c.nodePart(), Pods: []Pod{}}
 	live := map[string]bool{"node": true}
-	var pod *Pod
-	for _, m := range c.containers(ctx) {
-		ref := PodRef{Name: m.Pod, Namespace: m.Namespace, UID: m.UID}
-		if pod == nil || pod.PodRef != ref {
-			s.Pods = append(s.Pods, Pod{PodRef: ref, CPU: &CPU{Time: m.used.Time}, Memory: &Memory{Time: m.used.Time}, Processes: &Processes{}})
-			pod = &s.Pods[len(s.Pods)-1]
-		}
-		live[m.ID] = true
-		pod.add(c.containerPart(m), m.used.Pids)
+	for _, p := range c.pods(ctx) {
+		s.Pods = append(s.Pods, c.podPart(p, live))
 	}
 	c.forget(live)
 	return s
 }
 
-// add takes a container in: a pod uses what its containers use.
-func (p *Pod) add(c Container, pids uint64) {
-	p.Containers = append(p.Containers, c)
-	p.CPU.UsageCoreNanoSeconds += c.CPU.UsageCoreNanoSeconds
-	if r := c.CPU.UsageNanoCores; r != nil {
-		sum := *r
-		if p.CPU.UsageNanoCores != nil {
-			sum += *p.CPU.UsageNanoCores
-		}
-		p.CPU.UsageNanoCores = &sum
+// podPart is a pod's part of the summary; what it samples under a name is noted in live.
+func (c *Collector) podPart(p podSample, live map[string]bool) Pod {
+	uid := p.first.UID
+	live[uid] = true
+	part := Pod{
+		PodRef: PodRef{Name: p.first.Pod, Namespace: p.first.Namespace, UID: uid}, StartTime: p.first.PodStarted,
+		CPU: c.cpu(uid, p.used), Memory: memory(p.used), Swap: swap(p.used), Network: network(p.used.Time, p.net),
+		Processes: &Processes{Count: p.used.Pids},
 	}
-	p.Memory.UsageBytes += c.Memory.UsageBytes
-	p.Memory.WorkingSetBytes += c.Memory.WorkingSetBytes
-	p.Memory.RSSBytes += c.Memory.RSSBytes
-	p.Memory.PageFaults += c.Memory.PageFaults
-	p.Memory.MajorPageFaults += c.Memory.MajorPageFaults
-	p.Processes.Count += pids
+	ephemeral := diskUse{at: p.used.Time}
+	for _, m := range p.containers {
+		live[m.ID], live[m.ID+"/log"] = true, true
+		ctr := Container{Name: m.Container, StartTime: m.Started, CPU: c.cpu(m.ID, m.used), Memory: memory(m.used), Swap: swap(m.used)}
+		if u, ok := c.rootfs(m.ID); ok {
+			ctr.RootFS = c.imageFS(u)
+			ephemeral.bytes, ephemeral.inodes = ephemeral.bytes+u.bytes, ephemeral.inodes+u.inodes
+		}
+		if u, ok := c.measured(m.ID+"/log", func() (uint64, uint64, bool) { return tree(m.LogDir) }); ok {
+			ctr.Logs = ofTree(m.LogDir, u)
+			ephemeral.bytes, ephemeral.inodes = ephemeral.bytes+u.bytes, ephemeral.inodes+u.inodes
+		}
+		part.Containers = append(part.Containers, ctr)
+	}
+	c.volumes(p, &part, &ephemeral, live)
+	part.EphemeralStorage = ofTree(p.first.PodDir, ephemeral)
+	return part
 }
 
-func (c *Collector) containerPart(m container) Container {
-	memory := &Memory{Time: m.used.Time, UsageBytes: m.used.MemoryUsage, WorkingSetBytes: m.used.MemoryWorkingSet, RSSBytes: m.used.MemoryRSS,
-		PageFaults: m.used.PageFaults, MajorPageFaults: m.used.MajorPageFaults}
-	if limit := m.used.MemoryLimit; limit > 0 {
-		left := limit - min(limit, m.used.MemoryWorkingSet)
-		memory.AvailableBytes = &left
+// volumes adds what the pod's volumes use: those on the node's disk by their files, mounted ones by their file systems.
+func (c *Collector) volumes(p podSample, part *Pod, ephemeral *diskUse, live map[string]bool) {
+	base := filepath.Join(p.first.PodDir, "volumes")
+	for _, plugin := range names(base) {
+		for _, name := range names(filepath.Join(base, plugin)) {
+			dir := filepath.Join(base, plugin, name)
+			if plugin == "kubernetes.io~csi" {
+				dir = filepath.Join(dir, "mount")
+			}
+			v := Volume{Name: name}
+			if claim, ok := p.first.Claims[name]; ok {
+				v.PVCRef = &PVCRef{Name: claim, Namespace: p.first.Namespace}
+			}
+			key := p.first.UID + "/" + plugin + "/" + name
+			live[key] = true
+			if isMount(dir) {
+				if f := fileSystem(dir); f != nil {
+					v.FS = *f
+					part.Volumes = append(part.Volumes, v)
+				}
+				continue
+			}
+			u, ok := c.measured(key, func() (uint64, uint64, bool) { return tree(dir) })
+			f := ofTree(dir, u)
+			if !ok || f == nil {
+				continue
+			}
+			v.FS = *f
+			part.Volumes = append(part.Volumes, v)
+			ephemeral.bytes, ephemeral.inodes = ephemeral.bytes+u.bytes, ephemeral.inodes+u.inodes
+		}
 	}
-	return Container{Name: m.Container, Memory: memory, CPU: &CPU{Time: m.used.Time,
-		UsageNanoCores: c.rate(m.ID, m.used.Time, m.used.CPUUsage), UsageCoreNanoSeconds: uint64(m.used.CPUUsage.Nanoseconds())}}
+}
+
+// rootfs is what a container has written to its root file system.
+func (c *Collector) rootfs(id string) (diskUse, bool) {
+	if c.images == nil {
+		return diskUse{}, false
+	}
+	return c.measured(id, func() (uint64, uint64, bool) {
+		bytes, inodes, err := c.images.WritableUsage(id)
+		return uint64(bytes), uint64(inodes), err == nil
+	})
+}
+
+// imageFS is the image store's file system, with what u says is used of it.
+func (c *Collector) imageFS(u diskUse) *FS {
+	if c.images == nil {
+		return nil
+	}
+	all, err := c.images.Usage()
+	if err != nil {
+		return nil
+	}
+	return ofTree(all.Path, u)
+}
+
+func (c *Collector) cpu(name string, s cgroup.Stats) *CPU {
+	return &CPU{Time: s.Time, UsageNanoCores: c.rate(name, s.Time, s.CPUUsage), UsageCoreNanoSeconds: uint64(s.CPUUsage.Nanoseconds())}
+}
+
+func memory(s cgroup.Stats) *Memory {
+	m := &Memory{Time: s.Time, UsageBytes: s.MemoryUsage, WorkingSetBytes: s.MemoryWorkingSet, RSSBytes: s.MemoryRSS,
+		PageFaults: s.PageFaults, MajorPageFaults: s.MajorPageFaults}
+	if limit := s.MemoryLimit; limit > 0 {
+		left := limit - min(limit, s.MemoryWorkingSet)
+		m.AvailableBytes = &left
+	}
+	return m
+}
+
+func swap(s cgroup.Stats) *Swap { return &Swap{Time: s.Time, UsageBytes: s.MemorySwap} }
+
+// defaultLink is the interface whose figures stand for the pod.
+const defaultLink = "eth0"
+
+func network(at time.Time, links []link) *Network {
+	if len(links) == 0 {
+		return nil
+	}
+	n := &Network{Time: at}
+	for _, l := range links {
+		i := Interface{Name: l.name, RxBytes: l.rxBytes, RxErrors: l.rxErrors, TxBytes: l.txBytes, TxErrors: l.txErrors}
+		n.Interfaces = append(n.Interfaces, i)
+		if l.name == defaultLink || n.Interface.Name == "" {
+			n.Interface = i
+		}
+	}
+	return n
 }
 
 func (c *Collector) nodePart() Node {
@@ -140,25 +145,20 @@ func (c *Collector) nodePart() Node {
 		NodeName: c.node, StartTime: c.booted,
 		CPU:    &CPU{Time: h.at, UsageNanoCores: c.rate("node", h.at, h.cpu), UsageCoreNanoSeconds: uint64(h.cpu.Nanoseconds())},
 		Memory: &Memory{Time: h.at, AvailableBytes: &available, UsageBytes: h.workingSet(), WorkingSetBytes: h.workingSet(), RSSBytes: h.rss},
-		FS:     fileSystem("/"),
+		Swap:   &Swap{Time: h.at, UsageBytes: h.swapTotal - min(h.swapFree, h.swapTotal)},
+		FS:     fileSystem("/"), Network: network(h.at, readLinks(1)), Rlimit: rlimit(h.at),
 	}
-	if c.images != nil {
-		if u, err := c.images.Usage(); err == nil {
-			n.Runtime = &Runtime{ImageFS: fileSystem(u.Path)}
-			if n.Runtime.ImageFS != nil {
-				n.Runtime.ImageFS.UsedBytes = u.ImagesBytes
-			}
+	if h.swapTotal > 0 {
+		n.Swap.AvailableBytes = &h.swapFree
+	}
+	if c.images == nil {
+		return n
+	}
+	if u, err := c.images.Usage(); err == nil {
+		n.Runtime = &Runtime{ImageFS: fileSystem(u.Path), ContainerFS: fileSystem(u.Path)}
+		if n.Runtime.ImageFS != nil {
+			n.Runtime.ImageFS.UsedBytes = u.ImagesBytes
 		}
 	}
 	return n
-}
-
-func fileSystem(path string) *FS {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return nil
-	}
-	size := uint64(st.Bsize)
-	return &FS{Time: time.Now(), AvailableBytes: st.Bavail * size, CapacityBytes: st.Blocks * size, UsedBytes: (st.Blocks - st.Bfree) * size,
-		InodesFree: st.Ffree, Inodes: st.Files, InodesUsed: st.Files - st.Ffree}
 }
