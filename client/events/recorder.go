@@ -30,6 +30,9 @@ const (
 	batchSize = 500
 	// gatherTime is how long the writer lets events gather before it writes, so that a burst makes few requests.
 	gatherTime = 50 * time.Millisecond
+	// flushTime bounds how long Run goes on writing what was recorded when ctx ends: a full queue is 20 requests, and a server
+	// that does not answer must not hold a daemon up.
+	flushTime = 2 * time.Second
 )
 
 // Recorder records events about objects.
@@ -106,25 +109,35 @@ func (r *Recorder) EventRef(ref corev1.ObjectReference, eventtype, reason, messa
 // Dropped returns how many events were not recorded because of a limit.
 func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
-// Run writes events until ctx ends, and then returns nil.
+// Run writes events until ctx ends, then those that are left, for a moment, and then returns nil.
 func (r *Recorder) Run(ctx context.Context) error {
-	for {
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	context.AfterFunc(ctx, func() {
+		limit := time.NewTimer(flushTime)
+		defer limit.Stop()
+		select {
+		case <-limit.C:
+			cancel()
+		case <-writing.Done():
+		}
+	})
+	for ctx.Err() == nil {
 		select {
 		case <-r.wake:
 		case <-ctx.Done():
-			return nil
 		}
 		timer := time.NewTimer(gatherTime)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			timer.Stop()
-			return nil
 		}
-		for batch := r.take(); len(batch) > 0 && ctx.Err() == nil; batch = r.take() {
-			r.write(ctx, batch)
+		timer.Stop()
+		for batch := r.take(); len(batch) > 0 && writing.Err() == nil; batch = r.take() {
+			r.write(writing, batch)
 		}
 	}
+	return nil
 }
 
 // take removes the next events to write from the queue.

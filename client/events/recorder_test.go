@@ -13,6 +13,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/clienttest"
 	"bareboat.dev/client/events"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
 // with runs a recorder while f records.
@@ -94,6 +95,36 @@ func TestRateLimit(t *testing.T) {
 			t.Errorf("%d events, %d dropped", len(evs), rec.Dropped())
 		}
 	})
+}
+
+// Shows that what is recorded just before the end is written, and that a server that does not answer does not hold the end up.
+func TestFlush(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := clienttest.NewServer(t)
+			c := s.Client()
+			rec := events.NewRecorder(c, "tester", "host-1")
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- rec.Run(ctx) }()
+			time.Sleep(time.Second)
+			if !answers {
+				s.Fail(func(string, *apiv1.ResourceRef) error { time.Sleep(time.Minute); return nil })
+			}
+			rec.Event(pod("p"), corev1.EventTypeNormal, "Last", "the last words")
+			start := time.Now()
+			cancel()
+			if err := <-done; err != nil || time.Since(start) > 2*time.Second {
+				t.Errorf("ended after %v with %v", time.Since(start), err)
+			}
+			if answers {
+				if evs := stored(t, s); len(evs) != 1 {
+					t.Errorf("%d events", len(evs))
+				}
+			}
+			time.Sleep(2 * time.Minute)
+		})
+	}
 }
 
 // Shows that cluster-scoped objects have their events in the default namespace, with their group.

@@ -149,7 +149,10 @@ func Run(ctx context.Context, o Options) error {
 		defer o.Leading(false)
 		return e.Run(ctx)
 	}
-	return client.RunAll(ctx, recorder.Run, func(ctx context.Context) error {
+	// The recorder ends last, so that the controllers' last words are written, too.
+	recording, stop := context.WithCancel(context.WithoutCancel(ctx))
+	return client.RunAll(ctx, func(context.Context) error { return recorder.Run(recording) }, func(ctx context.Context) error {
+		defer stop()
 		if !o.Config.LeaderElect {
 			return act(ctx)
 		}

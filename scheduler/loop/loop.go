@@ -141,8 +141,14 @@ func (s *Scheduler) Alive(ctx context.Context) error {
 // Run mirrors, and decides while leading, until ctx ends. It may be called once.
 func (s *Scheduler) Run(ctx context.Context) error {
 	s.listen(ctx)
+	// The recorder ends last, so that it writes what the last bindings say.
+	recording, stop := context.WithCancel(context.WithoutCancel(ctx))
 	return client.RunAll(ctx, s.pods.Run, s.nodes.Run, s.spaces.Run, s.claims.Run, s.volumes.Run, s.classes.Run, s.attach.Run, s.disruption.Run,
-		s.cfg.Events.Run, s.run)
+		func(context.Context) error { return s.cfg.Events.Run(recording) },
+		func(ctx context.Context) error {
+			defer stop()
+			return s.run(ctx)
+		})
 }
 
 // send hands work to the deciding goroutine.
