@@ -109,6 +109,9 @@ func (p *Pipeline) listWith(ctx context.Context, h *handle, r *Request) (*Listin
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
+	if c, ok := p.computed(r); ok {
+		return p.listComputed(ctx, h, r, c)
+	}
 	q, err := h.query(r)
 	if err != nil {
 		return nil, err

@@ -121,7 +121,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	connectors := map[string]pipeline.Connector{"/pods/eviction": evict}
+	connectors := map[string]pipeline.Connector{"/pods/eviction": evict, "/bindings/": bindPod}
 	if issuer != nil {
 		tokens := &tokens{issuer: issuer, now: cfg.Now, id: func() string { return s.pipeline.NewID() }}
 		connectors["/serviceaccounts/token"] = tokens.connect
@@ -134,7 +134,7 @@ func New(cfg Config) (*Server, error) {
 	s.pipeline, err = pipeline.New(pipeline.Config{
 		Set: cfg.Set, Dynamic: true, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
 		Authorizer: authorizer,
-		Connectors: connectors, Observers: observers, Now: cfg.Now, Rand: rand.IntN, Log: cfg.Log,
+		Connectors: connectors, Computed: map[string]pipeline.Computed{"/componentstatuses": s.componentStatuses}, Observers: observers, Now: cfg.Now, Rand: rand.IntN, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func Resources(config ...Config) []*registry.Resource {
 	}
 	return []*registry.Resource{
 		namespaces(), nodes(), pods(), services(c.withDefaults()), endpoints(), configMaps(), secrets(), serviceAccounts(), Events(),
-		volumes(), claims(), podTemplates(), replicationControllers(), resourceQuotas(), limitRanges(),
+		volumes(), claims(), podTemplates(), replicationControllers(), resourceQuotas(), limitRanges(), componentStatuses(), bindings(),
 	}
 }
 

@@ -17,8 +17,10 @@ import (
 	"bareboat.dev/apiserver/registry/node"
 	"bareboat.dev/apiserver/registry/policy"
 	"bareboat.dev/apiserver/registry/rbac"
+	"bareboat.dev/apiserver/registry/resource"
 	"bareboat.dev/apiserver/registry/scheduling"
 	"bareboat.dev/apiserver/registry/storage"
+	"bareboat.dev/apiserver/registry/storagemigration"
 )
 
 // All returns every resource of every group, for a cluster of the given networks.
@@ -40,5 +42,7 @@ func All(config core.Config) []*registry.Resource {
 		networking.Resources(),
 		node.Resources(),
 		storage.Resources(),
+		resource.Resources(),
+		storagemigration.Resources(),
 	)
 }

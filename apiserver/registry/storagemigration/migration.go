@@ -1,0 +1,92 @@
+// Package storagemigration is storagemigration.k8s.io/v1: requests to write the objects of a resource anew.
+package storagemigration
+
+import (
+	migrationv1 "k8s.io/api/storagemigration/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/check"
+)
+
+// Resources returns the group's resources.
+func Resources() []*registry.Resource { return []*registry.Resource{migrations()} }
+
+func migrations() *registry.Resource {
+	type migration = *migrationv1.StorageVersionMigration
+	return &registry.Resource{
+		Kind:   migrationv1.SchemeGroupVersion.WithKind("StorageVersionMigration"),
+		Plural: "storageversionmigrations", Singular: "storageversionmigration",
+		KeyPrefix: "/registry/storageversionmigrations/",
+		New:       func() registry.Object { return &migrationv1.StorageVersionMigration{} },
+		NewList:   func() runtime.Object { return &migrationv1.StorageVersionMigrationList{} },
+		Strategy: registry.Strategy{
+			PrepareCreate: registry.On(func(m migration) { m.Status = migrationv1.StorageVersionMigrationStatus{} }),
+			PrepareUpdate: registry.OnChange(func(m, old migration) { m.Status = old.Status }),
+			Validate:      registry.Checks(func(e *check.Errors, m migration) { checkMigration(e, m) }),
+			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, m, old migration) {
+				e.Immutable(field.NewPath("spec"), m.Spec, old.Spec)
+			}),
+			ValidateName: apivalidation.NameIsDNSSubdomain,
+		},
+		Columns: []registry.Column{
+			registry.NameColumn(),
+			registry.Text("Resource", migrationv1.StorageVersionMigrationSpec{}.SwaggerDoc()["resource"], func(m migration) string {
+				if m.Spec.Resource.Group == "" {
+					return m.Spec.Resource.Resource
+				}
+				return m.Spec.Resource.Resource + "." + m.Spec.Resource.Group
+			}),
+		},
+		Subresources: map[string]registry.Subresource{
+			"status": registry.StatusSubresource(func(m, body migration) { m.Status = body.Status }, checkMigrationStatus),
+		},
+	}
+}
+
+func checkMigration(e *check.Errors, m *migrationv1.StorageVersionMigration) {
+	at := field.NewPath("spec", "resource")
+	if e.Present(at.Child("resource"), m.Spec.Resource.Resource) {
+		e.Each(at.Child("resource"), m.Spec.Resource.Resource, validation.IsDNS1035Label(m.Spec.Resource.Resource))
+	}
+	if m.Spec.Resource.Group != "" {
+		e.Subdomain(at.Child("group"), m.Spec.Resource.Group)
+	}
+}
+
+// checkMigrationStatus: a migration that has ended stays ended, in one way, and knows from which version it started.
+func checkMigrationStatus(e *check.Errors, m, old *migrationv1.StorageVersionMigration) {
+	at := field.NewPath("status", "conditions")
+	e.Add(metavalidation.ValidateConditions(m.Status.Conditions, at)...)
+	if was := old.Status.ResourceVersion; was != "" && was != m.Status.ResourceVersion {
+		e.Invalid(field.NewPath("status", "resourceVersion"), m.Status.ResourceVersion, "field is immutable")
+	}
+	succeeded, failed := holds(m, migrationv1.MigrationSucceeded), holds(m, migrationv1.MigrationFailed)
+	running := holds(m, migrationv1.MigrationRunning)
+	if succeeded && failed {
+		e.Invalid(at, m.Status.Conditions, "Both success and failed conditions cannot be true at the same time")
+	}
+	if running && (succeeded || failed) {
+		e.Invalid(at, m.Status.Conditions, "Running condition cannot be true when success or failed conditions are true")
+	}
+	if holds(old, migrationv1.MigrationSucceeded) && !succeeded {
+		e.Invalid(at, m.Status.Conditions, "Success condition cannot be set to false once it is true")
+	}
+	if holds(old, migrationv1.MigrationFailed) && !failed {
+		e.Invalid(at, m.Status.Conditions, "Failed condition cannot be set to false once it is true")
+	}
+}
+
+func holds(m *migrationv1.StorageVersionMigration, t migrationv1.MigrationConditionType) bool {
+	for _, c := range m.Status.Conditions {
+		if c.Type == string(t) && c.Status == metav1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}
