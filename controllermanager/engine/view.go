@@ -15,6 +15,7 @@ import (
 // View is a controller's handle on the mirror of one kind, which all controllers share. It may be read once Run has
 // started the controller's loops. Objects are shared: never modify one.
 type View[T client.Object] struct {
+	client  *client.Client
 	kind    client.Kind[T]
 	scope   Scope
 	indexes map[string]func(T) []string
@@ -95,6 +96,17 @@ func (v *View[T]) List() []T { return v.mirror.List() }
 // ByIndex returns the objects under a key of an index, in no particular order. An index "namespace" always exists.
 func (v *View[T]) ByIndex(index, key string) []T { return v.mirror.ByIndex(index, key) }
 
+// Since returns the objects of a namespace as they were at a revision or later, for what must not be counted from an older
+// state than that of something else. The mirror has them if it has got so far; it may not have, even if nothing of its kind
+// has changed since, and then the API is asked.
+func (v *View[T]) Since(ctx context.Context, namespace string, rev client.Revision) ([]T, error) {
+	if v.mirror.Revision() >= rev {
+		return v.ByIndex("namespace", namespace), nil
+	}
+	list, _, err := client.Of(v.client, v.kind).List(ctx, namespace, client.ListOptions{})
+	return list, err
+}
+
 // anyView is what the engine needs of a view whatever its type.
 type anyView interface {
 	build(e *Engine)
@@ -114,6 +126,7 @@ type outcome struct {
 }
 
 func (v *View[T]) build(e *Engine) {
+	v.client = e.opts.Client
 	v.mirror = client.NewMirror(e.opts.Client, v.kind, client.MirrorOptions[T]{
 		Namespace: v.scope.Namespace, FieldSelector: v.scope.fieldSelector(), Indexes: v.indexes, Log: e.opts.Log,
 	})

@@ -38,13 +38,12 @@ func setup(s *engine.Setup) error {
 	c := &controller{
 		setup: s, quotas: engine.Mirror(s, client.ResourceQuotas()), pods: engine.Mirror(s, client.Pods()), services: engine.Mirror(s, client.Services()),
 	}
-	loop := s.Loop(engine.LoopConfig{Name: "resource_quota_controller_resource_changes", Workers: workers, Step: c.step})
+	loop := c.quotas.Loop(s, engine.LoopConfig{Name: "resource_quota_controller_resource_changes", Workers: workers}, c.step)
 	inNamespace := func(namespace string) {
 		for _, q := range c.quotas.ByIndex("namespace", namespace) {
 			loop.Add(engine.Key(q))
 		}
 	}
-	c.quotas.Enqueue(loop, engine.Self[*corev1.ResourceQuota])
 	c.pods.OnChange(func(old, new *corev1.Pod) {
 		switch {
 		case new == nil:
@@ -61,30 +60,41 @@ func setup(s *engine.Setup) error {
 	return nil
 }
 
-func (c *controller) step(ctx context.Context, s engine.Step) (plan.Plan, error) {
-	q, ok := c.quotas.Get(s.Namespace, s.Name)
-	if !ok {
-		return plan.Plan{}, nil
+// step counts from a state that is not older than the quota's: admission charges the quota in the same commit as what it charges
+// for, so that a recount from an older one would take the charge back.
+func (c *controller) step(ctx context.Context, q *corev1.ResourceQuota, s engine.Step) (plan.Plan, error) {
+	contents, err := c.contents(ctx, q)
+	if err != nil {
+		return plan.Plan{}, err
 	}
 	var failed error
-	contents := Contents{
-		Pods: c.pods.ByIndex("namespace", q.Namespace), Services: c.services.ByIndex("namespace", q.Namespace),
-		Count: func(name string) int64 {
-			n, err := c.count(ctx, q.Namespace, name)
-			if err != nil {
-				failed = err
-			}
-			return n
-		},
-	}
-	if c.claims != nil {
-		contents.Claims = c.claims.ByIndex("namespace", q.Namespace)
+	contents.Count = func(name string) int64 {
+		n, err := c.count(ctx, q.Namespace, name)
+		if err != nil {
+			failed = err
+		}
+		return n
 	}
 	p := Reconcile(q, contents, s.Now)
 	if failed != nil {
 		return plan.Plan{}, failed // A number that could not be had must not be written as zero.
 	}
 	return p, nil
+}
+
+// contents reads what the quota counts.
+func (c *controller) contents(ctx context.Context, q *corev1.ResourceQuota) (out Contents, err error) {
+	rev, counts := client.RevisionOf(q), CountsOf(q)
+	if counts.Pods {
+		out.Pods, err = c.pods.Since(ctx, q.Namespace, rev)
+	}
+	if counts.Services && err == nil {
+		out.Services, err = c.services.Since(ctx, q.Namespace, rev)
+	}
+	if counts.Claims && err == nil && c.claims != nil {
+		out.Claims, err = c.claims.Since(ctx, q.Namespace, rev)
+	}
+	return out, err
 }
 
 // count lists the metadata of a kind named as "deployments.apps".

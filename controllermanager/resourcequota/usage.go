@@ -1,5 +1,5 @@
-// Package resourcequota keeps status.used of ResourceQuotas true, by counting anew whatever is there. It only counts: to keep
-// anybody from going beyond a quota is for admission, which does not do so yet.
+// Package resourcequota keeps status.used of ResourceQuotas true, by counting anew whatever is there. To keep anybody from going
+// beyond a quota is for admission, which charges what it lets in; what goes, and what changes otherwise, is counted here.
 //
 // Usage and Reconcile are pure.
 package resourcequota
@@ -31,6 +31,28 @@ type Contents struct {
 // legacyCounts are the kinds whose number may be limited without "count/".
 var legacyCounts = []corev1.ResourceName{corev1.ResourceConfigMaps, corev1.ResourceSecrets, corev1.ResourceReplicationControllers, corev1.ResourceQuotas}
 
+// Counts says of which kinds a quota's hard limits count objects.
+type Counts struct{ Pods, Services, Claims bool }
+
+// CountsOf tells the kinds.
+func CountsOf(q *corev1.ResourceQuota) (c Counts) {
+	for name := range q.Spec.Hard {
+		kind, counted := strings.CutPrefix(string(name), "count/")
+		switch text := string(name); {
+		case counted:
+			c.Pods, c.Services, c.Claims = c.Pods || kind == "pods", c.Services || kind == "services", c.Claims || kind == "persistentvolumeclaims"
+		case slices.Contains(legacyCounts, name):
+		case text == "services" || strings.HasPrefix(text, "services."):
+			c.Services = true
+		case name == corev1.ResourcePersistentVolumeClaims || name == corev1.ResourceRequestsStorage || strings.Contains(text, storageClassSuffix):
+			c.Claims = true
+		default:
+			c.Pods = true
+		}
+	}
+	return c
+}
+
 // Usage computes what a quota's hard limits count.
 func Usage(q *corev1.ResourceQuota, c Contents, now time.Time) corev1.ResourceList {
 	used := corev1.ResourceList{}
@@ -42,14 +64,16 @@ func Usage(q *corev1.ResourceQuota, c Contents, now time.Time) corev1.ResourceLi
 			addPod(used, pod, now)
 		}
 	}
+	for _, claim := range c.Claims {
+		if claimMatchesScopes(q, claim) {
+			addClaim(used, claim)
+		}
+	}
 	if scoped(q) {
-		return used // Only pods have scopes; a quota with scopes counts nothing else.
+		return used // Nothing else has scopes, so a quota with scopes counts nothing else.
 	}
 	for _, s := range c.Services {
 		addService(used, s)
-	}
-	for _, claim := range c.Claims {
-		addClaim(used, claim)
 	}
 	for name := range q.Spec.Hard {
 		kind, counted := strings.CutPrefix(string(name), "count/")
@@ -89,7 +113,7 @@ func addPod(used corev1.ResourceList, pod *corev1.Pod, now time.Time) {
 		return
 	}
 	one(used, corev1.ResourcePods)
-	for name, q := range podresource.PodRequests(pod, podresource.PodResourcesOptions{}) {
+	for name, q := range podresource.PodRequests(pod, podresource.PodResourcesOptions{UseStatusResources: true}) {
 		switch name {
 		case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
 			add(used, name, q) // "cpu" is an old name of "requests.cpu".
@@ -99,7 +123,7 @@ func addPod(used corev1.ResourceList, pod *corev1.Pod, now time.Time) {
 		}
 		add(used, corev1.ResourceName(corev1.DefaultResourceRequestsPrefix)+name, q)
 	}
-	for name, q := range podresource.PodLimits(pod, podresource.PodResourcesOptions{}) {
+	for name, q := range podresource.PodLimits(pod, podresource.PodResourcesOptions{UseStatusResources: true}) {
 		add(used, "limits."+name, q)
 	}
 }
@@ -125,9 +149,15 @@ func addService(used corev1.ResourceList, s *corev1.Service) {
 		add(used, corev1.ResourceServicesNodePorts, *resource.NewQuantity(ports, resource.DecimalSI))
 	case corev1.ServiceTypeLoadBalancer:
 		one(used, corev1.ResourceServicesLoadBalancers)
-		if s.Spec.AllocateLoadBalancerNodePorts == nil || *s.Spec.AllocateLoadBalancerNodePorts {
-			add(used, corev1.ResourceServicesNodePorts, *resource.NewQuantity(ports, resource.DecimalSI))
+		if s.Spec.AllocateLoadBalancerNodePorts != nil && !*s.Spec.AllocateLoadBalancerNodePorts {
+			ports = 0 // None is allocated; what the user chose counts.
+			for i := range s.Spec.Ports {
+				if s.Spec.Ports[i].NodePort != 0 {
+					ports++
+				}
+			}
 		}
+		add(used, corev1.ResourceServicesNodePorts, *resource.NewQuantity(ports, resource.DecimalSI))
 	}
 }
 
@@ -135,6 +165,9 @@ func addClaim(used corev1.ResourceList, claim *corev1.PersistentVolumeClaim) {
 	one(used, "count/persistentvolumeclaims")
 	one(used, corev1.ResourcePersistentVolumeClaims)
 	storage, asked := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	if given, ok := claim.Status.AllocatedResources[corev1.ResourceStorage]; ok && asked && given.Cmp(storage) > 0 {
+		storage = given // It shrinks back from an expansion that failed.
+	}
 	if asked {
 		add(used, corev1.ResourceRequestsStorage, storage)
 	}
@@ -173,6 +206,50 @@ func matchesScopes(q *corev1.ResourceQuota, pod *corev1.Pod) bool {
 	return true
 }
 
+// claimMatchesScopes is matchesScopes for claims, whose one scope is that of their VolumeAttributesClass (KEP-3751).
+func claimMatchesScopes(q *corev1.ResourceQuota, claim *corev1.PersistentVolumeClaim) bool {
+	classes := attributesClasses(claim)
+	matches := func(e corev1.ScopedResourceSelectorRequirement) bool {
+		return e.ScopeName == corev1.ResourceQuotaScopeVolumeAttributesClass && slices.ContainsFunc(classes, func(class string) bool { return selects(e, class) })
+	}
+	for _, scope := range q.Spec.Scopes {
+		if !matches(corev1.ScopedResourceSelectorRequirement{ScopeName: scope, Operator: corev1.ScopeSelectorOpExists}) {
+			return false
+		}
+	}
+	return q.Spec.ScopeSelector == nil || !slices.ContainsFunc(q.Spec.ScopeSelector.MatchExpressions, func(e corev1.ScopedResourceSelectorRequirement) bool { return !matches(e) })
+}
+
+// attributesClasses are the classes that a claim has, asks for and is being changed to; "" stands for none at all.
+func attributesClasses(c *corev1.PersistentVolumeClaim) []string {
+	var out []string
+	for _, name := range []*string{c.Spec.VolumeAttributesClassName, c.Status.CurrentVolumeAttributesClassName} {
+		if name != nil && *name != "" {
+			out = append(out, *name)
+		}
+	}
+	if m := c.Status.ModifyVolumeStatus; m != nil && m.TargetVolumeAttributesClassName != "" {
+		out = append(out, m.TargetVolumeAttributesClassName)
+	}
+	if len(out) == 0 {
+		return []string{""}
+	}
+	return out
+}
+
+// selects reports whether a requirement selects an object of a class; "" if it has none.
+func selects(e corev1.ScopedResourceSelectorRequirement, class string) bool {
+	switch e.Operator {
+	case corev1.ScopeSelectorOpIn:
+		return class != "" && slices.Contains(e.Values, class)
+	case corev1.ScopeSelectorOpNotIn:
+		return !slices.Contains(e.Values, class)
+	case corev1.ScopeSelectorOpDoesNotExist:
+		return class == ""
+	}
+	return class != ""
+}
+
 func inScope(pod *corev1.Pod, e corev1.ScopedResourceSelectorRequirement) bool {
 	deadline := pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
 	switch e.ScopeName {
@@ -187,16 +264,7 @@ func inScope(pod *corev1.Pod, e corev1.ScopedResourceSelectorRequirement) bool {
 	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
 		return crossNamespace(pod)
 	case corev1.ResourceQuotaScopePriorityClass:
-		switch class := pod.Spec.PriorityClassName; e.Operator {
-		case corev1.ScopeSelectorOpIn:
-			return slices.Contains(e.Values, class)
-		case corev1.ScopeSelectorOpNotIn:
-			return !slices.Contains(e.Values, class)
-		case corev1.ScopeSelectorOpDoesNotExist:
-			return class == ""
-		default:
-			return class != ""
-		}
+		return selects(e, pod.Spec.PriorityClassName)
 	}
 	return false
 }

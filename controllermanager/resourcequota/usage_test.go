@@ -102,3 +102,33 @@ func TestReconcile(t *testing.T) {
 		t.Errorf("%d writes, looks again after %v", len(again.Writes), again.After)
 	}
 }
+
+// Which kinds a quota counts is told by its limits.
+func TestCountsOf(t *testing.T) {
+	for name, want := range map[corev1.ResourceName]Counts{
+		"requests.cpu": {Pods: true}, "count/pods": {Pods: true}, "requests.example.com/gpu": {Pods: true}, "services.nodeports": {Services: true}, "services": {Services: true},
+		"requests.storage": {Claims: true}, "gold.storageclass.storage.k8s.io/requests.storage": {Claims: true}, "count/deployments.apps": {}, "secrets": {},
+	} {
+		if got := CountsOf(&corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{name: {}}}}); got != want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// A quota for volumes of an attributes class counts claims of that class and nothing else.
+func TestAttributesClassScope(t *testing.T) {
+	q := &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{
+		Hard: corev1.ResourceList{"persistentvolumeclaims": {}, "pods": {}},
+		ScopeSelector: &corev1.ScopeSelector{MatchExpressions: []corev1.ScopedResourceSelectorRequirement{
+			{ScopeName: corev1.ResourceQuotaScopeVolumeAttributesClass, Operator: corev1.ScopeSelectorOpIn, Values: []string{"gold"}},
+		}},
+	}}
+	claim := func(class string) *corev1.PersistentVolumeClaim {
+		return &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{VolumeAttributesClassName: &class}}
+	}
+	used := Usage(q, Contents{Pods: []*corev1.Pod{{}}, Claims: []*corev1.PersistentVolumeClaim{claim("gold"), claim("silver"), {}}}, time.Now())
+	claims, pods := used["persistentvolumeclaims"], used["pods"]
+	if claims.Value() != 1 || pods.Value() != 0 {
+		t.Errorf("used %v", used)
+	}
+}
