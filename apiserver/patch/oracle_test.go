@@ -35,6 +35,9 @@ func TestTrackAgreesWithFieldManager(t *testing.T) {
 		}
 	}()
 	for _, r := range set.All() {
+		if r.Kind.Group == "apiextensions.k8s.io" {
+			continue // k8s.io/api has no golden object of it
+		}
 		golden := goldenObject(t, r)
 		for range 15 {
 			a, b := thinned(t, r, golden, rng), thinned(t, r, golden, rng)
