@@ -128,6 +128,13 @@ func (r nodeRestriction) node(a *Attributes) error {
 	if !equality.Semantic.DeepEqual(n.Spec.Taints, old.Spec.Taints) {
 		return r.forbid(a, "node %q is not allowed to modify taints", r.name)
 	}
+	// A kubelet may register with these; later they are for the controllers that give out addresses and know the machine.
+	if n.Spec.PodCIDR != old.Spec.PodCIDR || !slices.Equal(n.Spec.PodCIDRs, old.Spec.PodCIDRs) {
+		return r.forbid(a, "node %q is not allowed to modify pod CIDRs", r.name)
+	}
+	if n.Spec.ProviderID != old.Spec.ProviderID {
+		return r.forbid(a, "node %q is not allowed to modify providerID", r.name)
+	}
 	if !equality.Semantic.DeepEqual(n.OwnerReferences, old.OwnerReferences) {
 		return r.forbid(a, "node %q is not allowed to modify owner references", r.name)
 	}
