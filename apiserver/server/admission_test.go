@@ -90,6 +90,10 @@ func (u *user) viaREST(t *testing.T, w *write) outcome {
 	if code >= http.StatusBadRequest {
 		check(t, json.Unmarshal(body, &out.status))
 	} else {
+		var sorted any
+		check(t, json.Unmarshal(body, &sorted))
+		body, err := json.Marshal(sorted)
+		check(t, err)
 		out.object = string(body)
 	}
 	return out
