@@ -158,6 +158,10 @@ type Plugin struct {
 	Obeys []schema.GroupResource
 }
 
+func obeys(group, plural string) []schema.GroupResource {
+	return []schema.GroupResource{{Group: group, Resource: plural}}
+}
+
 // Reader is how plugins see other objects.
 type Reader interface {
 	// Object returns an object as it is now, or recently was; fresh asks the store. It is shared and must not be modified.

@@ -11,7 +11,7 @@ const ingressClassAnnotation = "kubernetes.io/ingress.class"
 
 // DefaultIngressClass gives Ingresses that name no class the one that is marked as the default.
 func DefaultIngressClass(reader Reader) Plugin {
-	return Plugin{Name: "DefaultIngressClass", Mutate: func(ctx context.Context, a *Attributes) error {
+	return Plugin{Name: "DefaultIngressClass", Obeys: obeys(networkingv1.GroupName, "ingressclasses"), Mutate: func(ctx context.Context, a *Attributes) error {
 		ingress, ok := a.Object.(*networkingv1.Ingress)
 		if !ok || a.Operation != Create || a.Subresource != "" || ingress.Spec.IngressClassName != nil {
 			return nil

@@ -65,7 +65,7 @@ func RuntimeClass(reader Reader) Plugin {
 		}
 		return nil
 	}
-	return Plugin{Name: "RuntimeClass", Mutate: mutate, Validate: validate}
+	return Plugin{Name: "RuntimeClass", Obeys: obeys(nodev1.GroupName, "runtimeclasses"), Mutate: mutate, Validate: validate}
 }
 
 // setClass writes a class's overhead and scheduling into a pod.

@@ -43,7 +43,7 @@ func finalize(obj metav1.Object, finalizer string) {
 
 // DefaultStorageClass gives claims that name no class, not even the empty one, the class that is marked as the default.
 func DefaultStorageClass(reader Reader) Plugin {
-	return Plugin{Name: "DefaultStorageClass", Mutate: func(ctx context.Context, a *Attributes) error {
+	return Plugin{Name: "DefaultStorageClass", Obeys: obeys(storagev1.GroupName, "storageclasses"), Mutate: func(ctx context.Context, a *Attributes) error {
 		claim, ok := a.Object.(*corev1.PersistentVolumeClaim)
 		if !ok || a.Operation != Create || a.Subresource != "" || claim.Spec.StorageClassName != nil {
 			return nil
@@ -92,7 +92,7 @@ var (
 
 // PersistentVolumeClaimResize refuses to let claims grow that are not bound or whose class does not allow it.
 func PersistentVolumeClaimResize(reader Reader) Plugin {
-	return Plugin{Name: "PersistentVolumeClaimResize", Validate: func(ctx context.Context, a *Attributes) error {
+	return Plugin{Name: "PersistentVolumeClaimResize", Obeys: obeys(storagev1.GroupName, "storageclasses"), Validate: func(ctx context.Context, a *Attributes) error {
 		claim, ok := a.Object.(*corev1.PersistentVolumeClaim)
 		old, okOld := a.Old.(*corev1.PersistentVolumeClaim)
 		if !ok || !okOld || a.Operation != Update || a.Subresource != "" {
