@@ -15,8 +15,11 @@ require (
 	k8s.io/client-go v0.37.2
 	k8s.io/component-helpers v0.37.2
 	k8s.io/cri-streaming v0.37.2
+	k8s.io/kube-aggregator v0.37.2
 	k8s.io/streaming v0.37.2
 )
+
+
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -33,8 +33,23 @@ func (p *Policy) everybody() {
 	p.bind("system:basic-user", group(authn.AllAuthenticated))
 	p.role("system:monitoring", paths("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"))
 	p.bind("system:monitoring", group("system:monitoring"))
+	p.extensions()
 	p.role("system:service-account-issuer-discovery", paths("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"))
 	p.bind("system:service-account-issuer-discovery", group(authn.ServiceAccounts))
+}
+
+// extensions lets aggregated API servers read whom to believe.
+func (p *Policy) extensions() {
+	const name = "extension-apiserver-authentication-reader"
+	meta := bootstrapMeta(name)
+	meta.Namespace = metav1.NamespaceSystem
+	p.RoleList = append(p.RoleList, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{named(rule(read, "", "configmaps"), "extension-apiserver-authentication")}})
+	bound := bootstrapMeta("system::" + name)
+	bound.Namespace = metav1.NamespaceSystem
+	p.RoleBindingList = append(p.RoleBindingList, &rbacv1.RoleBinding{
+		ObjectMeta: bound, Subjects: []rbacv1.Subject{user(controllerManagerUser), user(schedulerUser)},
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+	})
 }
 
 // users makes admin, edit and view, each from its aggregated part.

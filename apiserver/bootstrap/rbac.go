@@ -26,6 +26,12 @@ func (k *Keeper) policy(ctx context.Context, p *authz.Policy) error {
 	for _, binding := range p.ClusterRoleBindingList {
 		group.Go(func() error { return k.reconcile(ctx, "clusterrolebindings", binding) })
 	}
+	for _, role := range p.RoleList {
+		group.Go(func() error { return k.ensure(ctx, rbacv1.GroupName, "roles", role) })
+	}
+	for _, binding := range p.RoleBindingList {
+		group.Go(func() error { return k.ensure(ctx, rbacv1.GroupName, "rolebindings", binding) })
+	}
 	return group.Wait()
 }
 

@@ -64,10 +64,11 @@ func (kubelet) Logs(q *nodev1.LogsRequest, s rpc.ServerStreamingServer[nodev1.Lo
 }
 
 // withKubelet runs a server, a kubelet for node n1, and a pod p on it.
-func withKubelet(t *testing.T) *harness {
+func withKubelet(t *testing.T, change ...func(*server.Config)) *harness {
 	t.Helper()
 	var h *harness
-	h = start(t, engines()["memory"](t), func(c *server.Config) { c.Kubelet = func() (*tls.Config, error) { return h.towardsKubelets() } })
+	change = append(change, func(c *server.Config) { c.Kubelet = func() (*tls.Config, error) { return h.towardsKubelets() } })
+	h = start(t, engines()["memory"](t), change...)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	serving := h.pki.Issue(t, "system:node:n1", authn.Nodes)

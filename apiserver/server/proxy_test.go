@@ -125,6 +125,28 @@ func withBackends(t *testing.T) (h *harness, plain, secure string) {
 	return h, plain, secure
 }
 
+// serveAt makes a Service whose port 443 is served by a local port, in pod p.
+func (h *harness) serveAt(admin *user, name, port string) {
+	h.t.Helper()
+	r := ref("", "pods", "default", "p")
+	r.Subresource = "status"
+	_, err := admin.Patch(h.t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE,
+		Patch: []byte(`{"status":{"phase":"Running","podIP":"198.51.100.5","podIPs":[{"ip":"198.51.100.5"}]}}`)})
+	check(h.t, err)
+	for resource, body := range map[string]string{
+		"services": `{"metadata":{"name":"` + name + `"},"spec":{"ports":[{"port":443,"targetPort":` + port + `}]}}`,
+		"endpointslices": `{"metadata":{"name":"` + name + `-1","labels":{"kubernetes.io/service-name":"` + name + `"}},"addressType":"IPv4",
+			"ports":[{"name":"","port":` + port + `}],"endpoints":[{"addresses":["198.51.100.5"],"targetRef":{"kind":"Pod","namespace":"default","name":"p"}}]}`,
+	} {
+		group := ""
+		if resource == "endpointslices" {
+			group = discoveryv1.GroupName
+		}
+		_, err := admin.Create(h.t.Context(), &apiv1.CreateRequest{Ref: ref(group, resource, "default", ""), Object: asJSON(h.t, jsonType, body)})
+		check(h.t, err)
+	}
+}
+
 // Requests to pods, Services and nodes are passed on with their method, path, query and body, and without who sent them.
 func TestProxySubresources(t *testing.T) {
 	h, plain, secure := withBackends(t)

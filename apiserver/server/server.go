@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"bareboat.dev/apiserver/admission/configfile"
+	"bareboat.dev/apiserver/aggregator"
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/authz"
 	"bareboat.dev/apiserver/bootstrap"
@@ -70,6 +71,9 @@ type Config struct {
 	Tokens authn.IssuerConfig
 	// Identity says whose other credentials are good.
 	Identity Identity
+	// ProxyCertificate is how aggregated API servers know this one, Trust what is published for them; both may be nil.
+	ProxyCertificate func() (*tls.Certificate, error)
+	Trust            *aggregator.Trust
 	// Name, Advertise and ServiceIP are for default/kubernetes.
 	Name      string
 	Advertise string
@@ -93,16 +97,17 @@ type Config struct {
 
 // Server is an API server.
 type Server struct {
-	cfg      Config
-	feed     *watchcache.Feed
-	pipeline *pipeline.Pipeline
-	grpc     *grpc.Server
-	http     *http.Server
-	nodes    *node.Proxy
-	network  *reach.Network
-	keeper   *bootstrap.Keeper
-	rules    *rules
-	customs  *customresource.Runner
+	cfg        Config
+	feed       *watchcache.Feed
+	pipeline   *pipeline.Pipeline
+	grpc       *grpc.Server
+	http       *http.Server
+	nodes      *node.Proxy
+	network    *reach.Network
+	aggregator *aggregator.Aggregator
+	keeper     *bootstrap.Keeper
+	rules      *rules
+	customs    *customresource.Runner
 	// webhooks calls admission and conversion webhooks.
 	webhooks *webhook.Client
 }
@@ -143,6 +148,7 @@ func New(cfg Config) (*Server, error) {
 		return s.network.Resolve(ctx, namespace, name, port)
 	})
 	s.customs = customresource.New(customresource.Config{Pipeline: s.pipeline, Call: s.webhooks.Call, Now: cfg.Now, Log: cfg.Log})
+	s.pipeline.SetCatchUp(s.customs.CatchUp)
 	known.objects = objects{s.pipeline}
 	plugins, err := s.plugins(authorizer)
 	if err != nil {
@@ -178,6 +184,10 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 	}
 	s.network = reach.New(reach.Config{Pipeline: s.pipeline, Nodes: s.nodes})
 	restConfig.Backends = s.network
+	s.aggregator = aggregator.New(aggregator.Config{
+		Pipeline: s.pipeline, Network: s.network, Certificate: s.cfg.ProxyCertificate, Trust: s.cfg.Trust, Now: s.cfg.Now, Log: s.cfg.Log,
+	})
+	restConfig.Aggregated = s.aggregator
 	if s.nodes != nil {
 		restConfig.Nodes = s.nodes
 	}
@@ -243,6 +253,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 	group.Go(func() error { return s.expire(ctx) })
 	group.Go(func() error { return s.customs.Run(ctx) })
 	group.Go(func() error { return s.rules.run(ctx, s.pipeline) })
+	group.Go(func() error {
+		select {
+		case <-s.rules.ready:
+			return ignoreCanceled(ctx, s.aggregator.Run(ctx))
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	group.Go(func() error {
 		<-ctx.Done()
 		s.drain(ctx)

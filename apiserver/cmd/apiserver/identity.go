@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"bareboat.dev/apiserver/aggregator"
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/daemon/tlsconf"
@@ -160,6 +161,37 @@ func (c *config) identity(t *tls.Config) (server.Identity, *tls.Config, error) {
 		UIDHeaders: c.RequestheaderUIDHeaders, ExtraPrefixes: c.RequestheaderExtraHeadersPrefix,
 	}
 	return out, accepting(t, proxies), nil
+}
+
+// extension is how aggregated API servers know this one, and what they are told of whom to believe.
+func (c *config) extension() (certificate func() (*tls.Certificate, error), trust *aggregator.Trust, err error) {
+	clients, err := tlsconf.ReadAuthorities(c.ClientCAFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--client-ca-file: %w", err)
+	}
+	trust = &aggregator.Trust{ClientCA: clients.PEM, ProxyNames: c.RequestheaderAllowedNames}
+	if c.RequestheaderClientCAFile != "" {
+		proxies, err := tlsconf.ReadAuthorities(c.RequestheaderClientCAFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--requestheader-client-ca-file: %w", err)
+		}
+		trust.ProxyCA = proxies.PEM
+	}
+	if c.ProxyClientCertFile == "" {
+		return nil, trust, nil
+	}
+	follow, err := tlsconf.Follow(c.ProxyClientCertFile, c.ProxyClientKeyFile, "")
+	if err != nil {
+		return nil, nil, fmt.Errorf("--proxy-client-cert-file: %w", err)
+	}
+	certificate = func() (*tls.Certificate, error) {
+		cfg, err := follow()
+		if err != nil {
+			return nil, err
+		}
+		return &cfg.Certificates[0], nil
+	}
+	return certificate, trust, nil
 }
 
 // accepting returns a server's configuration that lets clients of further authorities connect; who they are is decided later.

@@ -103,6 +103,9 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 			return server.Config{}, fmt.Errorf("--admission-control-config-file: %w", err)
 		}
 	}
+	if cfg.ProxyCertificate, cfg.Trust, err = c.extension(); err != nil {
+		return server.Config{}, err
+	}
 	cfg.Tokens, err = c.tokens()
 	return cfg, err
 }

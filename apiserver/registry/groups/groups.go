@@ -4,6 +4,7 @@ package groups
 import (
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/apiextensions"
+	"bareboat.dev/apiserver/registry/apiregistration"
 	"bareboat.dev/apiserver/registry/apps"
 	"bareboat.dev/apiserver/registry/autoscaling"
 	"bareboat.dev/apiserver/registry/batch"
@@ -28,6 +29,7 @@ func All(config core.Config) []*registry.Resource {
 	return registry.All(
 		core.Resources(config),
 		apiextensions.Resources(),
+		apiregistration.Resources(),
 		apps.Resources(),
 		autoscaling.Resources(),
 		batch.Resources(),

@@ -46,14 +46,23 @@ func (h *Handler) discoveryRoutes() {
 				list.Groups = append(list.Groups, h.group(g))
 			}
 		}
+		list.Groups = h.withRemote(list.Groups)
 		h.reply(w, r, list)
 	})
 	h.known("GET /apis/{group}", func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := h.cfg.Pipeline.Set().Versions()[r.PathValue("group")]; !ok {
+		name := r.PathValue("group")
+		g, ok := h.remoteGroup(name)
+		if _, here := h.cfg.Pipeline.Set().Versions()[name]; here {
+			g = h.group(name)
+			for _, both := range h.withRemote([]metav1.APIGroup{g}) {
+				if both.Name == name {
+					g = both
+				}
+			}
+		} else if !ok {
 			h.fail(w, r, notFound())
 			return
 		}
-		g := h.group(r.PathValue("group"))
 		g.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
 		h.reply(w, r, &g)
 	})
@@ -171,6 +180,9 @@ func (h *Handler) aggregated(w http.ResponseWriter, r *http.Request, want func(g
 			d.Versions = append(d.Versions, h.versionDiscovery(schema.GroupVersion{Group: g, Version: v}))
 		}
 		list.Items = append(list.Items, d)
+	}
+	if !want("") {
+		list.Items = h.withRemoteDiscovery(list.Items)
 	}
 	b, err := json.Marshal(list)
 	if err != nil {

@@ -19,11 +19,17 @@ func (h *Handler) openapiRoutes() {
 	docs := openapi.New(h.cfg.Pipeline.Set, h.cfg.Version.GitVersion)
 	h.known("GET /openapi/v3", func(w http.ResponseWriter, r *http.Request) {
 		doc, err := docs.Index()
+		if err == nil {
+			doc, err = h.withRemoteOpenAPI(doc)
+		}
 		h.openapiDocument(w, r, "application/json", doc, err)
 	})
 	h.known("GET /openapi/v3/", func(w http.ResponseWriter, r *http.Request) {
 		doc, ok, err := docs.V3(strings.TrimPrefix(r.URL.Path, "/openapi/v3/"))
 		if err == nil && !ok {
+			if h.remoteOpenAPI(w, r, strings.TrimPrefix(r.URL.Path, "/openapi/v3/")) {
+				return
+			}
 			h.fail(w, r, notFound())
 			return
 		}

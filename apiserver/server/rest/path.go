@@ -7,6 +7,8 @@ type target struct {
 	group, version, resource, namespace, name, subresource string
 	// rest is what follows the subresource: the path of a proxy request.
 	rest string
+	// watch: the path is one of the old /watch/ ones.
+	watch bool
 }
 
 // parsePath reads /api/v1/… and /apis/<group>/<version>/…; ok is false for paths that name no resource.

@@ -39,6 +39,8 @@ type Config struct {
 	Nodes Nodes
 	// Backends are what the proxy subresources lead to; nil serves none.
 	Backends Backends
+	// Aggregated are the APIs of other servers; nil has none.
+	Aggregated Aggregated
 	// LongRunning is told +1 when a watch begins and -1 when it ends.
 	LongRunning func(r *pipeline.Request, delta int)
 	Now         func() time.Time
@@ -107,7 +109,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.withoutCredentials(r.Header)
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
-	if h.serveResource(w, r, caller) {
+	if h.serveAggregated(w, r, caller) || h.serveResource(w, r, caller) {
 		return
 	}
 	a := &authz.Attributes{User: caller.User, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
