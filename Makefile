@@ -22,7 +22,7 @@ PURE := -ldflags "-s -w -X bareboat.dev/kctl/cli.Version=$(VERSION)"
 # Debian packages: to build, to run, and what the tests run against.
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev
 RUN_PACKAGES := iptables
-TEST_PACKAGES := busybox-static conntrack curl etcd-server iproute2 nftables procps runc systemd systemd-container
+TEST_PACKAGES := busybox-static conntrack curl dbus-daemon etcd-server iproute2 nftables procps runc systemd systemd-container
 
 # What the virtual machine of `make test-vm` is made with; its kernel and files are downloaded, not installed.
 VM_PACKAGES := qemu-system-x86 e2fsprogs kmod

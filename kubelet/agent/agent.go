@@ -17,6 +17,7 @@ import (
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
 	"bareboat.dev/kubelet/volume"
+	"bareboat.dev/kubelet/volume/csi"
 )
 
 // Config is what the agent is told.
@@ -75,6 +76,7 @@ type Agent struct {
 	services *client.Mirror[*corev1.Service]
 	objects  *objects.Cache
 	volumes  *volume.Manager
+	drivers  *csi.Registry
 	writer   *statusWriter
 	caps     []string
 	metrics  *metrics
@@ -103,7 +105,10 @@ func New(c Config, d Deps) *Agent {
 	})
 	a.services = client.NewMirror(d.Client, client.Services(), client.MirrorOptions[*corev1.Service]{Log: d.Log})
 	a.objects = objects.New(d.Client, d.Log, a.objectChanged)
-	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Allocatable: d.Node.Allocatable})
+	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Log: d.Log})
+	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
+		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a},
+	}})
 	a.writer = newStatusWriter(a)
 	return a
 }
@@ -118,7 +123,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.pods.OnChange(a.podChanged)
 	a.pods.OnSynced(a.podsSynced)
-	err := client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.runMirrors)
+	err := client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors)
 	cancel()
 	a.wg.Wait()
 	a.objects.Close()

@@ -16,9 +16,6 @@ import (
 
 // mounts are the volumes and files that a container sees beyond its image.
 func (a *Agent) mounts(ctx context.Context, p *corev1.Pod, c *corev1.Container, env []string, r *record) ([]specs.Mount, error) {
-	if len(c.VolumeDevices) > 0 {
-		return nil, fmt.Errorf("volume %q of container %q is a block device, which this node cannot give to containers", c.VolumeDevices[0].Name, c.Name)
-	}
 	var list []specs.Mount
 	taken := map[string]bool{}
 	for i := range c.VolumeMounts {
@@ -41,6 +38,28 @@ func (a *Agent) mounts(ctx context.Context, p *corev1.Pod, c *corev1.Container, 
 		return nil, err
 	}
 	return append(list, bind(message, messagePath(c), false)), nil
+}
+
+// blockDevices are the container's block volumes.
+func (a *Agent) blockDevices(ctx context.Context, p *corev1.Pod, c *corev1.Container) ([]runspec.BlockDevice, error) {
+	var list []runspec.BlockDevice
+	for _, d := range c.VolumeDevices {
+		v, ok := volume.FindVolume(p, d.Name)
+		if !ok {
+			return nil, fmt.Errorf("volume %q of container %q is not defined by the pod", d.Name, c.Name)
+		}
+		host, err := a.volumes.Path(ctx, p, v)
+		if err != nil {
+			return nil, err
+		}
+		claim := v.PersistentVolumeClaim
+		device, err := runspec.FindBlockDevice(host, d.DevicePath, claim != nil && claim.ReadOnly)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, device)
+	}
+	return list, nil
 }
 
 func bind(source, destination string, readOnly bool) specs.Mount {

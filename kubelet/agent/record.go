@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,6 +46,8 @@ const (
 	volumesFile = "volumes"
 	grantFile   = "allocation.json"
 	recordExt   = ".container.json"
+	// bootAnnotation tells, in the record of a static pod, in which life of the host it ran.
+	bootAnnotation = "bareboat.dev/boot-id"
 )
 
 func (a *Agent) recordPath(uid types.UID, name string) string {
@@ -71,6 +74,10 @@ func (w *worker) saveLocked() {
 	}
 	p := *w.pod
 	p.Status = *w.status
+	if w.static {
+		p.Annotations = maps.Clone(p.Annotations)
+		p.Annotations[bootAnnotation] = bootID()
+	}
 	data, err := p.Marshal()
 	if err == nil {
 		name := podFile
@@ -126,7 +133,16 @@ func (a *Agent) readPod(uid types.UID) (p *corev1.Pod, static bool, err error) {
 		return nil, false, err
 	}
 	p = &corev1.Pod{}
-	return p, static, p.Unmarshal(data)
+	if err := p.Unmarshal(data); err != nil {
+		return nil, false, err
+	}
+	if static {
+		if p.Annotations[bootAnnotation] != bootID() {
+			p.Status = corev1.PodStatus{} // the host was started again: so is the pod, whatever it came to
+		}
+		delete(p.Annotations, bootAnnotation)
+	}
+	return p, static, nil
 }
 
 // readRecords reads all records of a pod, by container id.

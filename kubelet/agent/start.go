@@ -168,6 +168,10 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	if err != nil {
 		return none, refuse("CreateContainerConfigError", err)
 	}
+	devices, err := a.blockDevices(ctx, view.pod, c)
+	if err != nil {
+		return none, refuse("CreateContainerConfigError", err)
+	}
 	args, err := runspec.Args(c, img.Config, env)
 	if err != nil {
 		return none, refuse("CreateContainerError", err)
@@ -181,7 +185,7 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 		return none, refuse("CreateContainerError", err)
 	}
 	in := runspec.Input{
-		Pod: view.pod, Container: c, Image: img.Config, Args: args, User: user, Rootfs: rootfs, Mounts: mounts,
+		Pod: view.pod, Container: c, Image: img.Config, Args: args, User: user, Rootfs: rootfs, Mounts: mounts, Volumes: devices,
 		Env: runspec.MergeEnv(img.Config.Env, env, a.kernelHostname(view.pod)), MemoryCapacity: a.memoryCapacity(),
 		KernelCaps: a.caps, LocalhostProfile: a.localhostProfile,
 	}

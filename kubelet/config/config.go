@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"bareboat.dev/kubelet/eviction"
+	"bareboat.dev/kubelet/shutdown"
 )
 
 // Config is the kubelet's settings.
@@ -82,6 +83,16 @@ type Config struct {
 	ContainerLogMaxSize       string `json:"containerLogMaxSize"`
 	ContainerLogMaxFiles      int    `json:"containerLogMaxFiles"`
 
+	// ShutdownGracePeriod is how long pods in all have to end before the host goes down, of which critical pods, which end last, have
+	// ShutdownGracePeriodCriticalPods. ShutdownGracePeriodByPodPriority divides the time among more groups instead.
+	ShutdownGracePeriod              metav1.Duration `json:"shutdownGracePeriod"`
+	ShutdownGracePeriodCriticalPods  metav1.Duration `json:"shutdownGracePeriodCriticalPods"`
+	ShutdownGracePeriodByPodPriority []PriorityGrace `json:"shutdownGracePeriodByPodPriority"`
+	// SystemBusAddress is that of the D-Bus on which systemd-logind is, LogindConfigDir where its configuration is added to; empty for the
+	// system's.
+	SystemBusAddress string `json:"systemBusAddress"`
+	LogindConfigDir  string `json:"logindConfigDir"`
+
 	RegistryMirrors    map[string]string `json:"registryMirrors"`
 	InsecureRegistries []string          `json:"insecureRegistries"`
 
@@ -89,6 +100,12 @@ type Config struct {
 	Cleanup bool `json:"-"`
 	// CleanupGracePeriod is how long containers have to end by themselves then.
 	CleanupGracePeriod metav1.Duration `json:"-"`
+}
+
+// PriorityGrace is how long pods from a priority on have to end before the host goes down.
+type PriorityGrace struct {
+	Priority                   int32 `json:"priority"`
+	ShutdownGracePeriodSeconds int64 `json:"shutdownGracePeriodSeconds"`
 }
 
 // Default is the configuration without flags or file.
@@ -161,6 +178,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.EvictionMinimumReclaim, "eviction-minimum-reclaim", c.EvictionMinimumReclaim, "how much beyond a threshold must be left before it counts as no longer passed, such as nodefs.available=1Gi")
 	f.DurationVar(&c.EvictionPressureTransitionPeriod.Duration, "eviction-pressure-transition-period", c.EvictionPressureTransitionPeriod.Duration, "how long a condition of shortage stays after the shortage")
 	f.Int32Var(&c.EvictionMaxPodGracePeriod, "eviction-max-pod-grace-period", c.EvictionMaxPodGracePeriod, "most seconds that pods get to end for a soft shortage")
+	f.DurationVar(&c.ShutdownGracePeriod.Duration, "shutdown-grace-period", c.ShutdownGracePeriod.Duration, "how long pods have to end before the host goes down, if systemd runs it; 0 to let it go down at once")
+	f.DurationVar(&c.ShutdownGracePeriodCriticalPods.Duration, "shutdown-grace-period-critical-pods", c.ShutdownGracePeriodCriticalPods.Duration, "the part of it that critical pods have, which end last")
 	f.StringVar(&c.ContainerLogMaxSize, "container-log-max-size", c.ContainerLogMaxSize, "size from which a container's log is rotated")
 	f.IntVar(&c.ContainerLogMaxFiles, "container-log-max-files", c.ContainerLogMaxFiles, "most files of one container's log")
 	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
@@ -214,6 +233,9 @@ func (c *Config) Validate() error {
 	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
 		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
 	}
+	if _, err := c.ShutdownGroups(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := c.Eviction(); err != nil {
 		errs = append(errs, err)
 	}
@@ -237,6 +259,28 @@ func Prefixes(list []string) ([]netip.Prefix, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// ShutdownGroups are how pods end before the host goes down; none if they do not.
+func (c *Config) ShutdownGroups() ([]shutdown.Group, error) {
+	all, critical := c.ShutdownGracePeriod.Duration, c.ShutdownGracePeriodCriticalPods.Duration
+	if len(c.ShutdownGracePeriodByPodPriority) == 0 {
+		if critical < 0 || critical > all {
+			return nil, errors.New("--shutdown-grace-period-critical-pods must be a part of --shutdown-grace-period")
+		}
+		return shutdown.Simple(all, critical), nil
+	}
+	if all != 0 || critical != 0 {
+		return nil, errors.New("shutdownGracePeriodByPodPriority and shutdownGracePeriod exclude each other")
+	}
+	var groups []shutdown.Group
+	for _, g := range c.ShutdownGracePeriodByPodPriority {
+		groups = append(groups, shutdown.Group{Priority: g.Priority, Period: time.Duration(g.ShutdownGracePeriodSeconds) * time.Second})
+	}
+	if err := shutdown.Check(groups); err != nil {
+		return nil, fmt.Errorf("shutdownGracePeriodByPodPriority: %w", err)
+	}
+	return groups, nil
 }
 
 // Eviction is when pods end for the node's sake.
