@@ -19,6 +19,7 @@ import (
 
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
 )
 
@@ -41,6 +42,11 @@ type Runner struct {
 	synced chan struct{}
 	once   sync.Once
 
+	mu sync.Mutex
+	// applied is the newest definition's revision that is served, and moved is closed and replaced when that changes.
+	applied storage.Revision
+	moved   chan struct{}
+
 	// What follows is Run's alone.
 	known map[string]*v1.CustomResourceDefinition
 	made  map[types.UID]*madeDefinition
@@ -62,7 +68,7 @@ type madeDefinition struct {
 // New returns a runner. Nothing runs yet.
 func New(cfg Config) *Runner {
 	return &Runner{
-		cfg: cfg, synced: make(chan struct{}), known: map[string]*v1.CustomResourceDefinition{}, made: map[types.UID]*madeDefinition{},
+		cfg: cfg, synced: make(chan struct{}), moved: make(chan struct{}), known: map[string]*v1.CustomResourceDefinition{}, made: map[types.UID]*madeDefinition{},
 		cleanup: map[types.UID]context.CancelFunc{}, wrote: map[types.UID]string{},
 	}
 }
@@ -109,7 +115,7 @@ func (r *Runner) follow(ctx context.Context) error {
 	}
 	defer s.Cursor.Close()
 	fresh := map[string]*v1.CustomResourceDefinition{}
-	initial := true
+	initial, newest := true, storage.Revision(0)
 	for {
 		batch, err := s.Cursor.Next(ctx)
 		if err != nil {
@@ -121,6 +127,7 @@ func (r *Runner) follow(ctx context.Context) error {
 				return err
 			}
 			d := decoded.(*v1.CustomResourceDefinition)
+			newest = max(newest, e.Item.Revision)
 			if fresh[d.Name] = d; e.Type == watchcache.Deleted {
 				delete(fresh, d.Name)
 			}
@@ -132,18 +139,55 @@ func (r *Runner) follow(ctx context.Context) error {
 			continue
 		}
 		r.known = fresh
-		if err := r.apply(ctx); err != nil {
+		if err := r.serve(); err != nil {
 			return err
 		}
+		r.advance(newest)
 		r.once.Do(func() { close(r.synced) })
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
 	}
 }
 
-// apply serves what the definitions say, brings their statuses up to date, and begins to delete the objects of those that go.
-func (r *Runner) apply(ctx context.Context) error {
-	if err := r.serve(); err != nil {
+// advance lets CatchUp know that the definitions up to a revision are served.
+func (r *Runner) advance(to storage.Revision) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.applied = max(r.applied, to)
+	close(r.moved)
+	r.moved = make(chan struct{})
+}
+
+// catchUpFor is how long CatchUp waits: what is served then is what there is to be served here.
+const catchUpFor = 2 * time.Second
+
+// CatchUp waits until everything is served that the store's present definitions define, or a moment if that does not come about.
+func (r *Runner) CatchUp(ctx context.Context) error {
+	newest, err := r.cfg.Pipeline.Newest(ctx, v1.GroupName, "customresourcedefinitions")
+	if err != nil {
 		return err
 	}
+	timeout := time.After(catchUpFor)
+	for {
+		r.mu.Lock()
+		done, moved := r.applied >= newest, r.moved
+		r.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-timeout:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// settle brings the statuses of the definitions up to date, and begins to delete the objects of those that go.
+func (r *Runner) settle(ctx context.Context) error {
 	now := metav1.NewTime(r.cfg.Now().Truncate(time.Second))
 	all := slices.Collect(maps.Values(r.known))
 	slices.SortFunc(all, func(a, b *v1.CustomResourceDefinition) int {

@@ -3,12 +3,14 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
 )
 
@@ -32,6 +34,8 @@ type serving struct {
 	fixed   *served
 	// told is closed when custom resources have been told for the first time; closed from the start if there are none.
 	told chan struct{}
+	// catchUp waits until the custom resources are those of the store's present definitions; nil if there are none.
+	catchUp func(context.Context) error
 
 	// mu is held while the custom resources are replaced: a request whose cache has gone waits for it and looks again.
 	mu     sync.RWMutex
@@ -67,6 +71,15 @@ func (s *serving) lookup(ctx context.Context, group, version, plural string) (*h
 	if h, ok := s.now().lookup(group, version, plural); ok {
 		return h, nil
 	}
+	// Another server may have said that it is there.
+	if s.catchUp != nil && strings.Contains(group, ".") {
+		if err := s.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		if h, ok := s.now().lookup(group, version, plural); ok {
+			return h, nil
+		}
+	}
 	return nil, notServed()
 }
 
@@ -98,14 +111,37 @@ func fixedHandles(set *registry.Set, feed *watchcache.Feed) (map[schema.GroupVer
 	return handles, nil
 }
 
-// WaitSet waits until the set holds the custom resources that there were when the server began, and returns it.
+// WaitSet waits until the set holds the custom resources that are defined at present, by whatever server, and returns it.
 func (p *Pipeline) WaitSet(ctx context.Context) (*registry.Set, error) {
 	select {
 	case <-p.served.told:
-		return p.Set(), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	if p.served.catchUp != nil {
+		if err := p.served.catchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.Set(), nil
+}
+
+// SetCatchUp sets what waits until Serve has been called with all that the store's present definitions define, before the pipeline
+// serves its first request.
+func (p *Pipeline) SetCatchUp(wait func(context.Context) error) { p.served.catchUp = wait }
+
+// Newest returns the newest resource version that an object of a resource has, quorum-fresh; 0 if there are none.
+func (p *Pipeline) Newest(ctx context.Context, group, plural string) (storage.Revision, error) {
+	h, err := p.handleFor(group, plural)
+	if err != nil {
+		return 0, err
+	}
+	page, err := h.cache.List(ctx, watchcache.Query{}, watchcache.ListOptions{})
+	newest := storage.Revision(0)
+	for _, it := range page.Items {
+		newest = max(newest, it.Revision)
+	}
+	return newest, err
 }
 
 // Serve replaces the custom resources that are served beside the fixed ones. Resources with one key prefix are the versions

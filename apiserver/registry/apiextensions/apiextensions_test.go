@@ -74,7 +74,7 @@ func TestCreate(t *testing.T) {
 			"spec.versions[0].schema.openAPIV3Schema: Required value"}},
 		{Name: "two storage versions", Edit: `spec: {versions: [
 			{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}, {name: v2, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}`,
-			Want: []string{"spec.versions: Invalid value: [{…"}},
+			Want: []string{"spec.versions: Invalid value: [{…", `status.storedVersions: Invalid value: ["v1"]: must have the storage version v2`}},
 		{Name: "one version twice", Edit: `spec: {versions: [
 			{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}, {name: v1, served: true, storage: false, schema: {openAPIV3Schema: {type: object}}}]}`,
 			Want: []string{"spec.versions: Invalid value: [{…"}},
