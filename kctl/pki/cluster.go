@@ -28,7 +28,16 @@ const (
 	DNS               = "dns"
 	Admin             = "admin"
 	ServiceAccount    = "sa"
+	// FrontProxy is by which aggregated API servers know this one. Its authority signs nothing else: whom it vouches for is
+	// believed about who everybody is.
+	FrontProxy   = "front-proxy-client"
+	FrontProxyCA = "front-proxy-ca"
+
+	clusterCA = "ca"
 )
+
+// authority tells the names of authorities from those of leaves.
+func authority(name string) bool { return name == clusterCA || name == FrontProxyCA }
 
 // ControlPlane lists the leaves of a machine that runs the control plane.
 func ControlPlane(h Host) []Leaf {
@@ -41,6 +50,7 @@ func ControlPlane(h Host) []Leaf {
 	return []Leaf{
 		{Name: APIServer, CommonName: "kube-apiserver", DNSNames: names, IPs: ips, Server: true},
 		{Name: APIServerKubelet, CommonName: "kube-apiserver-kubelet-client", Organizations: []string{"system:masters"}, Client: true},
+		{Name: FrontProxy, CommonName: FrontProxy, Client: true, Authority: FrontProxyCA},
 		// The two also serve metrics and health.
 		{Name: Scheduler, CommonName: "system:kube-scheduler", DNSNames: []string{"localhost"}, IPs: loopback, Client: true, Server: true},
 		{Name: ControllerManager, CommonName: "system:kube-controller-manager", DNSNames: []string{"localhost"}, IPs: loopback, Client: true, Server: true},
@@ -68,7 +78,13 @@ func (s Store) Ensure(leaves []Leaf, now time.Time) (made []string, err error) {
 		return nil, err
 	}
 	for _, leaf := range leaves {
-		ok, err := s.Leaf(ca, leaf, now)
+		by := ca
+		if leaf.Authority != "" {
+			if by, err = s.Authority(leaf.Authority, now); err != nil {
+				return made, err
+			}
+		}
+		ok, err := s.Leaf(by, leaf, now)
 		if err != nil {
 			return made, err
 		}

@@ -54,6 +54,8 @@ type Leaf struct {
 	IPs      []net.IP
 	// Server and Client say what the certificate may be used for.
 	Server, Client bool
+	// Authority is the name of the authority that signs it; empty means the cluster's own, "ca".
+	Authority string
 }
 
 // Store keeps pairs as <name>.crt and <name>.key in a folder.
@@ -67,12 +69,15 @@ func (s Store) CertFile(name string) string { return filepath.Join(s.Dir, name+"
 // KeyFile is the path of a key.
 func (s Store) KeyFile(name string) string { return filepath.Join(s.Dir, name+".key") }
 
-// CA returns the authority, making it if neither of its files exists.
-func (s Store) CA(now time.Time) (*Pair, error) {
-	pair, err := s.Load("ca")
+// CA returns the cluster's authority, making it if neither of its files exists.
+func (s Store) CA(now time.Time) (*Pair, error) { return s.Authority(clusterCA, now) }
+
+// Authority returns an authority by its name, making it if neither of its files exists.
+func (s Store) Authority(name string, now time.Time) (*Pair, error) {
+	pair, err := s.Load(name)
 	if err == nil {
 		if !pair.Cert.IsCA {
-			return nil, fmt.Errorf("%s is not the certificate of an authority; put a CA there or remove it and its key", s.CertFile("ca"))
+			return nil, fmt.Errorf("%s is not the certificate of an authority; put a CA there or remove it and its key", s.CertFile(name))
 		}
 		return pair, nil
 	}
@@ -84,14 +89,14 @@ func (s Store) CA(now time.Time) (*Pair, error) {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "bareboat-ca"},
+		Subject:               pkix.Name{CommonName: "bareboat-" + name},
 		NotBefore:             now.Add(-clockSkew),
 		NotAfter:              now.Add(CAValidity),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
-	return s.sign("ca", template, key, &Pair{Cert: template, Key: key})
+	return s.sign(name, template, key, &Pair{Cert: template, Key: key})
 }
 
 // Leaf makes the certificate unless a current one, signed by ca and good for the same names, exists. It reports whether it
@@ -182,7 +187,7 @@ func (s Store) Load(name string) (*Pair, error) {
 	_, certErr := os.Stat(s.CertFile(name))
 	_, keyErr := os.Stat(s.KeyFile(name))
 	if errors.Is(certErr, fs.ErrNotExist) && keyErr == nil {
-		if name == "ca" {
+		if authority(name) {
 			// It may have signed what is in use elsewhere; making a new authority over it would lose it.
 			return nil, fmt.Errorf("%s exists but its certificate %s does not; put the certificate there or remove the key", s.KeyFile(name), s.CertFile(name))
 		}

@@ -27,9 +27,17 @@ func TestEnsureMakesAWorkingPKI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.Cert)
+	proxies, err := store.Load(FrontProxyCA)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, leaf := range testLeaves() {
+		roots := x509.NewCertPool()
+		roots.AddCert(ca.Cert)
+		if leaf.Authority == FrontProxyCA { // and nothing else is
+			roots = x509.NewCertPool()
+			roots.AddCert(proxies.Cert)
+		}
 		pair, err := store.Load(leaf.Name)
 		if err != nil {
 			t.Fatal(err)

@@ -31,7 +31,8 @@ func (s Store) Status(now time.Time) ([]Status, error) {
 		}
 	}
 	sort.Strings(files)
-	ca, caErr := s.Load("ca")
+	ca, caErr := s.Load(clusterCA)
+	proxies, proxiesErr := s.Load(FrontProxyCA)
 	var out []Status
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".crt")
@@ -41,14 +42,18 @@ func (s Store) Status(now time.Time) ([]Status, error) {
 			continue
 		}
 		st := Status{Name: name, Subject: subject(pair.Cert), NotAfter: pair.Cert.NotAfter}
+		by, byName, byErr := ca, clusterCA, caErr
+		if name == FrontProxy || name == FrontProxyCA {
+			by, byName, byErr = proxies, FrontProxyCA, proxiesErr
+		}
 		switch {
 		case now.After(pair.Cert.NotAfter):
 			st.Problem = "expired"
-		case caErr != nil:
-			st.Problem = fmt.Sprintf("authority unreadable: %v", caErr)
-		case name != "ca" && pair.Cert.CheckSignatureFrom(ca.Cert) != nil:
-			st.Problem = "not signed by ca.crt"
-		case name != "ca" && now.Add(RenewBefore).After(pair.Cert.NotAfter):
+		case byErr != nil:
+			st.Problem = fmt.Sprintf("authority unreadable: %v", byErr)
+		case !authority(name) && pair.Cert.CheckSignatureFrom(by.Cert) != nil:
+			st.Problem = "not signed by " + byName + ".crt"
+		case !authority(name) && now.Add(RenewBefore).After(pair.Cert.NotAfter):
 			st.Problem = "due for renewal"
 		}
 		out = append(out, st)
