@@ -114,7 +114,7 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	if s.ValidateUpdate != nil {
 		errs = append(errs, s.ValidateUpdate(obj, cur.obj)...)
 	}
-	if err := h.invalid(r.Name, errs); err != nil {
+	if err := h.invalid(r.Name, ratchet(errs, cur.obj, s.ValidateUpdate)); err != nil {
 		return decision{}, nil, err
 	}
 	if err := p.checkAdmission(ctx, a); err != nil {
@@ -303,7 +303,7 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	if sub.Validate != nil {
 		errs = append(errs, sub.Validate(obj, cur.obj)...)
 	}
-	if err := h.invalid(r.Name, errs); err != nil {
+	if err := h.invalid(r.Name, ratchet(errs, cur.obj, sub.Validate)); err != nil {
 		return decision{}, err
 	}
 	if err := p.checkAdmission(ctx, a); err != nil {

@@ -2,11 +2,15 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -36,25 +40,138 @@ func evict(ctx context.Context, p *pipeline.Pipeline, r *pipeline.Request, store
 	if err := p.Admit(ctx, r, stored, body); err != nil {
 		return nil, err
 	}
-	del := &pipeline.Request{
-		Verb: pipeline.Delete, Caller: pipeline.System(), DryRun: r.DryRun,
-		Ref: pipeline.Ref{Version: "v1", Resource: "pods", Namespace: r.Namespace, Name: r.Name},
-	}
+	e := &eviction{p: p, pod: stored.(*corev1.Pod), dry: r.DryRun}
 	if body.DeleteOptions != nil {
-		del.Delete = *body.DeleteOptions
+		e.options = *body.DeleteOptions.DeepCopy()
 	}
-	dry := r.DryRun || len(del.Delete.DryRun) > 0
-	if pod := stored.(*corev1.Pod); budgeted(pod) {
-		if err := spend(ctx, p, pod, dry); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := p.Do(ctx, del); err != nil {
+	e.dry = e.dry || len(e.options.DryRun) > 0
+	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
 	res := pipeline.Answer(schema.GroupVersionKind{Version: "v1", Kind: "Status"}, &metav1.Status{Status: metav1.StatusSuccess, Code: 201})
 	res.Warnings = warnings
 	return res, nil
+}
+
+// eviction is one pod's.
+type eviction struct {
+	p       *pipeline.Pipeline
+	pod     *corev1.Pod
+	options metav1.DeleteOptions
+	dry     bool
+	// pinned: the decision holds for the pod as it was read, and for no other state of it.
+	pinned bool
+}
+
+func (e *eviction) run(ctx context.Context) error {
+	if err := e.decide(ctx); err != nil {
+		return err
+	}
+	if e.pinned && (e.options.Preconditions == nil || e.options.Preconditions.ResourceVersion == nil) {
+		if e.options.Preconditions == nil {
+			e.options.Preconditions = &metav1.Preconditions{}
+		}
+		version := e.pod.ResourceVersion
+		e.options.Preconditions.ResourceVersion = &version
+	}
+	if !e.dry {
+		if err := e.announce(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := e.p.Do(ctx, &pipeline.Request{
+		Verb: pipeline.Delete, Caller: pipeline.System(), DryRun: e.dry, Delete: e.options, Ref: e.ref(""),
+	})
+	return err
+}
+
+func (e *eviction) ref(subresource string) pipeline.Ref {
+	return pipeline.Ref{Version: "v1", Resource: "pods", Namespace: e.pod.Namespace, Name: e.pod.Name, Subresource: subresource}
+}
+
+// decide takes the disruption from the pod's budget, if it has one that guards it.
+func (e *eviction) decide(ctx context.Context) error {
+	if !budgeted(e.pod) {
+		e.pinned = true
+		return nil
+	}
+	for range budgetTries {
+		budget, err := budgetOf(ctx, e.p, e.pod)
+		if err != nil || budget == nil {
+			return err
+		}
+		if !guards(budget, e.pod) {
+			e.pinned = true
+			return nil
+		}
+		if err := decrement(budget, e.pod.Name, metav1.NewTime(e.p.Now())); err != nil {
+			return err
+		}
+		if e.dry {
+			return nil
+		}
+		if err = writeBudget(ctx, e.p, budget); !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return apierrors.NewTimeoutError(fmt.Sprintf("couldn't update the PodDisruptionBudget of pod %q due to conflicts", e.pod.Name), retrySoon)
+}
+
+// guards reports whether a budget has a say in a pod's end. A pod that is not ready counts as none of the healthy ones: it may
+// go if the budget says so, or if enough others are healthy (KEP-3017).
+func guards(b *policyv1.PodDisruptionBudget, pod *corev1.Pod) bool {
+	if ready(pod) {
+		return true
+	}
+	if policy := b.Spec.UnhealthyPodEvictionPolicy; policy != nil && *policy == policyv1.AlwaysAllow {
+		return false
+	}
+	return b.Status.CurrentHealthy < b.Status.DesiredHealthy || b.Status.DesiredHealthy <= 0
+}
+
+func ready(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// announce records in the pod's status why it ends, so that controllers can tell an eviction from a failure (KEP-3329).
+func (e *eviction) announce(ctx context.Context) error {
+	pre := e.options.Preconditions
+	about := map[string]any{}
+	if pre != nil && pre.ResourceVersion != nil {
+		about["resourceVersion"] = *pre.ResourceVersion
+	}
+	if pre != nil && pre.UID != nil {
+		about["uid"] = *pre.UID
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": about,
+		"status": map[string]any{"conditions": []corev1.PodCondition{{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
+			ObservedGeneration: e.pod.Generation, LastTransitionTime: metav1.NewTime(e.p.Now().Truncate(time.Second)),
+		}}},
+	})
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	res, err := e.p.Do(ctx, &pipeline.Request{
+		Verb: pipeline.Patch, Caller: pipeline.System(), PatchType: pipeline.StrategicPatch,
+		Body: pipeline.Body{ContentType: string(pipeline.StrategicPatch), Data: patch}, Ref: e.ref("status"),
+	})
+	if err != nil || pre == nil || pre.ResourceVersion == nil {
+		return err
+	}
+	obj, err := res.Object.Decoded()
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	version := obj.(*corev1.Pod).ResourceVersion
+	pre.ResourceVersion = &version
+	return nil
 }
 
 // budgeted reports whether the pod's end is a disruption: not if it has ended, has not begun, or is being deleted.
@@ -64,26 +181,6 @@ func budgeted(pod *corev1.Pod) bool {
 		return false
 	}
 	return pod.DeletionTimestamp == nil
-}
-
-// spend takes one disruption from the pod's budget, if it has one.
-func spend(ctx context.Context, p *pipeline.Pipeline, pod *corev1.Pod, dry bool) error {
-	for range budgetTries {
-		budget, err := budgetOf(ctx, p, pod)
-		if err != nil || budget == nil {
-			return err
-		}
-		if err := decrement(budget, pod.Name, metav1.NewTime(p.Now())); err != nil {
-			return err
-		}
-		if dry {
-			return nil
-		}
-		if err = writeBudget(ctx, p, budget); !apierrors.IsConflict(err) {
-			return err
-		}
-	}
-	return blocked(fmt.Sprintf("the disruption budget of pod %s is changed too often to be taken from", pod.Name))
 }
 
 // budgetOf returns a copy of the one budget that covers the pod, or nil.
@@ -110,21 +207,28 @@ func budgetOf(ctx context.Context, p *pipeline.Pipeline, pod *corev1.Pod) (*poli
 // decrement takes a disruption from a budget, or says why it cannot.
 func decrement(b *policyv1.PodDisruptionBudget, pod string, now metav1.Time) error {
 	s := &b.Status
+	refused := func(why string) error {
+		return apierrors.NewForbidden(schema.GroupResource{Group: policyv1.GroupName, Resource: "poddisruptionbudget"}, b.Name, errors.New(why))
+	}
 	switch {
 	case s.ObservedGeneration < b.Generation:
-		return blocked("The disruption budget " + b.Name + " is still being processed by the server.")
+		return blocked(retrySoon, fmt.Sprintf("The disruption budget %s is still being processed by the server.", b.Name))
 	case s.DisruptionsAllowed < 0:
-		return apierrors.NewForbidden(schema.GroupResource{Group: policyv1.GroupName, Resource: "poddisruptionbudgets"}, b.Name, fmt.Errorf("pdb disruptions allowed is negative"))
+		return refused("pdb disruptions allowed is negative")
 	case len(s.DisruptedPods) > maxDisrupted:
-		return apierrors.NewForbidden(schema.GroupResource{Group: policyv1.GroupName, Resource: "poddisruptionbudgets"}, b.Name, fmt.Errorf("DisruptedPods map too big - too many evictions not confirmed by PDB controller"))
+		return refused("DisruptedPods map too big - too many evictions not confirmed by PDB controller")
 	case s.DisruptionsAllowed == 0:
-		e := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
-		e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, metav1.StatusCause{
-			Type: policyv1.DisruptionBudgetCause, Message: fmt.Sprintf("The disruption budget %s needs %d healthy pods and has %d currently", b.Name, s.DesiredHealthy, s.CurrentHealthy),
-		})
-		return e
+		if c := meta.FindStatusCondition(s.Conditions, policyv1.DisruptionAllowedCondition); c != nil && c.Status == metav1.ConditionFalse && c.Reason == policyv1.SyncFailedReason {
+			return blocked(0, fmt.Sprintf("The disruption budget %s does not allow evicting pods currently because it failed sync: %v", b.Name, c.Message))
+		}
+		return blocked(0, fmt.Sprintf("The disruption budget %s needs %d healthy pods and has %d currently", b.Name, s.DesiredHealthy, s.CurrentHealthy))
 	}
-	s.DisruptionsAllowed--
+	if s.DisruptionsAllowed--; s.DisruptionsAllowed == 0 {
+		meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+			Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionFalse, Reason: policyv1.InsufficientPodsReason,
+			ObservedGeneration: s.ObservedGeneration, LastTransitionTime: now,
+		})
+	}
 	if s.DisruptedPods == nil {
 		s.DisruptedPods = map[string]metav1.Time{}
 	}
@@ -135,7 +239,13 @@ func decrement(b *policyv1.PodDisruptionBudget, pod string, now metav1.Time) err
 // retrySoon is how many seconds a client waits for a budget that is being worked on.
 const retrySoon = 10
 
-func blocked(message string) error { return apierrors.NewTooManyRequests(message, retrySoon) }
+// blocked is the 429 of an eviction, whose cause names the budget. Nobody knows when a spent budget has something left, so
+// there is no Retry-After then.
+func blocked(retryAfter int, cause string) error {
+	e := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", retryAfter)
+	e.ErrStatus.Details.Causes = append(e.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: cause})
+	return e
+}
 
 func writeBudget(ctx context.Context, p *pipeline.Pipeline, b *policyv1.PodDisruptionBudget) error {
 	raw, err := b.Marshal()

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,26 +32,64 @@ func TestEvictionSpendsTheBudget(t *testing.T) {
 		_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: r, Object: asJSON(t, jsonType, `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"`+name+`"}}`)})
 		return err
 	}
-	for _, name := range []string{"a", "b"} {
+	for _, name := range []string{"a", "b", "c"} {
 		p := pod(name)
 		p.Labels, p.Spec.NodeName = map[string]string{"app": "web"}, "n1"
 		_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "pods", "default", ""), Object: asProto(t, podURL, p)})
 		check(t, err)
 		r := ref("", "pods", "default", name)
 		r.Subresource = "status"
-		_, err = admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE, Patch: []byte(`{"status":{"phase":"Running"}}`)})
+		_, err = admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE, Patch: []byte(`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"` + map[bool]string{true: "True", false: "False"}[name != "c"] + `"}]}}`)})
 		check(t, err)
 	}
 	check(t, evict("a"))
 	got, err := admin.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", "pods", "default", "a")})
 	check(t, err)
-	if into(t, got.GetObject(), &corev1.Pod{}).DeletionTimestamp == nil {
+	evicted := into(t, got.GetObject(), &corev1.Pod{})
+	if evicted.DeletionTimestamp == nil {
 		t.Error("the evicted pod is not being deleted")
+	}
+	if !slices.ContainsFunc(evicted.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && c.Reason == "EvictionByEvictionAPI"
+	}) {
+		t.Errorf("the evicted pod does not say why it ends: %v", evicted.Status.Conditions)
 	}
 	err = evict("b")
 	if s := apiStatus(t, err); status.Code(err) != codes.ResourceExhausted || s.Message != "Cannot evict pod as it would violate the pod's disruption budget." ||
 		!strings.Contains(s.Details.Causes[0].Message, "The disruption budget b needs 1 healthy pods and has 2 currently") {
 		t.Errorf("second eviction: %v", err)
+	}
+	// Two are healthy and one is wanted, so the third, which is not ready, may go though nothing is left to spend.
+	check(t, evict("c"))
+}
+
+// A pod that is not ready is guarded while its budget lacks healthy ones, unless the budget always allows its end.
+func TestEvictionOfUnhealthyPods(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin := h.admin()
+	h.defaultAccount(admin)
+	for name, policy := range map[string]string{"guarded": "IfHealthyBudget", "free": "AlwaysAllow"} {
+		_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("policy", "poddisruptionbudgets", "default", ""), Object: asJSON(t, jsonType,
+			`{"metadata":{"name":"`+name+`"},"spec":{"minAvailable":1,"unhealthyPodEvictionPolicy":"`+policy+`","selector":{"matchLabels":{"app":"`+name+`"}}}}`)})
+		check(t, err)
+		budget := ref("policy", "poddisruptionbudgets", "default", name)
+		budget.Subresource = "status"
+		_, err = admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: budget, Type: apiv1.PatchRequest_TYPE_MERGE,
+			Patch: []byte(`{"status":{"observedGeneration":1,"currentHealthy":0,"desiredHealthy":1,"expectedPods":1}}`)})
+		check(t, err)
+		p := pod(name)
+		p.Labels, p.Spec.NodeName = map[string]string{"app": name}, "n1"
+		_, err = admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "pods", "default", ""), Object: asProto(t, podURL, p)})
+		check(t, err)
+		r := ref("", "pods", "default", name)
+		r.Subresource = "status"
+		_, err = admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE, Patch: []byte(`{"status":{"phase":"Running"}}`)})
+		check(t, err)
+		r.Subresource = "eviction"
+		_, err = admin.Create(t.Context(), &apiv1.CreateRequest{Ref: r, Object: asJSON(t, jsonType, `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"`+name+`"}}`)})
+		if (err == nil) != (name == "free") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -414,7 +414,7 @@ func (s *scope) checkRestartPolicy(c *corev1.Container, init bool, at *field.Pat
 }
 
 func (s *scope) checkRestartRule(r corev1.ContainerRestartRule, at *field.Path) {
-	check.OneOf(s.Errors, at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart)
+	check.OneOf(s.Errors, at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)
 	if r.ExitCodes == nil {
 		s.Required(at.Child("exitCodes"), "must be specified")
 		return

@@ -16,6 +16,7 @@ import (
 
 // Default fills what is unset in any PodSpec, in a pod or a template.
 func Default(s *corev1.PodSpec) {
+	dropAlpha(s)
 	setIfEmpty(&s.DNSPolicy, corev1.DNSClusterFirst)
 	setIfEmpty(&s.RestartPolicy, corev1.RestartPolicyAlways)
 	setIfEmpty(&s.SchedulerName, corev1.DefaultSchedulerName)

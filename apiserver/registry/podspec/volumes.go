@@ -292,6 +292,12 @@ func (s *scope) checkCertificateProjection(c *corev1.PodCertificateProjection, c
 	if n == 0 {
 		s.Required(at, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath")
 	}
+	s.Annotations(at.Child("userAnnotations"), c.UserAnnotations)
+	for key := range c.UserAnnotations {
+		if !strings.Contains(key, "/") {
+			s.Invalid(at.Child("userAnnotations"), key, "all keys must be domain-prefixed")
+		}
+	}
 }
 
 func (s *scope) checkEphemeralVolume(v *corev1.Volume, at *field.Path) {
