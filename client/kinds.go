@@ -2,6 +2,7 @@ package client
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -171,5 +172,22 @@ func CSINodes() Kind[*storagev1.CSINode] {
 func HorizontalPodAutoscalers() Kind[*autoscalingv2.HorizontalPodAutoscaler] {
 	return Kind[*autoscalingv2.HorizontalPodAutoscaler]{"autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", true, func() *autoscalingv2.HorizontalPodAutoscaler {
 		return new(autoscalingv2.HorizontalPodAutoscaler)
+	}}
+}
+
+// CSIDrivers describes storage.k8s.io/v1 CSIDriver.
+func CSIDrivers() Kind[*storagev1.CSIDriver] {
+	return Kind[*storagev1.CSIDriver]{"storage.k8s.io", "v1", "csidrivers", "CSIDriver", false, func() *storagev1.CSIDriver { return new(storagev1.CSIDriver) }}
+}
+
+// VolumeAttachments describes storage.k8s.io/v1 VolumeAttachment.
+func VolumeAttachments() Kind[*storagev1.VolumeAttachment] {
+	return Kind[*storagev1.VolumeAttachment]{"storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", false, func() *storagev1.VolumeAttachment { return new(storagev1.VolumeAttachment) }}
+}
+
+// SubjectAccessReviews describes authorization.k8s.io/v1 SubjectAccessReview, which is created to be answered and never stored.
+func SubjectAccessReviews() Kind[*authorizationv1.SubjectAccessReview] {
+	return Kind[*authorizationv1.SubjectAccessReview]{"authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", false, func() *authorizationv1.SubjectAccessReview {
+		return new(authorizationv1.SubjectAccessReview)
 	}}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"bareboat.dev/controllermanager/certificates"
 	"bareboat.dev/controllermanager/nodeipam"
 	"bareboat.dev/controllermanager/nodelifecycle"
 	"bareboat.dev/daemon"
@@ -51,6 +52,12 @@ type Config struct {
 	// RootCAFile is published to pods; empty: the certificate authority that Kubeconfig trusts.
 	RootCAFile string `json:"rootCAFile,omitempty"`
 
+	// ClusterSigningCertFile and ClusterSigningKeyFile are the authority that signs approved CertificateSigningRequests; empty: none
+	// are signed. ClusterSigningDuration is how long certificates live at most.
+	ClusterSigningCertFile string          `json:"clusterSigningCertFile,omitempty"`
+	ClusterSigningKeyFile  string          `json:"clusterSigningKeyFile,omitempty"`
+	ClusterSigningDuration daemon.Duration `json:"clusterSigningDuration,omitempty"`
+
 	// BindAddress and SecurePort serve metrics and health; port 0: not served. An empty address is all of this host's with a
 	// certificate and 127.0.0.1 without, since metrics name the cluster's objects.
 	BindAddress string `json:"bindAddress,omitempty"`
@@ -69,7 +76,7 @@ func Default() Config {
 		AllocateNodeCIDRs: true, ClusterCIDR: "10.244.0.0/16", NodeCIDRMaskSize: 24, NodeCIDRMaskSizeIPv6: 64,
 		NodeMonitorGracePeriod: daemon.Duration{Duration: node.Grace}, NodeEvictionRate: node.EvictionRate,
 		SecondaryNodeEvictionRate: node.SecondaryRate, LargeClusterSizeThreshold: node.LargeCluster, UnhealthyZoneThreshold: node.Unhealthy,
-		TerminatedPodGCThreshold: 12500, SecurePort: 10257,
+		TerminatedPodGCThreshold: 12500, SecurePort: 10257, ClusterSigningDuration: daemon.Duration{Duration: 365 * 24 * time.Hour},
 	}
 }
 
@@ -91,6 +98,9 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.Float64Var(&c.UnhealthyZoneThreshold, "unhealthy-zone-threshold", c.UnhealthyZoneThreshold, "part of a zone's nodes that makes it partly disrupted (at least 3 nodes)")
 	fs.IntVar(&c.TerminatedPodGCThreshold, "terminated-pod-gc-threshold", c.TerminatedPodGCThreshold, "how many finished pods may stay; 0: all")
 	fs.StringVar(&c.RootCAFile, "root-ca-file", c.RootCAFile, "certificates to publish to pods (default: the kubeconfig's certificate authority)")
+	fs.StringVar(&c.ClusterSigningCertFile, "cluster-signing-cert-file", c.ClusterSigningCertFile, "certificate of the authority that signs approved CertificateSigningRequests; without one, none are signed")
+	fs.StringVar(&c.ClusterSigningKeyFile, "cluster-signing-key-file", c.ClusterSigningKeyFile, "key of --cluster-signing-cert-file")
+	fs.Var(&c.ClusterSigningDuration, "cluster-signing-duration", "how long signed certificates live at most")
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "address for metrics and health (default: all with --tls-cert-file, 127.0.0.1 without)")
 	fs.IntVar(&c.SecurePort, "secure-port", c.SecurePort, "port for metrics and health; 0: not served")
 	fs.StringVar(&c.TLSCertFile, "tls-cert-file", c.TLSCertFile, "serving certificate; without one, plain HTTP")
@@ -118,6 +128,12 @@ func (c *Config) Validate() error {
 	}
 	if (c.TLSCertFile == "") != (c.TLSPrivateKeyFile == "") {
 		errs = append(errs, errors.New("--tls-cert-file and --tls-private-key-file go together"))
+	}
+	if (c.ClusterSigningCertFile == "") != (c.ClusterSigningKeyFile == "") {
+		errs = append(errs, errors.New("--cluster-signing-cert-file and --cluster-signing-key-file go together"))
+	}
+	if c.ClusterSigningDuration.Duration < time.Hour {
+		errs = append(errs, errors.New("--cluster-signing-duration: want at least 1h"))
 	}
 	if c.SecurePort < 0 || c.SecurePort > 65535 {
 		errs = append(errs, errors.New("--secure-port: want a port number"))
@@ -154,6 +170,11 @@ func (c *Config) NodeLifecycle() nodelifecycle.Config {
 		Grace: c.NodeMonitorGracePeriod.Duration, EvictionRate: c.NodeEvictionRate, SecondaryRate: c.SecondaryNodeEvictionRate,
 		LargeCluster: c.LargeClusterSizeThreshold, Unhealthy: c.UnhealthyZoneThreshold,
 	}
+}
+
+// Authority returns what certificates are signed with.
+func (c *Config) Authority() certificates.Authority {
+	return certificates.Authority{CertFile: c.ClusterSigningCertFile, KeyFile: c.ClusterSigningKeyFile, Longest: c.ClusterSigningDuration.Duration}
 }
 
 // Enabled reports whether --controllers selects a controller; the last word about its name counts, "*" if there is none.

@@ -11,6 +11,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/certificates"
 	"bareboat.dev/controllermanager/claimprotection"
 	"bareboat.dev/controllermanager/clusterrole"
 	"bareboat.dev/controllermanager/config"
@@ -94,6 +95,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		volumeprotection.Controller(),
 	}
 	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
+	set = append(set, certificates.Controllers(cfg.Authority())...)
 	if len(pools) > 0 {
 		set = append(set, nodeipam.Controller(pools))
 	}
@@ -108,8 +110,8 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 
 // checkNames refuses a selection that a typing error would make wrong unnoticed.
 func checkNames(words []string, set []engine.Controller) error {
-	// These two are in the set only if other settings ask for them.
-	known := []string{nodeipam.Name, rootca.ControllerName}
+	// These are in the set only if other settings ask for them.
+	known := []string{nodeipam.Name, rootca.ControllerName, certificates.SigningName}
 	for _, c := range set {
 		known = append(known, c.Name)
 	}
