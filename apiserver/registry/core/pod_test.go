@@ -100,7 +100,7 @@ func TestPodContainers(t *testing.T) {
 			"spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"}},
 		{Name: "sidecar", Edit: "spec: {initContainers: [{name: i, image: i, restartPolicy: Always, livenessProbe: {exec: {command: [a]}}}]}"},
 		{Name: "restart rules", Edit: container("restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}, {action: Retry}]"), Want: []string{
-			`spec.containers[0].restartPolicyRules[1].action: Unsupported value: "Retry": supported values: "Restart"`,
+			`spec.containers[0].restartPolicyRules[1].action: Unsupported value: "Retry": supported values: "Restart", "RestartAllContainers"`,
 			"spec.containers[0].restartPolicyRules[1].exitCodes: Required value: must be specified"}},
 		{Name: "security", Edit: container("securityContext: {runAsUser: -1, allowPrivilegeEscalation: false, privileged: true, seccompProfile: {type: Localhost}}"), Want: []string{
 			"spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
