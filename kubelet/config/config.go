@@ -121,7 +121,7 @@ func Default() Config {
 		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
 		EvictionPressureTransitionPeriod: metav1.Duration{Duration: eviction.DefaultTransition},
 		ContainerLogMaxSize:              "10Mi", ContainerLogMaxFiles: 5,
-		CleanupGracePeriod: metav1.Duration{Duration: 10 * time.Second}, // databases write out what they hold in less
+		CleanupGracePeriod: metav1.Duration{Duration: 2 * time.Second}, // who tears a whole node down is not asked to wait for what hangs
 	}
 }
 
@@ -185,7 +185,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registries", c.InsecureRegistries, "registries spoken to without verified TLS")
 	f.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "end all pods, remove everything that the kubelet made on this host, and exit")
-	f.DurationVar(&c.CleanupGracePeriod.Duration, "cleanup-grace-period", c.CleanupGracePeriod.Duration, "with --cleanup: how long containers have to end by themselves")
+	f.DurationVar(&c.CleanupGracePeriod.Duration, "cleanup-grace-period", c.CleanupGracePeriod.Duration, "with --cleanup: how long containers have to end by themselves; those that do not listen to SIGTERM have no time")
 }
 
 // Validate checks the settings; its errors say what to do.

@@ -31,6 +31,11 @@ type Config struct {
 	// Images lists what the node's store has; Checks says what is wrong with the node, by condition.
 	Images func() []corev1.ContainerImage
 	Checks func() Checks
+	// Settled says whether what Checks says can be told; nil for always. A kubelet that has just started does not know yet whether its
+	// network stands, and must not say that a node is not ready that has been all the time.
+	Settled func() bool
+	// Event records an event about the node; nil for none.
+	Event func(kind, reason, format string, args ...any)
 }
 
 // Checks are the node's own findings about itself.
@@ -154,11 +159,15 @@ func (m *Manager) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if m.c.Settled != nil && !m.c.Settled() && len(have.Status.Conditions) > 0 {
+		return nil // we will be nudged
+	}
 	want := have.DeepCopy()
 	m.fill(want, time.Now())
 	if sameStatus(&have.Status, &want.Status) && !m.stale(have) {
 		return nil
 	}
+	was := have.Status.DeepCopy()
 	wrote, err := nodes.UpdateStatus(ctx, want)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		m.learn(nil)
@@ -167,8 +176,54 @@ func (m *Manager) sync(ctx context.Context) error {
 	}
 	if err == nil {
 		m.learn(wrote)
+		m.tell(was, &wrote.Status)
 	}
 	return err
+}
+
+// tell records what a change of the status means, in the words of Kubernetes' kubelet.
+func (m *Manager) tell(before, after *corev1.NodeStatus) {
+	if m.c.Event == nil {
+		return
+	}
+	if old := before.NodeInfo.BootID; old != "" && old != after.NodeInfo.BootID {
+		m.c.Event(corev1.EventTypeWarning, "Rebooted", "Node %s has been rebooted, boot id: %s", m.c.Name, after.NodeInfo.BootID)
+	}
+	for _, c := range after.Conditions {
+		if reason := transition(c.Type, c.Status); reason != "" && status(before, c.Type) != c.Status {
+			m.c.Event(corev1.EventTypeNormal, reason, "Node %s status is now: %s", m.c.Name, reason)
+		}
+	}
+}
+
+// transition is the reason of the event that a condition has come to a status.
+func transition(t corev1.NodeConditionType, s corev1.ConditionStatus) string {
+	for _, r := range []struct {
+		of      corev1.NodeConditionType
+		yes, no string
+	}{
+		{corev1.NodeReady, "NodeReady", "NodeNotReady"},
+		{corev1.NodeMemoryPressure, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"},
+		{corev1.NodeDiskPressure, "NodeHasDiskPressure", "NodeHasNoDiskPressure"},
+		{corev1.NodePIDPressure, "NodeHasInsufficientPID", "NodeHasSufficientPID"},
+	} {
+		if r.of == t && s == corev1.ConditionTrue {
+			return r.yes
+		}
+		if r.of == t {
+			return r.no
+		}
+	}
+	return ""
+}
+
+func status(s *corev1.NodeStatus, t corev1.NodeConditionType) corev1.ConditionStatus {
+	for _, c := range s.Conditions {
+		if c.Type == t {
+			return c.Status
+		}
+	}
+	return ""
 }
 
 // syncMeta makes the labels that describe the machine what they should be.

@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,5 +114,56 @@ func TestAllocatable(t *testing.T) {
 	got := Allocatable(capacity, corev1.ResourceList{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("9Gi"), "other": resource.MustParse("1")})
 	if got.Cpu().MilliValue() != 1500 || got.Memory().Value() > 0 || got.Pods().Value() != 10 || len(got) != 4 {
 		t.Errorf("allocatable is %v", got)
+	}
+}
+
+// TestRebooted shows what is told of a node whose host has been started again, and that a status is not touched while it is not known.
+func TestRebooted(t *testing.T) {
+	s := clienttest.NewServer(t)
+	n := &corev1.Node{}
+	n.Name = "n"
+	n.Status.NodeInfo.BootID = "before"
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	if _, err := client.Of(s.Client(), client.Nodes()).Create(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 20)
+	settled := false
+	checks := Checks{NotReady: "no network"}
+	m := New(Config{Name: "n", Facts: Facts{Info: corev1.NodeSystemInfo{BootID: "after"}}, Settled: func() bool { return settled }, Checks: func() Checks { return checks },
+		Event: func(kind, reason, format string, args ...any) { told <- kind + " " + fmt.Sprintf(format, args...) }}, s.Client(), slog.New(slog.DiscardHandler))
+	sync := func() *corev1.Node {
+		t.Helper()
+		if err := m.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.Of(s.Client(), client.Nodes()).Get(t.Context(), "", "n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := sync(); condition(got, corev1.NodeReady).Status != corev1.ConditionTrue {
+		t.Error("the node was said to be unready before that was known")
+	}
+	settled = true
+	if got := sync(); condition(got, corev1.NodeReady).Status != corev1.ConditionFalse {
+		t.Error("the node is not said to be unready")
+	}
+	checks.NotReady = ""
+	sync()
+	close(told)
+	var all []string
+	for s := range told {
+		all = append(all, s)
+	}
+	want := "Warning Node n has been rebooted, boot id: after; Normal Node n status is now: NodeHasSufficientMemory; Normal Node n status is now: NodeHasNoDiskPressure; " +
+		"Normal Node n status is now: NodeHasSufficientPID; Normal Node n status is now: NodeNotReady; Normal Node n status is now: NodeReady"
+	got := strings.Join(all, "; ")
+	slices.Sort(all)
+	wantAll := strings.Split(want, "; ")
+	slices.Sort(wantAll)
+	if !slices.Equal(all, wantAll) {
+		t.Errorf("told\n%s\nwant\n%s", got, want)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -69,7 +71,7 @@ func endPods(ctx context.Context, env *daemon.Env, c *config.Config) error {
 	return errors.Join(errs...)
 }
 
-// endGently asks a pod's containers to end and waits for them, up to the grace.
+// endGently asks a pod's containers to end and waits for those that listen, up to the grace.
 func endGently(ctx context.Context, s agent.Sandbox, grace time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
@@ -79,7 +81,7 @@ func endGently(ctx context.Context, s agent.Sandbox, grace time.Duration) {
 	}
 	live := map[string]bool{}
 	for _, c := range state.Containers {
-		if c.Phase == shim.Running && s.Signal(ctx, c.ID, syscall.SIGTERM) == nil {
+		if c.Phase == shim.Running && s.Signal(ctx, c.ID, syscall.SIGTERM) == nil && listens(c.PID) {
 			live[c.ID] = true
 		}
 	}
@@ -94,6 +96,28 @@ func endGently(ctx context.Context, s agent.Sandbox, grace time.Duration) {
 			return
 		}
 	}
+}
+
+// listens says whether a process does anything about SIGTERM. The kernel drops the signal for the first process of a PID namespace
+// that has no handler for it (pid_namespaces(7)): such a container, as a bare sleep, would be waited for in vain.
+func listens(pid int) bool {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return true // it ends, or it has ended: its exit will tell
+	}
+	first, handled := false, false
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		fields := strings.Fields(value)
+		switch {
+		case key == "NSpid" && len(fields) > 1: // in the host's namespace, and in its own
+			first = fields[len(fields)-1] == "1"
+		case key == "SigCgt" && len(fields) == 1:
+			mask, err := strconv.ParseUint(fields[0], 16, 64)
+			handled = err != nil || mask&(1<<(syscall.SIGTERM-1)) != 0
+		}
+	}
+	return handled || !first
 }
 
 // removeMounts removes root file systems, volumes and pod directories.

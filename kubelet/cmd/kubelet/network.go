@@ -37,8 +37,14 @@ func (k *kubelet) openNetwork(own []netip.Prefix) error {
 		return fmt.Errorf("pod network: %w", err)
 	}
 	k.network.Set(n)
-	k.node.Nudge()
+	k.settle()
 	return nil
+}
+
+// settle notes that it is known whether the network stands.
+func (k *kubelet) settle() {
+	k.settled.Store(true)
+	k.node.Nudge()
 }
 
 // router keeps the routes to other nodes' pods, and opens the network once the Node object has a pod range.
@@ -80,10 +86,15 @@ func (r *router) run(ctx context.Context) error {
 func (r *router) sync(ctx context.Context) error {
 	if r.k.network.Get() == nil {
 		own, ok := r.k.nodes.Get("", r.k.nodeName)
-		if !ok || len(podCIDRs(own)) == 0 {
+		if !ok {
+			return nil
+		}
+		if len(podCIDRs(own)) == 0 {
+			r.k.settle()
 			return nil
 		}
 		if err := r.k.openNetwork(podCIDRs(own)); err != nil {
+			r.k.settle()
 			return err
 		}
 	}

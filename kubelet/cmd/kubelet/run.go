@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,6 +102,8 @@ type kubelet struct {
 	nodeName string
 	pressure pressure
 	groups   *cgroup.Hierarchy
+	// settled says that it is known whether the pod network stands.
+	settled atomic.Bool
 	// podMemory is the most memory that all pods together may have, in bytes.
 	podMemory int64
 }
@@ -168,7 +171,7 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 	}
 	return node.New(node.Config{
 		Name: k.nodeName, IPs: ips, Port: k.c.Port, MaxPods: k.c.MaxPods, Reserved: reserved, Labels: k.c.NodeLabels, Taints: taints,
-		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks,
+		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks, Event: k.nodeEvent, Settled: k.settled.Load,
 	}, k.api, k.env.Log), nil
 }
 
