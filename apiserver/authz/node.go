@@ -61,6 +61,8 @@ func (n *Node) Authorize(ctx context.Context, a *Attributes) (Decision, string, 
 		return allowIf(oneOf(a.Verb, "create", "update", "patch"), "")
 	case "storage.k8s.io/csinodes":
 		return allowIf(oneOf(a.Verb, "get", "create", "update", "patch", "delete") && (a.Name == node || a.Verb == "create"), "can only access CSINode with the same name as the requesting node")
+	case "storage.k8s.io/volumeattachments":
+		return allowIf(a.Verb == "get" && a.Subresource == "", "can only get individual resources of this type")
 	case "node.k8s.io/runtimeclasses", "storage.k8s.io/csidrivers", "networking.k8s.io/networkpolicies":
 		return allowIf(a.Subresource == "" && oneOf(a.Verb, "get", "list", "watch"), "")
 	case "certificates.k8s.io/certificatesigningrequests":

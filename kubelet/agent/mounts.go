@@ -149,14 +149,32 @@ func mountOptions(m *corev1.VolumeMount, v *corev1.Volume) []string {
 			options[1] = "rshared"
 		}
 	}
-	ours := v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
-	if !m.ReadOnly && !ours {
+	if v.Image != nil {
+		// Said here, too: an option that is not said is reset by the runtime.
+		options = append(options, "noexec", "nosuid", "nodev")
+	}
+	if !m.ReadOnly && !wholeReadOnly(v) {
 		return append(options, "rw")
 	}
 	if r := m.RecursiveReadOnly; r != nil && *r != corev1.RecursiveReadOnlyDisabled {
 		return append(options, "rro")
 	}
 	return append(options, "ro")
+}
+
+// wholeReadOnly says whether a volume is read-only to all containers: because the kubelet writes it, or because the pod says so.
+func wholeReadOnly(v *corev1.Volume) bool {
+	switch {
+	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil, v.Image != nil:
+		return true
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ReadOnly
+	case v.CSI != nil:
+		return v.CSI.ReadOnly != nil && *v.CSI.ReadOnly
+	case v.NFS != nil:
+		return v.NFS.ReadOnly
+	}
+	return false
 }
 
 // expandStrict is Expand for subPathExpr, where an unknown variable is an error.

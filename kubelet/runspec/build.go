@@ -24,6 +24,8 @@ type Input struct {
 	Mounts []specs.Mount
 	// Devices are the host's, for privileged containers.
 	Devices []specs.LinuxDevice
+	// Volumes are the block volumes that the container has as devices, with what it may do with them.
+	Volumes []BlockDevice
 	// MemoryCapacity of the node in bytes, for the OOM score.
 	MemoryCapacity int64
 	// KernelCaps are all capabilities that the kernel knows, "CAP_…", for privileged containers and "ALL".
@@ -46,6 +48,9 @@ func Build(in Input) (*specs.Spec, error) {
 	limitResources(spec, in)
 	if err := secure(spec, in); err != nil {
 		return nil, err
+	}
+	for _, d := range in.Volumes {
+		d.add(spec)
 	}
 	return spec, nil
 }

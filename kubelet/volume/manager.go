@@ -36,6 +36,8 @@ type Config struct {
 	// Root is the kubelet's directory, /var/lib/kubelet.
 	Root    string
 	Sources Sources
+	// Plugins make the volumes of other kinds, by their names.
+	Plugins map[string]Plugin
 	// Allocatable are the node's, for resource fields of the downward API.
 	Allocatable func() corev1.ResourceList
 	Now         func() time.Time
@@ -126,11 +128,9 @@ func (m *Manager) mountOne(ctx context.Context, s *podState, p *corev1.Pod, v *c
 		return prepareHostPath(v.HostPath)
 	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
 		return m.mountFiles(ctx, s, p, v)
-	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		_, err := m.claimPath(ctx, p, v)
-		return err
 	}
-	return fmt.Errorf("%w for volume %q", ErrUnsupported, v.Name)
+	_, err := m.claimPath(ctx, p, v, true)
+	return err
 }
 
 // Refresh brings the files of the pod's volumes up to date with what they are made from. It returns when it must be called
@@ -162,45 +162,55 @@ func (m *Manager) Path(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (st
 		return v.HostPath.Path, nil
 	case v.EmptyDir != nil:
 		return m.dir(p.UID, pluginEmptyDir, v.Name), nil
-	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		return m.claimPath(ctx, p, v)
 	}
 	if plugin := filePlugin(v); plugin != "" {
 		return m.dir(p.UID, plugin, v.Name), nil
 	}
-	return "", fmt.Errorf("%w for volume %q", ErrUnsupported, v.Name)
+	return m.claimPath(ctx, p, v, false)
 }
 
 func (m *Manager) dir(uid types.UID, plugin, volume string) string {
 	return filepath.Join(m.PodDir(uid), "volumes", plugin, volume)
 }
 
-// claimPath is where the volume that a claim is bound to is: a path of this host, for the local kinds.
-func (m *Manager) claimPath(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (string, error) {
-	claim := p.Name + "-" + v.Name
-	if v.PersistentVolumeClaim != nil {
-		claim = v.PersistentVolumeClaim.ClaimName
-	}
-	pv, err := m.c.Sources.Claim(ctx, p.Namespace, claim)
+// claimPath is where the volume is that a claim is bound to, or that a plug-in makes: a path of this host. With mount it is made there.
+func (m *Manager) claimPath(ctx context.Context, p *corev1.Pod, v *corev1.Volume, mount bool) (string, error) {
+	r, err := m.request(ctx, p, v)
 	if err != nil {
 		return "", err
 	}
-	switch {
-	case pv.Spec.HostPath != nil:
-		return pv.Spec.HostPath.Path, prepareHostPath(pv.Spec.HostPath)
-	case pv.Spec.Local != nil:
-		if IsLocalPath(pv) && pv.DeletionTimestamp == nil {
-			if err := makeLocalPath(LocalPathRoot, pv); err != nil {
-				return "", err
-			}
-		}
-		if _, err := os.Stat(pv.Spec.Local.Path); err != nil {
-			return "", fmt.Errorf("path %q does not exist", pv.Spec.Local.Path)
-		}
-		return pv.Spec.Local.Path, nil
+	switch plugin := pluginOf(r); {
+	case plugin != "" && mount:
+		return m.plugged(ctx, r)
+	case plugin != "" && m.c.Plugins[plugin] != nil:
+		return m.c.Plugins[plugin].Path(r), nil
+	case r.PV == nil:
+		return "", fmt.Errorf("%w for volume %q", ErrUnsupported, v.Name)
+	case r.PV.Spec.HostPath != nil:
+		return r.PV.Spec.HostPath.Path, prepareHostPath(r.PV.Spec.HostPath)
+	case r.PV.Spec.Local != nil:
+		return r.PV.Spec.Local.Path, m.prepareLocal(r, mount)
 	}
-	return "", fmt.Errorf("%w for PersistentVolume %q", ErrUnsupported, pv.Name)
+	return "", fmt.Errorf("%w for PersistentVolume %q", ErrUnsupported, r.PV.Name)
 }
+
+// prepareLocal checks the path of a local volume, and gives its files to the pod's group.
+func (m *Manager) prepareLocal(r Request, mount bool) error {
+	path := r.PV.Spec.Local.Path
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("path %q does not exist", path)
+	case r.Block() && (info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0):
+		return fmt.Errorf("path %q is not a block device", path)
+	case r.Block() || !mount || r.ReadOnly():
+		return nil
+	}
+	return applyFSGroup(path, r.Pod)
+}
+
+// unplugLimit bounds how long drivers may take to unmount a pod's volumes before it is tried again.
+const unplugLimit = 2 * time.Minute
 
 // Unmount takes all of the pod's volumes away.
 func (m *Manager) Unmount(uid types.UID) error {
@@ -208,6 +218,15 @@ func (m *Manager) Unmount(uid types.UID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dir := m.PodDir(uid)
+	// Binds of parts of volumes first: a driver cannot unmount what is in use.
+	if err := removeTree(filepath.Join(dir, "volume-subpaths")); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), unplugLimit)
+	defer cancel()
+	if err := m.unplug(ctx, uid); err != nil {
+		return err
+	}
 	for _, sub := range []string{"volume-subpaths", "volumes"} {
 		if err := removeTree(filepath.Join(dir, sub)); err != nil {
 			return err

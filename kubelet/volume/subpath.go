@@ -125,11 +125,14 @@ func bindDescriptor(fd int, target string) error {
 			return &os.PathError{Op: "unmount", Path: target, Err: err}
 		}
 	}
-	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(fd), target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount(procLink(fd), target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return &os.PathError{Op: "bind", Path: target, Err: err}
 	}
 	return nil
 }
+
+// procLink is a path of exactly what a descriptor refers to.
+func procLink(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // FindVolume returns the volume that a mount refers to.
 func FindVolume(p *corev1.Pod, name string) (*corev1.Volume, bool) {
