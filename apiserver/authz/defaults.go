@@ -108,6 +108,7 @@ func viewRules() []rbacv1.PolicyRule {
 		rule(read, "policy", "poddisruptionbudgets", "poddisruptionbudgets/status"),
 		rule(read, "networking.k8s.io", "ingresses", "ingresses/status", "networkpolicies"),
 		rule(read, "events.k8s.io", "events"),
+		rule(read, "resource.k8s.io", "resourceclaims", "resourceclaims/status", "resourceclaimtemplates"),
 	}
 }
 
@@ -127,5 +128,6 @@ func editRules() []rbacv1.PolicyRule {
 		rule(write, "policy", "poddisruptionbudgets"),
 		rule(write, "networking.k8s.io", "ingresses", "networkpolicies"),
 		rule(readWrite, "coordination.k8s.io", "leases"),
+		rule(write, "resource.k8s.io", "resourceclaims", "resourceclaimtemplates"),
 	}
 }

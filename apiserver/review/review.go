@@ -72,7 +72,7 @@ func (v *Reviewer) subjectAccess(ctx context.Context, p *pipeline.Pipeline, r *p
 		return nil, err
 	}
 	var err error
-	q.Status, err = v.decide(ctx, subject(&q.Spec), q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
+	q.Status, err = v.decide(ctx, subject(&q.Spec), question{kind.Kind, q.ObjectMeta, &q.Spec, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes})
 	return pipeline.Answer(kind, q), err
 }
 
@@ -83,7 +83,7 @@ func (v *Reviewer) selfAccess(ctx context.Context, p *pipeline.Pipeline, r *pipe
 		return nil, err
 	}
 	var err error
-	q.Status, err = v.decide(ctx, r.User, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
+	q.Status, err = v.decide(ctx, r.User, question{kind.Kind, q.ObjectMeta, nil, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes})
 	return pipeline.Answer(kind, q), err
 }
 
@@ -93,11 +93,11 @@ func (v *Reviewer) localAccess(ctx context.Context, p *pipeline.Pipeline, r *pip
 	if _, err := p.Decode(r, kind, q); err != nil {
 		return nil, err
 	}
-	if q.Spec.ResourceAttributes == nil || q.Spec.ResourceAttributes.Namespace != r.Namespace {
+	if q.Spec.ResourceAttributes != nil && q.Spec.ResourceAttributes.Namespace != r.Namespace {
 		return nil, apierrors.NewBadRequest("spec.resourceAttributes.namespace must match namespace: " + r.Namespace)
 	}
 	var err error
-	q.Status, err = v.decide(ctx, subject(&q.Spec), q.Spec.ResourceAttributes, nil)
+	q.Status, err = v.decide(ctx, subject(&q.Spec), question{kind.Kind, q.ObjectMeta, &q.Spec, q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes})
 	return pipeline.Answer(kind, q), err
 }
 
@@ -110,16 +110,17 @@ func subject(s *authorizationv1.SubjectAccessReviewSpec) *authn.Identity {
 	return id
 }
 
-func (v *Reviewer) decide(ctx context.Context, user *authn.Identity, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
+func (v *Reviewer) decide(ctx context.Context, user *authn.Identity, q question) (authorizationv1.SubjectAccessReviewStatus, error) {
+	if err := q.check(); err != nil {
+		return authorizationv1.SubjectAccessReviewStatus{}, err
+	}
 	a := authz.Attributes{User: user}
-	switch {
-	case (res == nil) == (path == nil):
-		return authorizationv1.SubjectAccessReviewStatus{}, apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
-	case res != nil:
+	if res := q.resource; res != nil {
 		a.Verb, a.Group, a.Version, a.Resource, a.Subresource = res.Verb, res.Group, res.Version, res.Resource, res.Subresource
 		a.Namespace, a.Name = res.Namespace, res.Name
-	default:
-		a.Verb, a.Path = path.Verb, path.Path
+		a.Fields, a.Labels = pinned(res)
+	} else {
+		a.Verb, a.Path = q.path.Verb, q.path.Path
 	}
 	d, reason, err := v.Authorizer.Authorize(ctx, &a)
 	if err != nil {
