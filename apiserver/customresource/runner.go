@@ -43,7 +43,7 @@ type Runner struct {
 	once   sync.Once
 
 	mu sync.Mutex
-	// applied is the newest definition's revision that is served, and moved is closed and replaced when that changes.
+	// applied is the revision up to which what the definitions say is served, and moved is closed and replaced when that changes.
 	applied storage.Revision
 	moved   chan struct{}
 
@@ -127,7 +127,6 @@ func (r *Runner) follow(ctx context.Context) error {
 				return err
 			}
 			d := decoded.(*v1.CustomResourceDefinition)
-			newest = max(newest, e.Item.Revision)
 			if fresh[d.Name] = d; e.Type == watchcache.Deleted {
 				delete(fresh, d.Name)
 			}
@@ -138,6 +137,7 @@ func (r *Runner) follow(ctx context.Context) error {
 		if initial {
 			continue
 		}
+		newest = max(newest, batch.Revision)
 		r.known = fresh
 		if err := r.serve(); err != nil {
 			return err
@@ -164,7 +164,7 @@ const catchUpFor = 2 * time.Second
 
 // CatchUp waits until everything is served that the store's present definitions define, or a moment if that does not come about.
 func (r *Runner) CatchUp(ctx context.Context) error {
-	newest, err := r.cfg.Pipeline.Newest(ctx, v1.GroupName, "customresourcedefinitions")
+	newest, err := r.cfg.Pipeline.ChangedAt(ctx, v1.GroupName, "customresourcedefinitions")
 	if err != nil {
 		return err
 	}

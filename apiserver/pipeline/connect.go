@@ -38,7 +38,10 @@ func Answer(kind schema.GroupVersionKind, obj runtime.Object) *Result {
 	return &Result{Object: foreignObject(kind, obj), Created: true}
 }
 
+// selfDoor is the door of the server's own requests.
+const selfDoor = "self"
+
 // System is the caller for what the server itself writes. It passes the same chain as everybody, with every right.
 func System() Caller {
-	return Caller{User: &authn.Identity{Name: "system:apiserver", Groups: []string{authn.Masters, authn.AllAuthenticated}}, Door: "self", UserAgent: "apiserver"}
+	return Caller{User: &authn.Identity{Name: "system:apiserver", Groups: []string{authn.Masters, authn.AllAuthenticated}}, Door: selfDoor, UserAgent: "apiserver"}
 }

@@ -250,8 +250,8 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 			return nil, err
 		}
 		res, err := p.doWith(ctx, h, r)
-		if err == nil && h.res.Custom != nil {
-			res.Warnings = append(res.Warnings, h.res.Custom.Warnings...)
+		if err == nil {
+			p.finish(ctx, h, r, res)
 		}
 		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
 			return res, err
@@ -263,6 +263,20 @@ func (p *Pipeline) doWith(ctx context.Context, h *handle, r *Request) (*Result, 
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
+// finish does what custom resources and their definitions ask for after a request has succeeded.
+func (p *Pipeline) finish(ctx context.Context, h *handle, r *Request, res *Result) {
+	if h.res.Custom != nil {
+		res.Warnings = append(res.Warnings, h.res.Custom.Warnings...)
+	}
+	// What follows the definitions writes them as well, and does not wait for itself.
+	if !h.res.Defines || r.Verb == Get || r.Door == selfDoor || p.served.catchUp == nil {
+		return
+	}
+	if err := p.served.catchUp(ctx); err != nil && ctx.Err() == nil {
+		p.cfg.Log.Warn("waiting for a definition to be served failed", "name", r.Name, "error", err)
+	}
+}
+
 	if r.Name == "" && r.Verb != Create && r.Verb != DeleteCollection {
 		return nil, apierrors.NewBadRequest("name is required")
 	}

@@ -130,18 +130,17 @@ func (p *Pipeline) WaitSet(ctx context.Context) (*registry.Set, error) {
 // serves its first request.
 func (p *Pipeline) SetCatchUp(wait func(context.Context) error) { p.served.catchUp = wait }
 
-// Newest returns the newest resource version that an object of a resource has, quorum-fresh; 0 if there are none.
-func (p *Pipeline) Newest(ctx context.Context, group, plural string) (storage.Revision, error) {
+// ChangedAt returns a revision at which the last change of a resource's objects has been seen by every watch that has got so far,
+// quorum-fresh.
+func (p *Pipeline) ChangedAt(ctx context.Context, group, plural string) (storage.Revision, error) {
 	h, err := p.handleFor(group, plural)
 	if err != nil {
 		return 0, err
 	}
-	page, err := h.cache.List(ctx, watchcache.Query{}, watchcache.ListOptions{})
-	newest := storage.Revision(0)
-	for _, it := range page.Items {
-		newest = max(newest, it.Revision)
+	if _, err := h.cache.Snapshot(ctx, readFresh); err != nil {
+		return 0, storeError(h.gr(), "", err)
 	}
-	return newest, err
+	return storage.Revision(h.cache.Changed()), nil
 }
 
 // Serve replaces the custom resources that are served beside the fixed ones. Resources with one key prefix are the versions

@@ -64,6 +64,8 @@ type Resource struct {
 	// Stored is set when the objects are kept under another resource's keys and in its form, so that one object is seen
 	// through two versions or groups (events.k8s.io/v1 Events are kept as core/v1 Events). KeyPrefix is then the other's too.
 	Stored *Stored
+	// Defines says that the objects define custom resources: a write of one is answered when what it defines is served.
+	Defines bool
 	// Custom is set for the kinds that CustomResourceDefinitions define; their objects are *CustomObject.
 	Custom *Custom
 }

@@ -29,6 +29,7 @@ func definitions() *registry.Resource {
 		Singular:   "customresourcedefinition",
 		ShortNames: []string{"crd", "crds"},
 		Categories: []string{"api-extensions"},
+		Defines:    true,
 		KeyPrefix:  "/registry/apiextensions.k8s.io/customresourcedefinitions/",
 		New:        func() registry.Object { return &v1.CustomResourceDefinition{} },
 		NewList:    func() runtime.Object { return &v1.CustomResourceDefinitionList{} },
