@@ -43,6 +43,7 @@ func removeLinks(c *Config) error {
 	for _, r := range routes {
 		all = errors.Join(all, host.RouteDel(&r))
 	}
+	all = errors.Join(all, removeTunnel(host, false), removeTunnel(host, true))
 	links, err := host.LinkList()
 	if err != nil {
 		return errors.Join(all, err)

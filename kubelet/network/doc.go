@@ -9,6 +9,7 @@
 //   - An address belongs to one pod from before its interface exists until after it is gone, across crashes: allocations are files that
 //     are written before and removed after.
 //   - Setup and Teardown may be repeated after any failure. Setup of a pod that is set up returns what it has.
+//   - Nodes on one segment are reached directly, others through VXLAN: see [Network.SyncRoutes].
 //   - Only what carries bareboat's mark is ever changed or removed: interfaces by name prefix and alias, rules in chains named
 //     BAREBOAT-*, routes by protocol number.
 //   - Methods may be called from any number of goroutines.

@@ -151,6 +151,12 @@ func ask(ns, address string) (string, error) {
 // joinNodes connects two namespaces by a cable.
 func joinNodes(t testing.TB, a, b, addrA, addrB string) {
 	t.Helper()
+	cable(t, "cable0", a, b, addrA, addrB)
+}
+
+// cable connects two namespaces by a cable whose ends bear a name.
+func cable(t testing.TB, name, a, b, addrA, addrB string) {
+	t.Helper()
 	withHandle(t, a, func(ha *netlink.Handle) {
 		withHandle(t, b, func(hb *netlink.Handle) {
 			f, err := os.Open(b)
@@ -159,21 +165,24 @@ func joinNodes(t testing.TB, a, b, addrA, addrB string) {
 			}
 			defer f.Close()
 			attrs := netlink.NewLinkAttrs()
-			attrs.Name = "cable0"
-			if err := ha.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "cable0", PeerNamespace: netlink.NsFd(f.Fd())}); err != nil {
+			attrs.Name = name
+			if err := ha.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name, PeerNamespace: netlink.NsFd(f.Fd())}); err != nil {
 				t.Fatal(err)
 			}
 			for _, end := range []struct {
 				h    *netlink.Handle
 				addr string
 			}{{ha, addrA}, {hb, addrB}} {
-				link, err := end.h.LinkByName("cable0")
+				link, err := end.h.LinkByName(name)
 				if err != nil {
 					t.Fatal(err)
 				}
 				addr, err := netlink.ParseAddr(end.addr)
 				if err != nil {
 					t.Fatal(err)
+				}
+				if addr.IP.To4() == nil {
+					addr.Flags = unix.IFA_F_NODAD
 				}
 				if err := end.h.AddrAdd(link, addr); err != nil {
 					t.Fatal(err)

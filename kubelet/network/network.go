@@ -25,6 +25,8 @@ type Network struct {
 	pools []*pool // as Config.PodCIDRs
 	pods  map[string]Attached
 
+	// routesMu makes route sets follow one another.
+	routesMu sync.Mutex
 	// rulesMu makes rule sets follow one another in the order of what they were made from.
 	rulesMu sync.Mutex
 }

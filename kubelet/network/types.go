@@ -26,6 +26,9 @@ type Config struct {
 	PodCIDRs []netip.Prefix
 	// ClusterCIDRs are the ranges of all pods: traffic to them keeps its source address. Empty means PodCIDRs.
 	ClusterCIDRs []netip.Prefix
+	// NodeIPs are the node's own addresses, at most one of each family, as other nodes know them. Without one of a family, nodes of that
+	// family on other segments cannot be reached.
+	NodeIPs []netip.Addr
 	// StateDir holds the allocations. Required.
 	StateDir string
 	// Bridge is an interface name; "" means DefaultBridge.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -15,7 +16,13 @@ import (
 // networkConfig is the pod network's configuration for the node's own ranges.
 func (k *kubelet) networkConfig(own []netip.Prefix) (network.Config, error) {
 	cluster, err := config.Prefixes(k.c.ClusterCIDR)
-	return network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: k.c.NetworkState}, err
+	c := network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: k.c.NetworkState}
+	for _, s := range k.node.Addresses() {
+		ip, e := netip.ParseAddr(s)
+		err = errors.Join(err, e)
+		c.NodeIPs = append(c.NodeIPs, ip)
+	}
+	return c, err
 }
 
 // startNetwork opens the pod network at once if its range is configured; otherwise the Node object will tell it.
