@@ -259,10 +259,6 @@ func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
 	}
 }
 
-func (p *Pipeline) doWith(ctx context.Context, h *handle, r *Request) (*Result, error) {
-	if err := p.Authorize(ctx, r); err != nil {
-		return nil, err
-	}
 // finish does what custom resources and their definitions ask for after a request has succeeded.
 func (p *Pipeline) finish(ctx context.Context, h *handle, r *Request, res *Result) {
 	if h.res.Custom != nil {
@@ -277,6 +273,10 @@ func (p *Pipeline) finish(ctx context.Context, h *handle, r *Request, res *Resul
 	}
 }
 
+func (p *Pipeline) doWith(ctx context.Context, h *handle, r *Request) (*Result, error) {
+	if err := p.Authorize(ctx, r); err != nil {
+		return nil, err
+	}
 	if r.Name == "" && r.Verb != Create && r.Verb != DeleteCollection {
 		return nil, apierrors.NewBadRequest("name is required")
 	}
