@@ -224,10 +224,19 @@ func (s *Stream) Object(e *watchcache.Event) *Object { return s.h.itemObject(e.I
 
 // Encoded is the event's Encoded for this stream: a form is shared by the streams that see the object in the same version.
 func (s *Stream) Encoded(e *watchcache.Event, form string, build func(*watchcache.Event) ([]byte, error)) ([]byte, error) {
+	return e.Encoded(s.form(form), build)
+}
+
+// Shared is the event's Shared for this stream.
+func (s *Stream) Shared(e *watchcache.Event, form string, build func(*watchcache.Event) (any, error)) (any, error) {
+	return e.Shared(s.form(form), build)
+}
+
+func (s *Stream) form(form string) string {
 	if s.Resource.Stored != nil {
 		form += "/" + s.Resource.Kind.GroupVersion().String()
 	}
-	return e.Encoded(form, build)
+	return form
 }
 
 // Error translates an error of the cursor.

@@ -41,6 +41,7 @@ type Cache struct {
 	// if that is greater.
 	revision storage.Revision
 	log      changelog
+	crowd    crowd
 	past     [recentStates]pastState
 	pastNext int
 	closed   bool
@@ -126,6 +127,11 @@ func (c *Cache) apply(events []storage.Event, upTo storage.Revision) {
 			items[i] = c.newItem(e.Entry)
 		}
 	}
+	c.crowd.wake(c.enter(events, items, upTo))
+}
+
+// enter puts changes into the state and the log, and returns the cursors that they concern.
+func (c *Cache) enter(events []storage.Event, items []*Item, upTo storage.Revision) []*Cursor {
 	now := time.Now().UnixNano()
 	woken := map[*channel]struct{}{}
 	c.mu.Lock()
@@ -141,7 +147,7 @@ func (c *Cache) apply(events []storage.Event, upTo storage.Revision) {
 	c.frozen, c.revision = nil, upTo
 	c.publishLocked()
 	c.log.trim(now)
-	wakeAll(woken)
+	return waiting(woken)
 }
 
 // filling collects the state that is to replace the cache's.
@@ -183,7 +189,9 @@ func (c *Cache) expireLocked(floor storage.Revision) {
 	for _, ch := range c.log.channels {
 		all[ch] = struct{}{}
 	}
-	wakeAll(all)
+	for _, cur := range waiting(all) {
+		cur.signal()
+	}
 }
 
 // close ends every cursor and later call.

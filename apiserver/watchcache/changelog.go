@@ -2,7 +2,7 @@ package watchcache
 
 import (
 	"sort"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"bareboat.dev/apiserver/storage"
@@ -37,9 +37,48 @@ type channel struct {
 	since     uint64
 	// lost is behind the newest position that has left the log.
 	lost uint64
-	// wake is closed and replaced when there is a change, if somebody waits.
-	wake    chan struct{}
-	waiting atomic.Bool
+	// mu guards waiting, which cursors join while Cache.mu is held for reading.
+	mu sync.Mutex
+	// waiting are the cursors to be woken by the next change. Each waits on a signal of its own: thousands that wait on one
+	// channel would queue for its lock.
+	waiting []*Cursor
+}
+
+// wait has a cursor woken by the next change. It may be called again before that.
+func (c *channel) wait(cur *Cursor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cur.place == 0 {
+		c.waiting = append(c.waiting, cur)
+		cur.place = len(c.waiting)
+	}
+}
+
+// unwait takes a cursor that is closed from those to be woken.
+func (c *channel) unwait(cur *Cursor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cur.place == 0 {
+		return
+	}
+	last := len(c.waiting) - 1
+	moved := c.waiting[last]
+	c.waiting[cur.place-1], moved.place = moved, cur.place
+	c.waiting[last], cur.place = nil, 0
+	c.waiting = c.waiting[:last]
+}
+
+// take appends those that wait, who are then to be signalled.
+func (c *channel) take(woken []*Cursor) []*Cursor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	woken = append(woken, c.waiting...)
+	for _, cur := range c.waiting {
+		cur.place = 0
+	}
+	clear(c.waiting)
+	c.waiting = c.waiting[:0]
+	return woken
 }
 
 // changelog is the bounded log of a cache's changes.
@@ -74,7 +113,7 @@ func (l *changelog) position(after storage.Revision) uint64 {
 	return l.base + uint64(sort.Search(len(l.changes), func(i int) bool { return l.changes[i].revision > after }))
 }
 
-// append adds a change and notes it in the channels that it concerns. wake must be called afterwards.
+// append adds a change and notes it in the channels that it concerns, whose cursors must be woken afterwards.
 func (l *changelog) append(ch *change, indexes []string, woken map[*channel]struct{}) {
 	position := l.head()
 	l.changes = append(l.changes, ch)
@@ -122,14 +161,13 @@ func (l *changelog) sealOld() {
 	}
 }
 
-// wakeAll wakes the watchers of the channels.
-func wakeAll(channels map[*channel]struct{}) {
+// waiting takes those that wait in the channels.
+func waiting(channels map[*channel]struct{}) []*Cursor {
+	var woken []*Cursor
 	for c := range channels {
-		if c.waiting.Swap(false) {
-			close(c.wake)
-			c.wake = make(chan struct{})
-		}
+		woken = c.take(woken)
 	}
+	return woken
 }
 
 // trim drops the oldest changes beyond the limits, whole revisions of them. It lets the log grow a quarter beyond them
@@ -196,7 +234,7 @@ func (l *changelog) reset(floor storage.Revision) {
 func (l *changelog) join(fc facet, from uint64, indexes []string) *channel {
 	c, ok := l.channels[fc]
 	if !ok {
-		c = &channel{facet: fc, since: l.head(), wake: make(chan struct{})}
+		c = &channel{facet: fc, since: l.head()}
 		l.channels[fc] = c
 		if fc.kind == withLabel {
 			l.labels[fc.label]++

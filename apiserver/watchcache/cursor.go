@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bareboat.dev/apiserver/storage"
@@ -14,8 +15,10 @@ const batchChanges = 256
 
 // Cursor is one watcher's position in a cache's log. Idle, it is a few hundred bytes.
 type Cursor struct {
-	cache     *Cache
-	match     matcher
+	cache *Cache
+	match matcher
+	// exact: what the channel shows is what matches.
+	exact     bool
 	bookmarks time.Duration
 	channel   *channel
 	// position of the next change to look at.
@@ -29,13 +32,31 @@ type Cursor struct {
 	initialAfter string
 	err          error
 
-	done  chan struct{}
-	close sync.Once
+	// wake has room for one signal: that there is a change, that a bookmark is due, or that the cursor is closed.
+	wake   chan struct{}
+	due    atomic.Bool
+	closed atomic.Bool
+	// place among those that wait in the channel, counted from 1; 0 if not there. Guarded by the channel.
+	place int
+	// armed: the cursor is among those, or has been signalled, since it last read.
+	armed bool
+	// timer, with bookmarks, fires when a batch may be overdue; delivered is when the last was, in Unix nanoseconds.
+	timer     *time.Timer
+	delivered atomic.Int64
+	close     sync.Once
+}
+
+// signal wakes the cursor, now or when it next waits.
+func (c *Cursor) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Watch returns a cursor. ErrExpired if the events after opts.From are no longer held, ErrFuture if From does not come.
 func (c *Cache) Watch(ctx context.Context, q Query, opts WatchOptions) (*Cursor, error) {
-	cur := &Cursor{cache: c, match: q.compile(), bookmarks: opts.Bookmarks, done: make(chan struct{})}
+	cur := &Cursor{cache: c, match: q.compile(), bookmarks: opts.Bookmarks, wake: make(chan struct{}, 1)}
 	cur.start = opts.From
 	if opts.From == 0 || opts.InitialEvents {
 		snapshot, err := c.Snapshot(ctx, ReadOptions{Revision: opts.From, AnyRevision: opts.AnyRevision})
@@ -63,7 +84,9 @@ func (c *Cache) attach(cur *Cursor) error {
 		return fmt.Errorf("%w: %d, the oldest is %d", ErrExpired, cur.start, c.log.floor)
 	}
 	cur.revision, cur.position = cur.start, c.log.position(cur.start)
-	cur.channel = c.log.join(cur.match.facet(c.cfg), cur.position, c.cfg.Indexes)
+	fc := cur.match.facet(c.cfg)
+	cur.exact = cur.match.exactly(fc)
+	cur.channel = c.log.join(fc, cur.position, c.cfg.Indexes)
 	return nil
 }
 
@@ -80,35 +103,64 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 	if c.initial != nil {
 		return c.nextInitial(ctx)
 	}
-	var bookmark <-chan time.Time
 	for {
-		batch, wake, err := c.take()
-		if err != nil {
-			c.err = err
-			return Batch{}, err
-		}
-		if wake == nil {
-			return batch, nil
-		}
-		if bookmark == nil && c.bookmarks > 0 {
-			timer := time.NewTimer(c.bookmarks)
-			defer timer.Stop()
-			bookmark = timer.C
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return Batch{}, ctx.Err()
-		case <-bookmark:
-			// Look once more: the feed has moved on meanwhile without waking anybody.
-			if batch, _, err = c.take(); err == nil {
-				batch.Revision = c.revision
+		if c.armed {
+			// Everything had been read when the last batch was taken; the next change wakes the cursor.
+			c.armed = false
+			select {
+			case <-c.wake:
+			case <-ctx.Done():
+				return Batch{}, ctx.Err()
 			}
-			c.err = err
-			return batch, err
-		case <-c.done:
 		}
+		batch, wait, err := c.take()
+		due := wait && c.due.Swap(false)
+		if err == nil && wait && !due {
+			c.expectBookmark()
+			c.armed = true
+			continue
+		}
+		if due {
+			// The feed has moved on meanwhile without waking anybody.
+			batch.Revision = c.revision
+		}
+		if c.bookmarks > 0 {
+			c.delivered.Store(time.Now().UnixNano())
+			c.due.Store(false)
+		}
+		c.err = err
+		return batch, err
 	}
+}
+
+// expectBookmark starts the clock of the first bookmark; it then goes on by itself.
+func (c *Cursor) expectBookmark() {
+	if c.bookmarks == 0 || c.timer != nil {
+		return
+	}
+	c.delivered.Store(time.Now().UnixNano())
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	if !c.closed.Load() {
+		c.timer = time.AfterFunc(c.bookmarks, c.bookmark)
+	}
+}
+
+// bookmark asks for a batch without events if there has been none for long enough, and otherwise looks again when there may have
+// been. One timer for the cursor's life costs nothing when events are frequent.
+func (c *Cursor) bookmark() {
+	c.cache.mu.RLock()
+	defer c.cache.mu.RUnlock()
+	if c.closed.Load() {
+		return
+	}
+	left := c.bookmarks - time.Duration(time.Now().UnixNano()-c.delivered.Load())
+	if left <= 0 {
+		c.due.Store(true)
+		c.signal()
+		left = c.bookmarks
+	}
+	c.timer.Reset(left)
 }
 
 // Revision returns the revision up to which everything that matches has been delivered by Next; 0 during initial events.
@@ -120,49 +172,46 @@ func (c *Cursor) Revision() storage.Revision {
 	return c.revision
 }
 
-// take returns a batch with events, or a channel to wait on.
-func (c *Cursor) take() (Batch, <-chan struct{}, error) {
+// take returns a batch with events, or says that the cursor must wait.
+func (c *Cursor) take() (batch Batch, wait bool, err error) {
 	for {
-		changes, seen, wake, err := c.read()
+		changes, seen, wait, err := c.read()
 		if err != nil {
-			return Batch{}, nil, err
+			return Batch{}, false, err
 		}
 		c.revision = max(c.revision, seen)
 		if events := c.events(changes); len(events) > 0 {
-			return Batch{Events: events, Revision: c.revision}, nil, nil
+			// With bookmarks a wait begins by setting their clock.
+			c.armed = wait && c.timer != nil || wait && c.bookmarks == 0
+			return Batch{Events: events, Revision: c.revision}, false, nil
 		}
-		if wake != nil {
-			return Batch{}, wake, nil
+		if wait {
+			return Batch{}, true, nil
 		}
 	}
 }
 
-// read takes changes out of the log, and says up to which revision it has then been read. wake is set if it is the log's
-// end.
-func (c *Cursor) read() (changes []*change, seen storage.Revision, wake <-chan struct{}, err error) {
+// read takes changes out of the log, and says up to which revision it has then been read. wait is set if it is the log's
+// end: the cursor is woken by what comes next.
+func (c *Cursor) read() (changes []*change, seen storage.Revision, wait bool, err error) {
 	feed := c.cache.feed.Revision()
 	c.cache.mu.RLock()
 	defer c.cache.mu.RUnlock()
-	select {
-	case <-c.done:
-		return nil, 0, nil, ErrClosed
-	default:
+	if c.closed.Load() {
+		return nil, 0, false, ErrClosed
 	}
 	log := &c.cache.log
 	changes, next, ok := log.read(c.channel, c.position, batchChanges)
 	if !ok {
-		return nil, 0, nil, fmt.Errorf("%w: %d, the oldest is %d", ErrExpired, c.revision, log.floor)
+		return nil, 0, false, fmt.Errorf("%w: %d, the oldest is %d", ErrExpired, c.revision, log.floor)
 	}
 	c.position = next
 	if next < log.head() {
 		// The position is the start of a revision: everything before that has been looked at.
-		return changes, log.changes[next-log.base].revision - 1, nil, nil
+		return changes, log.changes[next-log.base].revision - 1, false, nil
 	}
-	if len(changes) == 0 {
-		c.channel.waiting.Store(true)
-		wake = c.channel.wake
-	}
-	return changes, c.cache.seenLocked(feed), wake, nil
+	c.channel.wait(c)
+	return changes, c.cache.seenLocked(feed), true, nil
 }
 
 // events returns what the changes are to this watcher.
@@ -172,7 +221,10 @@ func (c *Cursor) events(changes []*change) []*Event {
 		if ch.revision <= c.start {
 			continue
 		}
-		before, after := c.match.selects(ch.prev), c.match.selects(ch.cur)
+		before, after := ch.prev != nil, ch.cur != nil
+		if !c.exact {
+			before, after = c.match.selects(ch.prev), c.match.selects(ch.cur)
+		}
 		if !before && !after {
 			continue
 		}
@@ -188,11 +240,9 @@ func (c *Cursor) events(changes []*change) []*Event {
 
 // nextInitial delivers the next objects of the snapshot, and in the end that it was all.
 func (c *Cursor) nextInitial(ctx context.Context) (Batch, error) {
-	select {
-	case <-c.done:
+	if c.closed.Load() {
 		c.err = ErrClosed
 		return Batch{}, c.err
-	default:
 	}
 	var batch Batch
 	for it, err := range c.initial.items(ctx, c.match, c.initialAfter) {
@@ -218,10 +268,15 @@ func (c *Cursor) nextInitial(ctx context.Context) (Batch, error) {
 // Close releases the cursor. It may be called twice, and while Next blocks.
 func (c *Cursor) Close() {
 	c.close.Do(func() {
-		close(c.done)
 		c.cache.mu.Lock()
 		defer c.cache.mu.Unlock()
+		c.closed.Store(true)
+		c.signal()
+		if c.timer != nil {
+			c.timer.Stop()
+		}
 		if c.channel != nil {
+			c.channel.unwait(c)
 			c.cache.log.leave(c.channel)
 		}
 	})

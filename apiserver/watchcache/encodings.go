@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// maxEncodings is how many different encodings of one event are kept: the two doors in three views each, and two spare.
+// maxEncodings is how many different encodings of one event are kept: the two doors in three views each, and two
+// that are a whole message of one.
 const maxEncodings = 8
 
 // encodings are an event's encoded forms.
@@ -21,8 +22,8 @@ type encodings struct {
 }
 
 type encoding struct {
-	form string
-	data []byte
+	form  string
+	value any
 }
 
 // Encoded returns the event encoded in some form, such as a framed response message, building it the first time only: the
@@ -30,15 +31,22 @@ type encoding struct {
 // depend on. A failed build is not kept, and an event that is no longer among the newest is built anew for the few that are
 // so far behind.
 func (e *Event) Encoded(form string, build func(*Event) ([]byte, error)) ([]byte, error) {
-	if data, ok := e.cached.find(form); ok {
-		return data, nil
+	v, err := e.Shared(form, func(e *Event) (any, error) { return build(e) })
+	data, _ := v.([]byte)
+	return data, err
+}
+
+// Shared is Encoded for what is more than bytes; it must be safe for concurrent use.
+func (e *Event) Shared(form string, build func(*Event) (any, error)) (any, error) {
+	if v, ok := e.cached.find(form); ok {
+		return v, nil
 	}
 	e.cached.mu.Lock()
 	defer e.cached.mu.Unlock()
-	if data, ok := e.cached.find(form); ok {
-		return data, nil
+	if v, ok := e.cached.find(form); ok {
+		return v, nil
 	}
-	data, err := build(e)
+	v, err := build(e)
 	if err != nil {
 		return nil, err
 	}
@@ -47,23 +55,23 @@ func (e *Event) Encoded(form string, build func(*Event) ([]byte, error)) ([]byte
 		list = *old
 	}
 	if len(list) < maxEncodings {
-		list = append(slices.Clone(list), encoding{form, data})
+		list = append(slices.Clone(list), encoding{form, v})
 		e.cached.list.Store(&list)
 		if e.cached.sealed.Load() {
 			e.cached.list.Store(nil)
 		}
 	}
-	return data, nil
+	return v, nil
 }
 
-func (c *encodings) find(form string) ([]byte, bool) {
+func (c *encodings) find(form string) (any, bool) {
 	list := c.list.Load()
 	if list == nil {
 		return nil, false
 	}
-	for _, x := range *list {
-		if x.form == form {
-			return x.data, true
+	for i := range *list {
+		if x := &(*list)[i]; x.form == form {
+			return x.value, true
 		}
 	}
 	return nil, false

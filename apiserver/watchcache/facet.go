@@ -44,6 +44,11 @@ func (m matcher) facet(c Config) facet {
 	return facet{}
 }
 
+// exactly reports whether whatever shows the facet matches; an object's name and namespace never change.
+func (m matcher) exactly(fc facet) bool {
+	return m.labels == nil && m.fields == nil && (fc.kind == everything || fc.kind == inNamespace || fc.kind == oneObject)
+}
+
 // exactLabel returns a label that the selector wants to have one value.
 func exactLabel(s labels.Selector) (key, value string, ok bool) {
 	if s == nil {

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bareboat.dev/apiserver/storage"
@@ -51,6 +52,8 @@ type Feed struct {
 	caches, joining []*Cache
 	// revision up to which every cache has seen everything; 0 before the first load.
 	revision storage.Revision
+	// published is revision, for those who need no lock.
+	published atomic.Int64
 	// wake is closed and replaced when revision rises or a cache has joined.
 	wake chan struct{}
 	// interrupt makes a running Next return, for joining caches.
@@ -98,6 +101,7 @@ func (f *Feed) Remove(c *Cache) {
 // Run fills the caches and keeps them up to date, through failures of the store, until ctx ends (its error) or the store is
 // closed (ErrClosed).
 func (f *Feed) Run(ctx context.Context) error {
+	defer f.settle()
 	retry := retryFirst
 	for fresh := true; ; {
 		from := f.Revision()
@@ -120,6 +124,16 @@ func (f *Feed) Run(ctx context.Context) error {
 		case <-time.After(retry):
 		}
 		retry = min(2*retry, retryMost)
+	}
+}
+
+// settle waits until the cursors that the last changes concern have been woken.
+func (f *Feed) settle() {
+	f.mu.Lock()
+	caches := f.caches
+	f.mu.Unlock()
+	for _, c := range caches {
+		c.crowd.done.Wait()
 	}
 }
 
@@ -181,7 +195,7 @@ func (f *Feed) load(ctx context.Context) (start, newest storage.Revision, err er
 		return 0, 0, err
 	}
 	f.mu.Lock()
-	f.revision = 0
+	f.setLocked(0)
 	caches := slices.Concat(f.caches, f.joining)
 	f.mu.Unlock()
 	stride := storage.Revision(1)
@@ -289,7 +303,7 @@ func (f *Feed) advance(to storage.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if to > f.revision {
-		f.revision = to
+		f.setLocked(to)
 		f.wakeLocked()
 	}
 }
@@ -301,10 +315,11 @@ func (f *Feed) wakeLocked() {
 
 // Revision returns the revision up to which all caches have seen everything; 0 before they are ready, and while they are
 // loaded anew.
-func (f *Feed) Revision() storage.Revision {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.revision
+func (f *Feed) Revision() storage.Revision { return storage.Revision(f.published.Load()) }
+
+func (f *Feed) setLocked(to storage.Revision) {
+	f.revision = to
+	f.published.Store(int64(to))
 }
 
 // WaitRevision blocks until Revision is at least rev, or ctx ends.

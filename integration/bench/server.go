@@ -36,6 +36,8 @@ type server struct {
 	pid    int
 	// store is the engine's name.
 	store string
+	// certFile and keyFile are what the server shows.
+	certFile, keyFile string
 }
 
 // freePort asks the kernel for a port that nobody uses now.
@@ -60,7 +62,7 @@ func startServer(e *Env, etcd string) *server {
 	if _, err := store.Ensure(pki.ControlPlane(h), time.Now()); err != nil {
 		e.Fatal(err)
 	}
-	s := &server{dir: dir, port: freePort(e)}
+	s := &server{dir: dir, port: freePort(e), certFile: store.CertFile(pki.APIServer), keyFile: store.KeyFile(pki.APIServer)}
 	args := []string{
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + strconv.Itoa(s.port), "--log-level=error",
 		"--tls-cert-file=" + store.CertFile(pki.APIServer), "--tls-private-key-file=" + store.KeyFile(pki.APIServer), "--client-ca-file=" + store.CertFile("ca"),

@@ -23,6 +23,9 @@ const (
 	eventType   = 1
 	eventObject = 2
 
+	// revisionRoom is what a message's revision takes at most.
+	revisionRoom = 11
+
 	// A watch's message is cut when it has this many bytes.
 	watchBytes = 512 << 10
 )
@@ -80,6 +83,12 @@ func (s *Server) follow(ctx context.Context, w *pipeline.Stream, q *apiv1.WatchR
 		if err != nil {
 			return w.Error(err)
 		}
+		if sent, err := m.whole(&batch); sent || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		for _, e := range batch.Events {
 			if err := m.add(e); err != nil {
 				return err
@@ -119,7 +128,38 @@ type watchMessage struct {
 const (
 	formFull     = "grpc/full"
 	formMetadata = "grpc/metadata"
+
+	formWhole         = "grpc/full/whole"
+	formWholeMetadata = "grpc/metadata/whole"
 )
+
+// whole sends a batch of one event as a message that its watchers share, with its revision; false if the batch is none of those.
+func (m *watchMessage) whole(b *watchcache.Batch) (bool, error) {
+	if len(b.Events) != 1 || len(m.msg.parts) > 0 || m.view == apiv1.View_VIEW_TABLE || b.Events[0].Item.Revision != b.Revision {
+		return false, nil
+	}
+	form := formWhole
+	if m.view == apiv1.View_VIEW_METADATA {
+		form = formWholeMetadata
+	}
+	shared, err := m.watch.Shared(b.Events[0], form, m.wholeMessage)
+	if err != nil {
+		return false, err
+	}
+	m.sent = int64(b.Revision)
+	return true, m.stream.SendMsg(shared)
+}
+
+// wholeMessage makes the message of one event.
+func (m *watchMessage) wholeMessage(e *watchcache.Event) (any, error) {
+	b, err := encodeEvent(e.Type, m.watch.Object(e), m.view)
+	if err != nil {
+		return nil, err
+	}
+	f := &framed{}
+	f.add(protowire.AppendVarint(protowire.AppendTag(b, watchRevision, protowire.VarintType), uint64(e.Item.Revision)))
+	return f, nil
+}
 
 func (m *watchMessage) add(e *watchcache.Event) error {
 	var b []byte
@@ -150,7 +190,7 @@ func encodeEvent(t watchcache.EventType, o *pipeline.Object, view apiv1.View) ([
 	}
 	any := sizeAny(url, len(value))
 	event := 2 + 1 + protowire.SizeBytes(any)
-	b := make([]byte, 0, 1+protowire.SizeBytes(event))
+	b := make([]byte, 0, 1+protowire.SizeBytes(event)+revisionRoom)
 	b = protowire.AppendTag(b, watchEvents, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(event))
 	b = protowire.AppendTag(b, eventType, protowire.VarintType)

@@ -17,6 +17,13 @@ func main() {
 	out := flag.String("out", "", "file for the table; default standard output")
 	profiles := flag.String("profiles", "", "folder for CPU profiles of the servers under load")
 	flag.Parse()
+	if flag.Arg(0) == bench.FanOutCommand {
+		if err := bench.FanOut(flag.Args()[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var table bytes.Buffer
 	err := bench.Run(&table, os.Stderr, *profiles, flag.Args())
 	if err == nil && *out != "" {
