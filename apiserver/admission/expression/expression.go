@@ -65,12 +65,13 @@ type variable struct {
 // always is a version that every environment is for.
 var always = version.MajorMinor(1, 0)
 
-func (c *Compiler) scope(s Scope) (*environment.EnvSet, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if set, ok := c.envs[s]; ok {
-		return set, nil
-	}
+// base is the environment that all others extend.
+func base() *environment.EnvSet {
+	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
+}
+
+// extend adds a scope's variables. The types of patches come last: what resolves them must see every type before it.
+func extend(set *environment.EnvSet, s Scope) (*environment.EnvSet, error) {
 	namespace, request := namespaceType(), requestType()
 	options := []cel.EnvOption{
 		cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType),
@@ -82,14 +83,29 @@ func (c *Compiler) scope(s Scope) (*environment.EnvSet, error) {
 	if s.Authorizer {
 		options = append(options, cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType))
 	}
-	if s.Patch {
-		options = append(options, common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), environment.UnversionedLib(library.JSONPatch))
-	}
-	set, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(environment.VersionedOptions{
+	set, err := set.Extend(environment.VersionedOptions{
 		IntroducedVersion: always, EnvOptions: options, DeclTypes: []*apicel.DeclType{namespace, request},
 	}, environment.StrictCostOpt)
+	if err == nil && s.Patch {
+		set, err = set.Extend(environment.VersionedOptions{IntroducedVersion: always, EnvOptions: []cel.EnvOption{
+			common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), environment.UnversionedLib(library.JSONPatch),
+		}})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("CEL environment: %w", err)
+	}
+	return set, nil
+}
+
+func (c *Compiler) scope(s Scope) (*environment.EnvSet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if set, ok := c.envs[s]; ok {
+		return set, nil
+	}
+	set, err := extend(base(), s)
+	if err != nil {
+		return nil, err
 	}
 	c.envs[s] = set
 	return set, nil
@@ -107,16 +123,15 @@ func (c *Compiler) Environment(s Scope) (*Environment, error) {
 
 // Composed returns an environment of its own that can have variables declared.
 func (c *Compiler) Composed(s Scope) (*Environment, error) {
-	set, err := c.scope(s)
-	if err != nil {
-		return nil, err
-	}
 	declared := apicel.NewObjectType("kubernetes.variables", map[string]*apicel.DeclField{})
-	set, err = set.Extend(environment.VersionedOptions{
+	set, err := base().Extend(environment.VersionedOptions{
 		IntroducedVersion: always, EnvOptions: []cel.EnvOption{cel.Variable("variables", declared.CelType())}, DeclTypes: []*apicel.DeclType{declared},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("CEL environment: %w", err)
+	}
+	if set, err = extend(set, s); err != nil {
+		return nil, err
 	}
 	env, err := set.Env(environment.StoredExpressions)
 	return &Environment{env: env, variables: declared}, err

@@ -74,3 +74,9 @@ func declType(t *cel.Type) *apicel.DeclType {
 	}
 	return apicel.DynType
 }
+
+// JSONPatchType is what an expression returns whose value is a JSON patch: [JSONPatch{…}, …].
+func JSONPatchType() *cel.Type { return cel.ListType(cel.ObjectType("JSONPatch")) }
+
+// ApplyType is what an expression returns whose value is an apply configuration: Object{…}.
+func ApplyType() *cel.Type { return cel.ObjectType("Object") }

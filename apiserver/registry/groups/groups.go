@@ -3,6 +3,7 @@ package groups
 
 import (
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/admissionregistration"
 	"bareboat.dev/apiserver/registry/apiextensions"
 	"bareboat.dev/apiserver/registry/apiregistration"
 	"bareboat.dev/apiserver/registry/apps"
@@ -28,6 +29,7 @@ import (
 func All(config core.Config) []*registry.Resource {
 	return registry.All(
 		core.Resources(config),
+		admissionregistration.Resources(),
 		apiextensions.Resources(),
 		apiregistration.Resources(),
 		apps.Resources(),
