@@ -24,7 +24,15 @@ func (p *Pipeline) delete(ctx context.Context, h *handle, r *Request) (*Result, 
 		return nil, err
 	}
 	r.DryRun = r.DryRun || len(r.Delete.DryRun) > 0
+	return p.deleteIf(ctx, h, r, func(*current) error { return nil })
+}
+
+// deleteIf deletes the object unless still, which looks at what is stored just then, returns an error.
+func (p *Pipeline) deleteIf(ctx context.Context, h *handle, r *Request, still func(*current) error) (*Result, error) {
 	return p.rewrite(ctx, h, r, func(cur *current) (decision, error) {
+		if err := still(cur); err != nil {
+			return decision{}, err
+		}
 		if err := checkPreconditions(h, r, cur); err != nil {
 			return decision{}, err
 		}
@@ -198,29 +206,30 @@ func (p *Pipeline) deleteCollection(ctx context.Context, h *handle, r *Request) 
 	if err != nil {
 		return nil, err
 	}
-	var names []*Request
+	var found []*Object
 	for o, err := range listing.Objects {
 		if err != nil {
 			return nil, err
 		}
-		obj, err := o.Decoded()
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		meta := obj.(metav1.Object)
-		one := *r
-		one.Verb, one.Namespace, one.Name, one.FieldSelector = Delete, meta.GetNamespace(), meta.GetName(), ""
-		names = append(names, &one)
+		found = append(found, o)
 	}
-	return p.deleteAll(ctx, h, names)
+	res, err := p.deleteAll(ctx, h, r, found)
+	if err == nil {
+		res.Collection = listing
+	}
+	return res, err
 }
 
-func (p *Pipeline) deleteAll(ctx context.Context, h *handle, requests []*Request) (*Result, error) {
+// deleteAll deletes the objects that were found. One that has gone meanwhile, whose place another has taken, or that is no longer
+// selected, is left alone.
+func (p *Pipeline) deleteAll(ctx context.Context, h *handle, r *Request, found []*Object) (*Result, error) {
+	r.DryRun = r.DryRun || len(r.Delete.DryRun) > 0
+	selected := h.selection(r)
 	var mu sync.Mutex
 	var count int64
 	var first error
-	each(len(requests), collectionWorkers, func(i int) {
-		_, err := p.delete(ctx, h, requests[i])
+	each(len(found), collectionWorkers, func(i int) {
+		err := p.deleteFound(ctx, h, r, found[i], selected)
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -234,4 +243,21 @@ func (p *Pipeline) deleteAll(ctx context.Context, h *handle, requests []*Request
 		return nil, first
 	}
 	return &Result{Count: count}, nil
+}
+
+func (p *Pipeline) deleteFound(ctx context.Context, h *handle, r *Request, found *Object, selected func(registry.Object) bool) error {
+	obj, err := found.Decoded()
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	was := obj.(metav1.Object)
+	one := *r
+	one.Verb, one.Namespace, one.Name, one.LabelSelector, one.FieldSelector = Delete, was.GetNamespace(), was.GetName(), "", ""
+	_, err = p.deleteIf(ctx, h, &one, func(cur *current) error {
+		if cur.obj.GetUID() != was.GetUID() || cur.obj.GetResourceVersion() != was.GetResourceVersion() && !selected(cur.obj) {
+			return apierrors.NewNotFound(h.gr(), one.Name)
+		}
+		return nil
+	})
+	return err
 }

@@ -69,8 +69,9 @@ type Result struct {
 	// Created: the request made the object. Unchanged: nothing was written as nothing changed. Deleted: the object is gone.
 	Created, Unchanged, Deleted bool
 	Warnings                    []string
-	// Count is how many objects a DeleteCollection deleted or marked.
-	Count int64
+	// Count is how many objects a DeleteCollection deleted or marked, Collection those that it found.
+	Count      int64
+	Collection *Listing
 }
 
 // itemObject wraps an item of a cache.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 
+	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
 )
@@ -41,6 +42,25 @@ func (h *handle) query(r *Request) (watchcache.Query, error) {
 		q.Fields, err = h.storedFields(s)
 	}
 	return q, err
+}
+
+// selection is a request's selectors, which have been found good, as a predicate on objects of the request's version.
+func (h *handle) selection(r *Request) func(registry.Object) bool {
+	byLabel, err := labels.Parse(r.LabelSelector)
+	if err != nil {
+		byLabel = labels.Nothing()
+	}
+	byField, err := fields.ParseSelector(r.FieldSelector)
+	if err != nil {
+		byField = fields.Nothing()
+	}
+	return func(obj registry.Object) bool {
+		set := fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
+		for path, get := range h.res.Fields {
+			set[path] = get(obj)
+		}
+		return byLabel.Matches(labels.Set(obj.GetLabels())) && byField.Matches(set)
+	}
 }
 
 func trimRequirement(err error) string {
