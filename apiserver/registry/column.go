@@ -74,6 +74,13 @@ func (c *Column) JSONValue(obj Object, now time.Time) any {
 	return c.JSONCell(c.Cell(obj, now))
 }
 
+// TruthText is a column whose type is "string" though its cells are booleans.
+func TruthText[T Object](name, description string, cell func(T) bool) Column {
+	c := Truth(name, description, cell)
+	c.Type, c.JSON = "string", "boolean"
+	return c
+}
+
 // JSONCell is a rendered cell as the value that Kubernetes sends in a Table: a number or a boolean if the column says so and the
 // text is one.
 func (c *Column) JSONCell(text string) any {
@@ -87,8 +94,9 @@ func (c *Column) JSONCell(text string) any {
 			return n
 		}
 	case "boolean":
-		if b, err := strconv.ParseBool(text); err == nil {
-			return b
+		// Some of Kubernetes' boolean columns have the words "True" and "False" in them.
+		if text == "true" || text == "false" {
+			return text == "true"
 		}
 	}
 	return text

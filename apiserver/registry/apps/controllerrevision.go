@@ -35,7 +35,7 @@ func controllerRevisions() *registry.Resource {
 		Columns: []registry.Column{
 			registry.NameColumn(),
 			registry.Text("Controller", "Controller of the object", revisionController),
-			registry.Text("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"],
+			registry.NumericText("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"],
 				func(r *appsv1.ControllerRevision) string { return fmt.Sprint(r.Revision) }),
 			registry.AgeColumn(),
 		},

@@ -30,7 +30,7 @@ func configMaps() *registry.Resource {
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
-			registry.Text("Data", corev1.ConfigMap{}.SwaggerDoc()["data"],
+			registry.NumericText("Data", corev1.ConfigMap{}.SwaggerDoc()["data"],
 				func(c *corev1.ConfigMap) string { return strconv.Itoa(len(c.Data) + len(c.BinaryData)) }),
 			registry.AgeColumn(),
 		},

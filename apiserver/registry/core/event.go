@@ -121,7 +121,7 @@ func eventColumns() []registry.Column {
 		registry.Text("Source", doc["source"], sourceText).Wide(),
 		registry.Text("Message", doc["message"], func(e *corev1.Event) string { return strings.TrimSpace(e.Message) }),
 		registry.TimedText("First Seen", doc["firstTimestamp"], firstSeen).Wide(),
-		registry.Text("Count", doc["count"], eventCount).Wide(),
+		registry.NumericText("Count", doc["count"], eventCount).Wide(),
 		name,
 	}
 }

@@ -40,7 +40,7 @@ func secrets() *registry.Resource {
 		Columns: []registry.Column{
 			registry.NameColumn(),
 			registry.Text("Type", corev1.Secret{}.SwaggerDoc()["type"], func(s *corev1.Secret) string { return string(s.Type) }),
-			registry.Text("Data", corev1.Secret{}.SwaggerDoc()["data"], func(s *corev1.Secret) string { return strconv.Itoa(len(s.Data)) }),
+			registry.NumericText("Data", corev1.Secret{}.SwaggerDoc()["data"], func(s *corev1.Secret) string { return strconv.Itoa(len(s.Data)) }),
 			registry.AgeColumn(),
 		},
 	}

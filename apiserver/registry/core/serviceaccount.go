@@ -30,7 +30,7 @@ func serviceAccounts() *registry.Resource {
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
-			registry.Text("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"],
+			registry.NumericText("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"],
 				func(s *corev1.ServiceAccount) string { return strconv.Itoa(len(s.Secrets)) }),
 			registry.AgeColumn(),
 		},

@@ -35,6 +35,8 @@ func ipAddresses() *registry.Resource {
 				}
 				return wrong
 			},
+
+			AllowUnconditionalUpdate: true,
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),

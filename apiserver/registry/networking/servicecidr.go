@@ -26,6 +26,8 @@ func serviceCIDRs() *registry.Resource {
 			Validate:       registry.Checks(checkServiceCIDR),
 			ValidateUpdate: registry.ChecksChange(checkServiceCIDRUpdate),
 			ValidateName:   apivalidation.NameIsDNSSubdomain,
+
+			AllowUnconditionalUpdate: true,
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),

@@ -9,14 +9,31 @@ func dropAlpha(s *corev1.PodSpec) {
 	s.EvictionResponders = nil // EvictionRequestAPI
 	for i := range s.Volumes {
 		dropUsers(&s.Volumes[i].VolumeSource)
+		if dir := s.Volumes[i].EmptyDir; dir != nil {
+			dir.Mode = nil // EmptyDirVolumeMode
+		}
 	}
 	for _, containers := range [][]corev1.Container{s.InitContainers, s.Containers} {
 		for i := range containers {
-			dropMountOptions(containers[i].VolumeMounts)
+			c := &containers[i]
+			dropMountOptions(c.VolumeMounts)
+			for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+				dropProtocols(p)
+			}
 		}
 	}
 	for i := range s.EphemeralContainers {
 		dropMountOptions(s.EphemeralContainers[i].VolumeMounts)
+	}
+}
+
+// dropProtocols: H2CContainerProbe and GRPCContainerProbeTLS.
+func dropProtocols(p *corev1.Probe) {
+	if p != nil && p.HTTPGet != nil {
+		p.HTTPGet.Protocol = nil
+	}
+	if p != nil && p.GRPC != nil {
+		p.GRPC.Mode = nil
 	}
 }
 

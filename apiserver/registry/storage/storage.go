@@ -2,7 +2,6 @@
 package storage
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -82,8 +81,8 @@ func storageClasses() *registry.Resource {
 				}
 				return string(*c.VolumeBindingMode)
 			}),
-			registry.Text("AllowVolumeExpansion", doc["allowVolumeExpansion"], func(c *storagev1.StorageClass) string {
-				return fmt.Sprint(c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion)
+			registry.TruthText("AllowVolumeExpansion", doc["allowVolumeExpansion"], func(c *storagev1.StorageClass) bool {
+				return c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion
 			}),
 			registry.AgeColumn(),
 		},
