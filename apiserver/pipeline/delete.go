@@ -9,8 +9,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/registry"
@@ -50,29 +50,14 @@ func (p *Pipeline) deleteIf(ctx context.Context, h *handle, r *Request, still fu
 }
 
 func checkDeleteOptions(o *metav1.DeleteOptions) error {
-	var errs field.ErrorList
 	if o.GracePeriodSeconds != nil && *o.GracePeriodSeconds < 0 {
 		// As in Kubernetes, a negative grace period means one second.
 		one := int64(1)
 		o.GracePeriodSeconds = &one
 	}
-	//lint:ignore SA1019 clients still send it
-	if o.OrphanDependents != nil && o.PropagationPolicy != nil {
-		errs = append(errs, field.Invalid(field.NewPath("propagationPolicy"), *o.PropagationPolicy, "orphanDependents and deletionPropagation cannot be both set"))
-	}
-	if o.PropagationPolicy != nil {
-		switch *o.PropagationPolicy {
-		case metav1.DeletePropagationForeground, metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan:
-		default:
-			errs = append(errs, field.NotSupported(field.NewPath("propagationPolicy"), *o.PropagationPolicy,
-				[]metav1.DeletionPropagation{metav1.DeletePropagationForeground, metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan}))
-		}
-	}
-	for _, d := range o.DryRun {
-		if d != metav1.DryRunAll {
-			errs = append(errs, field.NotSupported(field.NewPath("dryRun"), o.DryRun, []string{metav1.DryRunAll}))
-		}
-	}
+	// Reading past a damaged object is not offered: as in Kubernetes with its gate closed, asking for it changes nothing.
+	o.IgnoreStoreReadErrorWithClusterBreakingPotential = nil
+	errs := metavalidation.ValidateDeleteOptions(o)
 	if len(errs) == 0 {
 		return nil
 	}

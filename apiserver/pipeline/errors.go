@@ -32,6 +32,14 @@ func forbidden(a *authz.Attributes, reason string) error {
 // Unauthorized is the answer to credentials that are not good.
 func Unauthorized() error { return apierrors.NewUnauthorized("Unauthorized") }
 
+// MethodNotAllowed is the answer to a verb that a resource does not have, in Kubernetes' words.
+func MethodNotAllowed() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
+		Message: "the server does not allow this method on the requested resource", Details: &metav1.StatusDetails{},
+	}}
+}
+
 // notServed is the answer to a resource that does not exist.
 func notServed() error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

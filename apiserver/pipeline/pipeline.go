@@ -190,8 +190,8 @@ func (p *Pipeline) lookup(ctx context.Context, r *Request) (*handle, error) {
 	return h, nil
 }
 
-func methodNotAllowed(h *handle, r *Request) error {
-	return apierrors.NewMethodNotSupported(h.gr(), string(r.Verb))
+func methodNotAllowed(*handle, *Request) error {
+	return MethodNotAllowed()
 }
 
 // Authorize decides whether the caller may do what the request says, and returns Forbidden if not. It is the one function
@@ -208,6 +208,10 @@ func (p *Pipeline) authorize(ctx context.Context, r *Request, verb string) error
 	a := &authz.Attributes{
 		User: r.User, Verb: verb, Group: r.Group, Version: r.Version, Resource: r.Resource, Subresource: r.Subresource,
 		Namespace: r.Namespace, Name: name, Fields: equalities(r.FieldSelector), Labels: labelEqualities(r.LabelSelector),
+	}
+	if a.Name == "" && (r.Verb == List || r.Verb == Watch || r.Verb == DeleteCollection) {
+		// As in Kubernetes, a selection of one name is a request for that object, which a rule may name.
+		a.Name = a.Fields["metadata.name"]
 	}
 	if r.Group == "" && r.Resource == "namespaces" && name != "" {
 		a.Namespace = name // as in Kubernetes, a namespace is in itself, so that a Role in it can cover it

@@ -37,6 +37,10 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request, req *pipeline.Req
 	if err != nil {
 		return err
 	}
+	return h.sendList(w, r, f, l)
+}
+
+func (h *Handler) sendList(w http.ResponseWriter, r *http.Request, f format, l *pipeline.Listing) error {
 	b, err := h.encodeList(f, l, r.URL.Query().Get("includeObject"))
 	if err != nil {
 		return err

@@ -51,10 +51,36 @@ func negotiate(r *http.Request) (format, error) {
 			return format{a.media, v, false}, nil
 		}
 	}
-	return f, &apierrors.StatusError{ErrStatus: metav1.Status{
+	return f, notAcceptable(codec.JSON, codec.YAML, codec.Protobuf)
+}
+
+func notAcceptable(media ...string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + strings.Join([]string{codec.JSON, codec.YAML, codec.Protobuf}, ", "),
+		Message: "only the following media types are accepted: " + strings.Join(media, ", "),
 	}}
+}
+
+// negotiateStream is negotiate for watches, of which YAML has no form.
+func negotiateStream(r *http.Request) (format, error) {
+	for _, a := range accepted(r.Header.Get("Accept")) {
+		v, ok := viewOf(a.params)
+		if !ok {
+			continue
+		}
+		switch a.media {
+		case "*/*", "application/*", codec.JSON:
+			return format{media: codec.JSON, view: v}, nil
+		case codec.Protobuf:
+			if v != asTable {
+				return format{media: codec.Protobuf, view: v}, nil
+			}
+		}
+	}
+	if r.Header.Get("Accept") == "" {
+		return format{media: codec.JSON}, nil
+	}
+	return format{}, notAcceptable(codec.JSON+";stream=watch", codec.Protobuf+";stream=watch")
 }
 
 // viewOf understands the parameters by which clients ask for tables and metadata.

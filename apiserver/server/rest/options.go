@@ -10,9 +10,13 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	listvalidation "k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
@@ -36,53 +40,57 @@ func readOptions(r *pipeline.Request, q url.Values) error {
 	return nil
 }
 
-// checkWatch holds a watch's parameters together (KEP-3157).
-func checkWatch(r *pipeline.Request, q url.Values) error {
-	var errs field.ErrorList
-	sent := q.Has("sendInitialEvents")
-	switch {
-	case !sent && r.Match != "":
-		errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
-	case sent && r.Match != pipeline.MatchNotOlderThan:
-		errs = append(errs, field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+// checkListOptions holds the parameters of a list or a watch together (KEP-2523, KEP-3157).
+func checkListOptions(q url.Values, watch bool) error {
+	o := &internalversion.ListOptions{
+		Watch: watch, ResourceVersion: q.Get("resourceVersion"), ResourceVersionMatch: metav1.ResourceVersionMatch(q.Get("resourceVersionMatch")), Continue: q.Get("continue"),
 	}
-	if len(errs) > 0 {
-		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
+	if q.Has("sendInitialEvents") {
+		sent := boolean(q, "sendInitialEvents")
+		o.SendInitialEvents = &sent
 	}
-	r.Match = ""
-	return nil
+	return invalidOptions("ListOptions", listvalidation.ValidateListOptions(o, true))
 }
 
+// invalidOptions is the answer to options that are wrong, or nil.
+func invalidOptions(kind string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// boolean reads a parameter as Kubernetes does: one that is there is true, whatever it says, unless it says false or 0.
 func boolean(q url.Values, name string) bool {
 	if !q.Has(name) {
 		return false
 	}
-	b, err := strconv.ParseBool(q.Get(name))
-	return err != nil || b // as in Kubernetes, a parameter that is there and is not false is true
+	v := q.Get(name)
+	return v != "0" && !strings.EqualFold(v, "false")
 }
 
 // writeOptions puts a write's query parameters into a request.
 func writeOptions(r *pipeline.Request, q url.Values, kind string) error {
-	var errs field.ErrorList
-	for _, d := range q["dryRun"] {
-		if d != metav1.DryRunAll {
-			errs = append(errs, field.NotSupported(field.NewPath("dryRun"), d, []string{metav1.DryRunAll}))
-		}
-		r.DryRun = true
+	o := &metav1.PatchOptions{DryRun: q["dryRun"], FieldManager: q.Get("fieldManager"), FieldValidation: q.Get("fieldValidation")}
+	patch := types.PatchType(r.PatchType)
+	switch {
+	case r.Verb != pipeline.Patch:
+		// The options of creations and updates are these, without force.
+		patch = types.MergePatchType
+	case q.Has("force"):
+		force := boolean(q, "force")
+		o.Force = &force
 	}
-	r.FieldManager = q.Get("fieldManager")
-	switch v := q.Get("fieldValidation"); v {
-	case "", "Warn":
-	case "Ignore":
+	if err := invalidOptions(kind, metavalidation.ValidatePatchOptions(o, patch)); err != nil {
+		return err
+	}
+	r.DryRun, r.FieldManager = len(o.DryRun) > 0, o.FieldManager
+	r.Force = o.Force != nil && *o.Force
+	switch o.FieldValidation {
+	case metav1.FieldValidationIgnore:
 		r.FieldValidation = codec.Ignore
-	case "Strict":
+	case metav1.FieldValidationStrict:
 		r.FieldValidation = codec.Strict
-	default:
-		errs = append(errs, field.NotSupported(field.NewPath("fieldValidation"), v, []string{"Ignore", "Strict", "Warn"}))
-	}
-	r.Force = boolean(q, "force")
-	if len(errs) > 0 {
-		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
 	}
 	return nil
 }

@@ -22,6 +22,10 @@ func parsePath(path string) (t target, ok bool) {
 	default:
 		return t, false
 	}
+	// The old form of a watch; nothing else has a resource "watch".
+	if parts[0] == "watch" && len(parts) > 1 {
+		t.watch, parts = true, parts[1:]
+	}
 	if parts[0] == "namespaces" && len(parts) >= 3 && !(t.group == "" && namespaceSubresource(parts[2])) {
 		t.namespace, parts = parts[1], parts[2:]
 	}

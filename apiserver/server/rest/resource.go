@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,19 +32,13 @@ func (h *Handler) resource(w http.ResponseWriter, r *http.Request, caller pipeli
 	if serve, ok := h.streams[t.group+"/"+t.resource+"/"+t.subresource]; ok {
 		return serve(w, r, caller, t)
 	}
+	if t.watch && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return pipeline.MethodNotAllowed()
+	}
 	q := r.URL.Query()
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		if err := readOptions(req, q); err != nil {
-			return err
-		}
-		if t.name == "" {
-			if boolean(q, "watch") {
-				return h.watch(w, r, req)
-			}
-			return h.list(w, r, req)
-		}
-		req.Verb = pipeline.Get
+		return h.read(w, r, req, t)
 	case http.MethodPost:
 		req.Verb = pipeline.Create
 	case http.MethodPut:
@@ -59,14 +52,47 @@ func (h *Handler) resource(w http.ResponseWriter, r *http.Request, caller pipeli
 			req.LabelSelector, req.FieldSelector = q.Get("labelSelector"), q.Get("fieldSelector")
 		}
 	default:
-		return apierrors.NewMethodNotSupported(schema.GroupResource{Group: t.group, Resource: t.resource}, r.Method)
+		return pipeline.MethodNotAllowed()
 	}
 	// As in Kubernetes a collection is posted to, and only what is in it is put or patched.
 	if collection := t.name == ""; req.Verb == pipeline.Create && !collection && t.subresource == "" ||
 		(req.Verb == pipeline.Update || req.Verb == pipeline.Patch) && collection {
-		return apierrors.NewMethodNotSupported(schema.GroupResource{Group: t.group, Resource: t.resource}, string(req.Verb))
+		return pipeline.MethodNotAllowed()
 	}
 	return h.do(w, r, req)
+}
+
+// read serves gets, lists and watches.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, req *pipeline.Request, t target) error {
+	q := r.URL.Query()
+	if t.name != "" && !t.watch {
+		// As in Kubernetes, of one object only the resource version counts; it is not watched by a parameter.
+		req.Verb, req.ResourceVersion = pipeline.Get, q.Get("resourceVersion")
+		return h.do(w, r, req)
+	}
+	watch := t.watch || boolean(q, "watch")
+	if err := checkListOptions(q, watch); err != nil {
+		return err
+	}
+	if err := readOptions(req, q); err != nil {
+		return err
+	}
+	if !watch {
+		return h.list(w, r, req)
+	}
+	if t.name != "" {
+		req.Name, req.FieldSelector = "", joinFields(req.FieldSelector, "metadata.name="+t.name)
+	}
+	req.Match = "" // a watch's only one, NotOlderThan, is how watches are
+	return h.watch(w, r, req)
+}
+
+// joinFields adds a requirement to a field selector.
+func joinFields(selector, more string) string {
+	if selector == "" {
+		return more
+	}
+	return selector + "," + more
 }
 
 // do serves everything but lists and watches.
@@ -98,7 +124,7 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, req *pipeline.Reque
 	}
 	switch {
 	case req.Verb == pipeline.DeleteCollection:
-		return h.send(w, r, f, http.StatusOK, pipeline.Answer(statusKind(), &metav1.Status{Status: metav1.StatusSuccess, Code: 200}).Object)
+		return h.sendList(w, r, f, res.Collection)
 	case res.Deleted && !returnsDeleted(req):
 		return h.send(w, r, f, http.StatusOK, deletedStatus(req, res))
 	case res.Created:

@@ -199,5 +199,5 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // nobody is there to read it
 	}
-	writeStatus(w, r, statusOf(err))
+	h.writeStatus(w, r, statusOf(err))
 }

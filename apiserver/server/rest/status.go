@@ -2,13 +2,14 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/apiserver/registry/codec"
 )
 
 // statusOf is the metav1.Status of an error.
@@ -30,21 +31,26 @@ func notFound() error {
 	}}
 }
 
-func writeStatus(w http.ResponseWriter, _ *http.Request, s metav1.Status) {
+// writeStatus answers with an error, in the format that the client accepts; where there is none, in JSON.
+func (h *Handler) writeStatus(w http.ResponseWriter, r *http.Request, s metav1.Status) {
 	s.Kind, s.APIVersion = "Status", "v1"
 	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
 	}
-	b, err := json.Marshal(&s)
+	f, err := negotiate(r)
+	if err != nil {
+		f = format{media: codec.JSON}
+	}
+	b, err := h.marshal(format{media: f.media, pretty: f.pretty}, statusKind(), &s)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", f.media)
 	code := int(s.Code)
 	if code == 0 {
 		code = http.StatusInternalServerError
 	}
 	w.WriteHeader(code)
-	w.Write(append(b, '\n'))
+	w.Write(b)
 }

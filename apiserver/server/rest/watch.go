@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -26,17 +27,11 @@ import (
 const minWatch = 30 * time.Minute
 
 func (h *Handler) watch(w http.ResponseWriter, r *http.Request, req *pipeline.Request) error {
-	f, err := negotiate(r)
+	f, err := negotiateStream(r)
 	if err != nil {
 		return err
 	}
-	if f.media == codec.YAML {
-		f.media = codec.JSON
-	}
 	q := r.URL.Query()
-	if err := checkWatch(req, q); err != nil {
-		return err
-	}
 	timeout, err := watchTimeout(q.Get("timeoutSeconds"))
 	if err != nil {
 		return err
@@ -61,19 +56,39 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, req *pipeline.Re
 		h.cfg.LongRunning(req, 1)
 		defer h.cfg.LongRunning(req, -1)
 	}
-	st := &watchStream{h: h, s: s, f: f, w: w, include: q.Get("includeObject"), out: http.NewResponseController(w)}
+	st := &watchStream{h: h, s: s, f: f, include: q.Get("includeObject")}
+	serve := func(ctx context.Context) {
+		err := st.follow(ctx, q.Has("sendInitialEvents") && req.SendInitialEvents, req.Bookmarks)
+		if err != nil && ctx.Err() == nil {
+			st.fail(err)
+		}
+		if ctx.Err() != nil {
+			err = nil
+		}
+		h.cfg.Pipeline.Observed(r.Context(), req, start, err)
+	}
+	if isWebSocket(r) {
+		st.serveWebSocket(ctx, w, r, serve)
+		return nil
+	}
+	st.out = &chunks{w, http.NewResponseController(w)}
 	w.Header().Set("Content-Type", st.contentType())
 	w.WriteHeader(http.StatusOK)
 	st.out.Flush()
-	err = st.follow(ctx, q.Has("sendInitialEvents") && req.SendInitialEvents, req.Bookmarks)
-	if err != nil && ctx.Err() == nil {
-		st.fail(err)
-	}
-	if ctx.Err() != nil {
-		err = nil
-	}
-	h.cfg.Pipeline.Observed(r.Context(), req, start, err)
+	serve(ctx)
 	return nil
+}
+
+// eventWriter is where events go, each in one Write.
+type eventWriter interface {
+	io.Writer
+	Flush() error
+}
+
+// chunks is the body of an answer.
+type chunks struct {
+	io.Writer
+	*http.ResponseController
 }
 
 func watchTimeout(seconds string) (time.Duration, error) {
@@ -96,9 +111,10 @@ type watchStream struct {
 	h       *Handler
 	s       *pipeline.Stream
 	f       format
-	w       http.ResponseWriter
-	out     *http.ResponseController
+	out     eventWriter
 	include string
+	// message: each event is a message of its own, without the framing of a byte stream.
+	message bool
 	// heads says that the table's columns have been sent.
 	heads bool
 }
@@ -121,7 +137,7 @@ func (s *watchStream) follow(ctx context.Context, initialEnd, bookmarks bool) er
 			if err != nil {
 				return err
 			}
-			if _, err := s.w.Write(b); err != nil {
+			if _, err := s.out.Write(b); err != nil {
 				return err
 			}
 		}
@@ -130,7 +146,7 @@ func (s *watchStream) follow(ctx context.Context, initialEnd, bookmarks bool) er
 			if err != nil {
 				return err
 			}
-			if _, err := s.w.Write(b); err != nil {
+			if _, err := s.out.Write(b); err != nil {
 				return err
 			}
 		}
@@ -147,6 +163,8 @@ func (s *watchStream) event(e *watchcache.Event) ([]byte, error) {
 	}
 	form := "rest/json"
 	switch {
+	case s.message:
+		return s.frame(e.Type.String(), s.s.Object(e)) // few watch so
 	case s.f.media == codec.Protobuf && s.f.view == metadataOnly:
 		form = "rest/protobuf/metadata"
 	case s.f.media == codec.Protobuf:
@@ -193,6 +211,9 @@ func (s *watchStream) wrap(kind string, object []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.message {
+		return raw, nil // a WebSocket's messages have their own lengths
+	}
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(raw))), raw...), nil
 }
 
@@ -221,7 +242,7 @@ func (s *watchStream) fail(err error) {
 		return
 	}
 	if b, err = s.wrap(string(watch.Error), b); err == nil {
-		s.w.Write(b)
+		s.out.Write(b)
 		s.out.Flush()
 	}
 }

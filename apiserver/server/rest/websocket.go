@@ -1,17 +1,21 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 
+	"golang.org/x/net/websocket"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 	utilexec "k8s.io/utils/exec"
+
+	"bareboat.dev/apiserver/registry/codec"
 )
 
 // The channels of the remote command protocol over WebSocket, the first byte of each message.
@@ -107,3 +111,35 @@ func exitStatus(err error) *metav1.Status {
 	s := apierrors.NewInternalError(err).ErrStatus
 	return &s
 }
+
+// serveWebSocket sends a watch's events as messages: text for JSON, binary for protobuf, as Kubernetes does.
+func (s *watchStream) serveWebSocket(ctx context.Context, w http.ResponseWriter, r *http.Request, serve func(context.Context)) {
+	s.message = true
+	server := websocket.Server{
+		Handshake: func(cfg *websocket.Config, _ *http.Request) error {
+			cfg.Protocol = nil // none is needed
+			return nil
+		},
+		Handler: func(ws *websocket.Conn) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			ws.PayloadType = websocket.TextFrame
+			if s.f.media == codec.Protobuf {
+				ws.PayloadType = websocket.BinaryFrame
+			}
+			go func() {
+				defer cancel() // the client has closed, or is gone
+				_, _ = io.Copy(io.Discard, ws)
+			}()
+			s.out = messages{ws}
+			serve(ctx)
+		},
+	}
+	server.ServeHTTP(w, r)
+}
+
+// messages is a WebSocket, of which each Write is a message.
+type messages struct{ io.Writer }
+
+// Flush implements eventWriter.
+func (messages) Flush() error { return nil }
