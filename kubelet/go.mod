@@ -6,6 +6,7 @@ require (
 	bareboat.dev/client v0.0.0
 	bareboat.dev/daemon v0.0.0
 	bareboat.dev/proto v0.0.0
+	github.com/containernetworking/cni v1.3.1
 	github.com/coreos/go-iptables v0.8.0
 	github.com/fsnotify/fsnotify v1.9.0
 	github.com/godbus/dbus/v5 v5.2.2

@@ -38,6 +38,12 @@ type Config struct {
 	PodCIDR     []string `json:"podCIDR"`
 	ClusterCIDR []string `json:"clusterCIDR"`
 
+	// NetworkPlugin is what connects pods: empty for the built-in network, "cni" for the plug-ins that CNIConfDir configures and CNIBinDir
+	// holds.
+	NetworkPlugin string   `json:"networkPlugin"`
+	CNIConfDir    string   `json:"cniConfDir"`
+	CNIBinDir     []string `json:"cniBinDir"`
+
 	// StaticPodPath is the directory of the manifests of static pods; empty for none.
 	StaticPodPath string `json:"staticPodPath"`
 
@@ -113,7 +119,8 @@ func Default() Config {
 	return Config{
 		ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local", ResolvConf: "/etc/resolv.conf",
 		ClusterCIDR: []string{"10.244.0.0/16"},
-		RootDir:     "/var/lib/kubelet", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
+		CNIConfDir:  "/etc/cni/net.d", CNIBinDir: []string{"/opt/cni/bin"},
+		RootDir: "/var/lib/kubelet", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
 		NetworkState: "/var/lib/bareboat/network", LogDir: "/var/log/pods", LinkDir: "/var/log/containers", Podshim: besideMe("podshim"),
 		CgroupRoot: "kubepods", ShimCgroup: "bareboat/shims",
 		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
@@ -147,6 +154,9 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.ResolvConf, "resolv-conf", c.ResolvConf, "resolver configuration that pods' own is based on")
 	f.StringSliceVar(&c.PodCIDR, "pod-cidr", c.PodCIDR, "range of this node's pods, or one of each family; empty means what the Node object says")
 	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "range of all nodes' pods: traffic to it keeps its source address")
+	f.StringVar(&c.NetworkPlugin, "network-plugin", c.NetworkPlugin, "what connects pods: empty for the built-in network, cni for CNI plug-ins")
+	f.StringVar(&c.CNIConfDir, "cni-conf-dir", c.CNIConfDir, "directory of CNI configurations, of which the first by name counts")
+	f.StringSliceVar(&c.CNIBinDir, "cni-bin-dir", c.CNIBinDir, "directories of CNI plug-ins")
 	f.StringVar(&c.StaticPodPath, "pod-manifest-path", c.StaticPodPath, "directory of the manifests of static pods, which run with or without an API server; empty for none")
 	f.StringVar(&c.RootDir, "root-dir", c.RootDir, "directory of pods and their volumes")
 	f.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory of the podshims' state; must not survive a reboot")
@@ -208,6 +218,9 @@ func (c *Config) Validate() error {
 		if _, err := Prefixes(list); err != nil {
 			fail("%s: %w", flag, err)
 		}
+	}
+	if c.NetworkPlugin != "" && c.NetworkPlugin != "cni" {
+		fail("--network-plugin %q: want cni, or nothing for the built-in network", c.NetworkPlugin)
 	}
 	if c.StaticPodPath != "" && !filepath.IsAbs(c.StaticPodPath) {
 		fail("--pod-manifest-path %q: want an absolute path", c.StaticPodPath)

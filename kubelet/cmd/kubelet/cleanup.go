@@ -20,6 +20,7 @@ import (
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/network"
+	"bareboat.dev/kubelet/network/cni"
 	"bareboat.dev/kubelet/shim"
 	"bareboat.dev/kubelet/volume"
 )
@@ -147,7 +148,7 @@ func removeHostTraces(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	err = network.Cleanup(ctx, network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: c.NetworkState})
+	err = errors.Join(cni.Cleanup(ctx, cniConfig(c)), network.Cleanup(ctx, network.Config{PodCIDRs: own, ClusterCIDRs: cluster, StateDir: c.NetworkState}))
 	if h, e := cgroup.Detect(); e == nil {
 		err = errors.Join(err, h.Tree(c.CgroupRoot).Remove(ctx), h.Remove(c.ShimCgroup))
 		if parent := filepath.Dir(c.ShimCgroup); parent != "." {

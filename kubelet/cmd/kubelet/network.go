@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/network"
+	"bareboat.dev/kubelet/network/cni"
 )
 
 // networkConfig is the pod network's configuration for the node's own ranges.
@@ -25,8 +29,12 @@ func (k *kubelet) networkConfig(own []netip.Prefix) (network.Config, error) {
 	return c, err
 }
 
-// startNetwork opens the pod network at once if its range is configured; otherwise the Node object will tell it.
+// startNetwork opens the pod network at once if its range is configured; otherwise the Node object will tell it. CNI plug-ins need
+// none.
 func (k *kubelet) startNetwork(context.Context) error {
+	if k.c.NetworkPlugin != "" {
+		return nil
+	}
 	own, err := config.Prefixes(k.c.PodCIDR)
 	if err != nil || len(own) == 0 {
 		return err
@@ -52,6 +60,49 @@ func (k *kubelet) openNetwork(own []netip.Prefix) error {
 func (k *kubelet) settle() {
 	k.settled.Store(true)
 	k.node.Nudge()
+}
+
+// cniConfig is where CNI plug-ins and what they have done are.
+func cniConfig(c *config.Config) cni.Config {
+	return cni.Config{ConfDir: c.CNIConfDir, BinDirs: c.CNIBinDir, StateDir: filepath.Join(c.NetworkState, "cni")}
+}
+
+// watchPlugins opens the CNI network when there is a configuration, until ctx ends. Later configurations count for later pods.
+func (k *kubelet) watchPlugins(ctx context.Context) error {
+	if k.c.NetworkPlugin == "" {
+		return nil
+	}
+	n, err := cni.Open(cniConfig(k.c))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(k.c.CNIConfDir, 0o755); err != nil {
+		return err
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer watcher.Close()
+	if err := watcher.Add(k.c.CNIConfDir); err != nil {
+		return err
+	}
+	for {
+		err := cni.Ready(k.c.CNIConfDir)
+		if err == nil {
+			k.network.Set(n)
+			k.settle()
+			return nil
+		}
+		k.settle()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-watcher.Events:
+		case err := <-watcher.Errors:
+			return err
+		}
+	}
 }
 
 // router keeps the routes to other nodes' pods, and opens the network once the Node object has a pod range.
@@ -91,6 +142,9 @@ func (r *router) run(ctx context.Context) error {
 }
 
 func (r *router) sync(ctx context.Context) error {
+	if r.k.c.NetworkPlugin != "" {
+		return nil // nodes reach each other's pods as the plug-ins have it
+	}
 	if r.k.network.Get() == nil {
 		own, ok := r.k.nodes.Get("", r.k.nodeName)
 		if !ok {

@@ -223,6 +223,9 @@ func (k *kubelet) checks() node.Checks {
 	c := node.Checks{MemoryPressure: d.MemoryPressure, DiskPressure: d.DiskPressure, PIDs: d.PIDPressure}
 	if k.network.Get() == nil {
 		c.NotReady = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod range yet"
+		if k.c.NetworkPlugin != "" {
+			c.NotReady = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized"
+		}
 	}
 	if k.agent.ShuttingDown() {
 		c.NotReady = "node is shutting down"
@@ -265,7 +268,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 			return k.server.Serve(ctx, listener, tlsConfig, web)
 		},
 		func(ctx context.Context) error { return k.announce(ctx) },
-		k.collectImages, k.watchResources, k.watchShutdown, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,
+		k.collectImages, k.watchResources, k.watchShutdown, k.watchPlugins, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,
 		func(ctx context.Context) error {
 			return k.agent.WatchManifests(ctx, k.c.StaticPodPath, func(p manifest.Problem) {
 				k.nodeEvent(corev1.EventTypeWarning, "FailedValidation", "Static pod manifest %s: %v", p.File, p.Err)
