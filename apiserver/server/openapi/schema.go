@@ -118,6 +118,7 @@ func (b *builder) fields(t reflect.Type, properties object, required *[]string) 
 	if d, ok := reflect.New(t).Interface().(documented); ok {
 		docs = d.SwaggerDoc()
 	}
+	marked := marks()[schemaName(t)]
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -134,14 +135,16 @@ func (b *builder) fields(t reflect.Type, properties object, required *[]string) 
 		case name == "":
 			continue
 		}
-		properties[name] = b.property(f, docs[name])
-		if !strings.Contains(options, "omitempty") && f.Type.Kind() != reflect.Pointer {
+		m := marked[name]
+		properties[name] = b.property(f, docs[name], m)
+		omitted := strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero")
+		if m.required || !omitted && !m.optional {
 			*required = append(*required, name)
 		}
 	}
 }
 
-func (b *builder) property(f reflect.StructField, description string) object {
+func (b *builder) property(f reflect.StructField, description string, m mark) object {
 	s := b.of(f.Type)
 	_, isRef := s["$ref"]
 	if isRef && b.v3 && description != "" {
@@ -154,12 +157,12 @@ func (b *builder) property(f reflect.StructField, description string) object {
 	if isRef && description == "" {
 		return s
 	}
+	m.describe(s, f.Type.Kind() == reflect.Map)
 	if v := f.Tag.Get("patchStrategy"); v != "" {
 		s["x-kubernetes-patch-strategy"] = v
 	}
 	if v := f.Tag.Get("patchMergeKey"); v != "" {
 		s["x-kubernetes-patch-merge-key"] = v
-		s["x-kubernetes-list-type"], s["x-kubernetes-list-map-keys"] = "map", []string{v}
 	}
 	return s
 }
