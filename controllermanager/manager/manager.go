@@ -11,6 +11,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/autoscaler"
 	"bareboat.dev/controllermanager/certificates"
 	"bareboat.dev/controllermanager/claimprotection"
 	"bareboat.dev/controllermanager/clusterrole"
@@ -88,6 +89,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		tokencleaner.Controller(),
 		clusterrole.Controller(),
 		resourcequota.Controller(),
+		autoscaler.Controller(),
 		persistentvolume.Controller(),
 		localpath.Controller(),
 		ephemeral.Controller(),

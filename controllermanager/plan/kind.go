@@ -64,4 +64,5 @@ var (
 	CronJobs               = Of(client.CronJobs())
 	PDBs                   = Of(client.PodDisruptionBudgets())
 	CSRs                   = Of(client.CertificateSigningRequests())
+	HPAs                   = Of(client.HorizontalPodAutoscalers())
 )
