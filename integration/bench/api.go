@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3" // registers the driver
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/net/http2/hpack"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -168,6 +168,31 @@ func creates(e *Env, s *server, store ...process) *side {
 	}}
 }
 
+// restCreates is a side that creates the same through the REST door, in JSON, as most clients write.
+func restCreates(e *Env, s *server) *side {
+	body := fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"default","name":%q},"data":{"v":%q}}`, nameMark, strings.Repeat("x", valueBytes))
+	g, t := s.generator(e, "h2", "http/1.1"), newTemplate([]byte(body))
+	return &side{servers: []process{{"apiserver", s.pid}}, run: func(round int) (int, error) {
+		go s.profile(e, fmt.Sprintf("creates-rest-%d", round), slice)
+		c := restCall(s.address(), "POST", "/api/v1/namespaces/default/configmaps", "application/json")
+		c.ok = map[string]string{":status": "201"}
+		c.body = func(b []byte, caller, n int) []byte { return t.with(b, round, caller, n) }
+		return g.run(c, writers, slice)
+	}}
+}
+
+// restCall is a call of the REST door that is to be answered in a media type.
+func restCall(authority, method, path, media string) call {
+	return call{
+		headers: []hpack.HeaderField{
+			{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"}, {Name: ":path", Value: path}, {Name: ":authority", Value: authority},
+			{Name: "content-type", Value: media}, {Name: "accept", Value: media}, {Name: "user-agent", Value: "bench"},
+		},
+		ok:   map[string]string{":status": "200"},
+		body: func(b []byte, _, _ int) []byte { return b },
+	}
+}
+
 // puts is a side that puts values of the same size into etcd, with the same load generator.
 func puts(e *Env, etcd *etcdServer) *side {
 	request, err := proto.Marshal(&etcdserverpb.PutRequest{Key: []byte("/raw/" + nameMark), Value: []byte(strings.Repeat("x", valueBytes))})
@@ -188,6 +213,11 @@ func apiWrites(e *Env) ([]Row, error) {
 		return nil, err
 	}
 	etcd := startEtcd(e)
+	rest := restCreates(e, startServer(e, ""))
+	again := creates(e, startServer(e, ""))
+	if err := turns(rest, again); err != nil {
+		return nil, err
+	}
 	onEtcd, rawEtcd := creates(e, startServer(e, etcd.url), process{"etcd", etcd.pid}), puts(e, etcd)
 	if err := turns(onEtcd, rawEtcd); err != nil {
 		return nil, err
@@ -195,6 +225,7 @@ func apiWrites(e *Env) ([]Row, error) {
 	return []Row{
 		{"API creates/s, gRPC, 64 clients, SQLite", lite.String(), "raw group commits " + raw.String(), fmt.Sprintf("%.2f", lite.rate()/raw.rate()), "≥ 0.3"},
 		{"API creates/s, gRPC, 64 clients, etcd", onEtcd.String(), "raw etcd puts " + rawEtcd.String(), fmt.Sprintf("%.2f", onEtcd.rate()/rawEtcd.rate()), "≥ 0.7"},
+		{"API creates/s, REST with JSON, 64 clients, SQLite", rest.String(), "gRPC " + again.String(), fmt.Sprintf("%.2f", rest.rate()/again.rate()), ""},
 	}, nil
 }
 
@@ -256,51 +287,6 @@ func commitGroup(db *sql.DB, value string, n int, key func(int) string) error {
 		}
 	}
 	return tx.Commit()
-}
-
-// manyPods is the collection that lists are measured on.
-const manyPods = 10_000
-
-// listPods measures a list of many pods to its last byte, against the time that encoding those pods once takes.
-func listPods(e *Env) ([]Row, error) {
-	s := startServer(e, "")
-	c := s.dial(e)
-	if err := createPods(c, manyPods); err != nil {
-		return nil, err
-	}
-	pods, _, err := client.Of(c, client.Pods()).List(context.Background(), "", client.ListOptions{})
-	if err != nil {
-		return nil, err
-	}
-	raw := apiv1.NewResourceServiceClient(c.Conn())
-	var lists, encodings []time.Duration
-	for range 10 {
-		start := time.Now()
-		if err := drain(raw); err != nil {
-			return nil, err
-		}
-		lists = append(lists, time.Since(start))
-		start = time.Now()
-		for _, p := range pods {
-			if _, err := p.Marshal(); err != nil {
-				return nil, err
-			}
-		}
-		encodings = append(encodings, time.Since(start))
-	}
-	list, encoding := percentile(lists, 0.5), percentile(encodings, 0.5)
-	return []Row{{"list 10,000 pods, gRPC, p50 to the last byte", ms(list), "encoding them once " + ms(encoding), fmt.Sprintf("%.2f", float64(list)/float64(encoding)), "≤ 25 ms"}}, nil
-}
-
-func drain(raw apiv1.ResourceServiceClient) error {
-	stream, err := raw.List(context.Background(), &apiv1.ListRequest{Ref: &apiv1.ResourceRef{Version: "v1", Resource: "pods"}})
-	for err == nil {
-		_, err = stream.Recv()
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 func createPods(c *client.Client, n int) error {

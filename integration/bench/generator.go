@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// window is what the server may send before it is given more, on the connection and on each stream.
-	window = 1 << 30
+	// window is what the server may send before it is given more, on the connection and on each stream; firstWindow what it may send
+	// without being told (RFC 9113, section 6.9.2).
+	window, firstWindow = 1 << 30, 1<<16 - 1
 	// frameBytes is the largest frame that is taken and, as every server accepts it, sent (RFC 9113, section 4.2).
 	frameBytes = 16 << 10
 	// ioBytes is the size of the buffers on either side: a few dozen requests or answers for each system call.
@@ -41,12 +42,15 @@ type generator struct {
 	next       uint32
 	// credit is what may be sent on the connection, taken what has been received since the server was last given more.
 	credit, taken int64
-	// streamWindow is what may be sent on a new stream.
-	streamWindow int64
 }
 
-// dialGenerator connects. A nil config means no TLS.
+// dialGenerator connects, and lets the server send as much as it likes. A nil config means no TLS.
 func dialGenerator(e *Env, address string, config *tls.Config) *generator {
+	return dialWindow(e, address, config, window)
+}
+
+// dialWindow connects, and lets the server send so much on each stream, and on the connection if it is more than firstWindow.
+func dialWindow(e *Env, address string, config *tls.Config, size uint32) *generator {
 	conn, err := net.Dial("tcp", address)
 	if err == nil && config != nil {
 		secured := tls.Client(conn, config)
@@ -57,15 +61,15 @@ func dialGenerator(e *Env, address string, config *tls.Config) *generator {
 		e.Fatal(err)
 	}
 	e.Cleanup(func() { conn.Close() })
-	g := &generator{conn: conn, out: bufio.NewWriterSize(conn, ioBytes), in: bufio.NewReaderSize(conn, ioBytes), next: 1, credit: 65535, streamWindow: 65535, status: map[string]string{}}
+	g := &generator{conn: conn, out: bufio.NewWriterSize(conn, ioBytes), in: bufio.NewReaderSize(conn, ioBytes), next: 1, credit: firstWindow, status: map[string]string{}}
 	g.framer = http2.NewFramer(g.out, g.in)
 	g.framer.SetReuseFrames()
 	g.table = hpack.NewEncoder(&g.head)
 	g.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) { g.status[f.Name] = f.Value })
 	g.out.WriteString(http2.ClientPreface)
-	err = g.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}, http2.Setting{ID: http2.SettingEnablePush})
-	if err == nil {
-		err = g.framer.WriteWindowUpdate(0, window)
+	err = g.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: size}, http2.Setting{ID: http2.SettingEnablePush})
+	if err == nil && size > firstWindow {
+		err = g.framer.WriteWindowUpdate(0, size-firstWindow)
 	}
 	if err != nil {
 		e.Fatal(err)

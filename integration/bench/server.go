@@ -50,8 +50,8 @@ func freePort(e *Env) int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// startServer starts the API server on SQLite, or on etcd if endpoints are given.
-func startServer(e *Env, etcd string) *server {
+// startServer starts the API server on SQLite, or on etcd if endpoints are given, with more flags if it needs any.
+func startServer(e *Env, etcd string, more ...string) *server {
 	dir, err := os.MkdirTemp("", "bench-apiserver-")
 	if err != nil {
 		e.Fatal(err)
@@ -74,7 +74,7 @@ func startServer(e *Env, etcd string) *server {
 	} else {
 		args = append(args, "--sqlite-file="+filepath.Join(dir, "state.db"))
 	}
-	s.pid = background(e, filepath.Join(host.Root(), "build/bin/apiserver"), args...)
+	s.pid = background(e, filepath.Join(host.Root(), "build/bin/apiserver"), append(args, more...)...)
 	s.config = &client.Config{
 		Endpoints: []string{fmt.Sprintf("127.0.0.1:%d", s.port)}, CAFile: store.CertFile("ca"),
 		CertFile: store.CertFile(pki.Admin), KeyFile: store.KeyFile(pki.Admin), UserAgent: "bench",

@@ -9,10 +9,26 @@ import (
 )
 
 // framed is a message that is already encoded, as a list of shared buffers. Nobody modifies them.
-type framed struct{ parts mem.BufferSlice }
+type framed struct {
+	parts mem.BufferSlice
+	// boxes is room for what parts point to, so that not each of them is allocated.
+	boxes []mem.SliceBuffer
+}
+
+// newFramed returns a message with room for some parts.
+func newFramed(parts int) framed {
+	return framed{parts: make(mem.BufferSlice, 0, parts), boxes: make([]mem.SliceBuffer, 0, parts)}
+}
 
 // add appends bytes without copying them.
-func (f *framed) add(b []byte) { f.parts = append(f.parts, mem.SliceBuffer(b)) }
+func (f *framed) add(b []byte) {
+	if len(f.boxes) == cap(f.boxes) {
+		f.parts = append(f.parts, mem.SliceBuffer(b))
+		return
+	}
+	f.boxes = append(f.boxes, b)
+	f.parts = append(f.parts, &f.boxes[len(f.boxes)-1])
+}
 
 // passCodec passes framed messages through and leaves all others to the protobuf codec.
 type passCodec struct{ next encoding.CodecV2 }

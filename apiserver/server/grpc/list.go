@@ -12,9 +12,13 @@ import (
 )
 
 const (
-	// A list's message is sent when it has this many bytes or objects, so that a list of any length needs little memory.
-	pageBytes   = 512 << 10
-	pageObjects = 1000
+	// A list's message is sent when it has this many bytes or objects, so that a list of any length needs little memory: the objects
+	// are shared, and what leads to them takes headRoom and two slices for each, 35 KiB for a message, of which one is on its way
+	// while the next is made.
+	pageBytes   = 256 << 10
+	pageObjects = 250
+	// headRoom is what stands in front of an object: the longest type URL of Kubernetes has 70 bytes.
+	headRoom = 80
 
 	listRevision = 1
 	listItems    = 2
@@ -59,9 +63,24 @@ type page struct {
 }
 
 func (p *page) reset() {
-	p.msg, p.bytes, p.objects = framed{}, 0, 0
-	p.heads = protowire.AppendVarint(protowire.AppendTag(nil, listRevision, protowire.VarintType), uint64(p.revision))
+	// A list of a few objects is not worth the room for many.
+	room := min(max(8, 4*p.objects), pageObjects)
+	p.msg, p.bytes, p.objects = newFramed(1+2*room), 0, 0
+	p.heads = make([]byte, 0, room*headRoom)
+	p.heads = protowire.AppendVarint(protowire.AppendTag(p.heads, listRevision, protowire.VarintType), uint64(p.revision))
 	p.msg.add(p.heads)
+}
+
+// head returns the bytes that lead from the message to an object's own.
+func (p *page) head(url string, value, size int) []byte {
+	if cap(p.heads)-len(p.heads) < headRoom+len(url) {
+		p.heads = make([]byte, 0, min(2*cap(p.heads)+headRoom+len(url), pageObjects*headRoom))
+	}
+	start := len(p.heads)
+	p.heads = protowire.AppendTag(p.heads, listItems, protowire.BytesType)
+	p.heads = protowire.AppendVarint(p.heads, uint64(size))
+	p.heads = appendAnyHead(p.heads, url, value)
+	return p.heads[start:len(p.heads):len(p.heads)]
 }
 
 func (p *page) add(o *pipeline.Object) error {
@@ -70,10 +89,7 @@ func (p *page) add(o *pipeline.Object) error {
 		return err
 	}
 	size := sizeAny(url, len(value))
-	head := make([]byte, 0, 16+len(url))
-	head = protowire.AppendTag(head, listItems, protowire.BytesType)
-	head = protowire.AppendVarint(head, uint64(size))
-	p.msg.add(appendAnyHead(head, url, len(value)))
+	p.msg.add(p.head(url, len(value), size))
 	p.msg.add(value)
 	p.bytes += size
 	p.objects++
