@@ -53,6 +53,27 @@ type none struct{}
 
 func (none) RunningContainers(string, string) []agent.Running { return nil }
 func (none) Stats(string) (cgroup.Stats, error)               { return cgroup.Stats{}, cgroup.ErrNotFound }
+
+// scrapers is a cluster in which one token and one certificate have the right to metrics.
+type scrapers struct{}
+
+func (scrapers) Authenticate(_ context.Context, token string) (User, error) {
+	switch token {
+	case "scraper", "other":
+		return User{Name: token}, nil
+	case "api-down":
+		return User{}, errors.New("cannot be asked")
+	}
+	return User{}, ErrUnknownToken
+}
+
+func (scrapers) Allowed(_ context.Context, u User, verb, subresource string) (bool, error) {
+	if u.Name == "confused" {
+		return true, errors.New("cannot be asked")
+	}
+	return u.Name == "scraper" && verb == "get" && subresource == "metrics", nil
+}
+
 func request(path string, cert *x509.Certificate) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	if cert != nil {
@@ -64,7 +85,7 @@ func request(path string, cert *x509.Certificate) *http.Request {
 // TestWeb shows what is answered over HTTPS, and to whom: health to all, the rest to those who may speak to a kubelet.
 func TestWeb(t *testing.T) {
 	admin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "admin "+r.URL.Path) })
-	web := Web(stats.New("node1", none{}, none{}, nil), admin)
+	web := Web(stats.New("node1", none{}, none{}, nil), scrapers{}, admin)
 	master, node := certificate("a", "system:masters"), certificate("system:node:b", "system:nodes")
 	for _, c := range []struct {
 		path string
@@ -89,6 +110,43 @@ func TestWeb(t *testing.T) {
 		web.ServeHTTP(w, request(c.path, c.cert))
 		if w.Code != c.code || !strings.Contains(w.Body.String(), c.has) {
 			t.Errorf("%s for %v: %d %.200s", c.path, c.cert, w.Code, w.Body)
+		}
+	}
+}
+
+// TestTokens shows that a token opens what its owner has the right to, and nothing when the API server cannot be asked.
+func TestTokens(t *testing.T) {
+	admin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "admin "+r.URL.Path) })
+	web := Web(stats.New("node1", none{}, none{}, nil), scrapers{}, admin)
+	for _, c := range []struct {
+		method, path, token string
+		cert                *x509.Certificate
+		code                int
+	}{
+		{"GET", "/metrics/resource", "scraper", nil, 200},
+		{"GET", "/metrics/cadvisor", "scraper", nil, 200},
+		{"GET", "/metrics", "scraper", nil, 200},
+		{"GET", "/stats/summary", "scraper", nil, 403},
+		{"GET", "/debug/pprof/", "scraper", nil, 403},
+		{"GET", "/metricsandmore", "scraper", nil, 403},
+		{"POST", "/metrics", "scraper", nil, 403},
+		{"GET", "/metrics", "other", nil, 403},
+		{"GET", "/metrics", "forged", nil, 401},
+		{"GET", "/metrics", "api-down", nil, 401},
+		{"GET", "/metrics", "", nil, 401},
+		{"GET", "/metrics", "", certificate("scraper"), 200},
+		{"GET", "/metrics", "scraper", certificate("other"), 403},
+		{"GET", "/metrics", "", certificate("confused"), 503},
+	} {
+		r := request(c.path, c.cert)
+		r.Method = c.method
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		w := httptest.NewRecorder()
+		web.ServeHTTP(w, r)
+		if w.Code != c.code {
+			t.Errorf("%s %s with token %q and %v: %d %.100s", c.method, c.path, c.token, c.cert, w.Code, w.Body)
 		}
 	}
 }

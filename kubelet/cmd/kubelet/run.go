@@ -243,7 +243,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	web := server.Web(stats.New(k.nodeName, k.agent, groups, k.images), daemon.AdminHandler(k.env))
+	web := server.Web(stats.New(k.nodeName, k.agent, groups, k.images), server.NewReviewer(k.api, k.nodeName), daemon.AdminHandler(k.env))
 	if err := k.startNetwork(ctx); err != nil {
 		return err
 	}
