@@ -171,3 +171,23 @@ func mountsUnder(t *testing.T, dir string) string {
 	}
 	return strings.Join(found, "")
 }
+
+// Shows that a container without privileges can use the usual devices and no other, even with a node that it made itself.
+func TestDevices(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	// Memory, a disk by the commonest number, the kernel's log and the loop devices' control; whatever of them this machine lacks cannot be
+	// opened for that reason.
+	c := shimtest.Container(t, `
+head -c 1 /dev/zero | wc -c; head -c 1 /dev/urandom >/dev/null && echo random; echo x >/dev/null && echo null
+for d in "c 1 1" "b 254 0" "b 8 0" "c 1 11" "c 10 237" "b 7 0"; do
+	rm -f /tmp/d; mknod /tmp/d $d && head -c 1 /tmp/d >/dev/null 2>&1 && echo "opened $d"
+done
+ls /dev | sort | tr '\n' ' '`)
+	if status := finishes(t, pod, c); status.ExitCode != 0 {
+		t.Fatalf("ended %+v: %s", status, shimtest.Log(t, c))
+	}
+	want := "1\nrandom\nnull\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "
+	if got := shimtest.Log(t, c); got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+}
