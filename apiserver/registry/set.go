@@ -228,6 +228,12 @@ const typeURLPrefix = "type.googleapis.com/"
 //
 //	TypeURL(appsv1 Deployment) == "type.googleapis.com/k8s.io.api.apps.v1.Deployment"
 func TypeURL(gvk schema.GroupVersionKind) string {
+	switch gvk.Group { // published apart from k8s.io/api
+	case "apiextensions.k8s.io":
+		return typeURLPrefix + "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions." + gvk.Version + "." + gvk.Kind
+	case "apiregistration.k8s.io":
+		return typeURLPrefix + "k8s.io.kube_aggregator.pkg.apis.apiregistration." + gvk.Version + "." + gvk.Kind
+	}
 	group, _, _ := strings.Cut(gvk.Group, ".")
 	if group == "" {
 		group = "core"

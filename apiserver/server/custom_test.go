@@ -65,8 +65,8 @@ spec:
           status: {type: object, properties: {replicas: {type: integer}, selector: {type: string}}}
 `
 
-// answer is what the REST door said.
-type answer struct {
+// restAnswer is what the REST door said.
+type restAnswer struct {
 	t      testing.TB
 	code   int
 	header http.Header
@@ -74,7 +74,7 @@ type answer struct {
 }
 
 // ask sends a request with a body in YAML (or JSON) and reads the answer.
-func (u *user) ask(t testing.TB, method, path, contentType, body string) answer {
+func (u *user) ask(t testing.TB, method, path, contentType, body string) restAnswer {
 	t.Helper()
 	if contentType == "" {
 		contentType = "application/yaml"
@@ -87,7 +87,7 @@ func (u *user) ask(t testing.TB, method, path, contentType, body string) answer 
 		req.Header.Set("Accept", rest)
 	}
 	code, header, text := u.roundTrip(t, req)
-	a := answer{t: t, code: code, header: header}
+	a := restAnswer{t: t, code: code, header: header}
 	if err := json.Unmarshal(text, &a.body); err != nil {
 		t.Fatalf("%s %s: %v: %s", method, path, err, text)
 	}
@@ -95,7 +95,7 @@ func (u *user) ask(t testing.TB, method, path, contentType, body string) answer 
 }
 
 // want fails unless the answer has the code.
-func (a answer) want(code int) answer {
+func (a restAnswer) want(code int) restAnswer {
 	a.t.Helper()
 	if a.code != code {
 		a.t.Fatalf("code %d instead of %d: %v", a.code, code, a.body)
@@ -104,7 +104,7 @@ func (a answer) want(code int) answer {
 }
 
 // at returns the value at a path of names, as JSON.
-func (a answer) at(path ...string) string {
+func (a restAnswer) at(path ...string) string {
 	var v any = a.body
 	for _, name := range path {
 		m, _ := v.(map[string]any)
@@ -143,7 +143,17 @@ func await(t testing.TB, u *user, path, name string, is func(map[string]any) boo
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", u.base+path+"?watch=true&fieldSelector=metadata.name="+strings.Trim(name, `"`), nil)
+	selector := "?fieldSelector=metadata.name=" + strings.Trim(name, `"`)
+	now := u.ask(t, "GET", path+selector, "", "").want(200)
+	for _, item := range now.body["items"].([]any) {
+		if is != nil && is(item.(map[string]any)) {
+			return
+		}
+	}
+	if is == nil && len(now.body["items"].([]any)) == 0 {
+		return
+	}
+	req, err := http.NewRequestWithContext(ctx, "GET", u.base+path+selector+"&watch=true&resourceVersion="+strings.Trim(now.at("metadata", "resourceVersion"), `"`), nil)
 	check(t, err)
 	resp, err := u.http.Do(req)
 	check(t, err)

@@ -12,11 +12,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"bareboat.dev/client"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
@@ -140,7 +142,7 @@ func Decode(i *apiv1.ResourceInfo, a *anypb.Any) (*unstructured.Unstructured, er
 	if a.GetTypeUrl() == unknownURL {
 		return decodeJSON(a)
 	}
-	obj, err := scheme.Scheme.New(GVK(i))
+	obj, err := newObject(GVK(i))
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: this kctl does not know the kind: %w", i.Kind, err)
 	}
@@ -157,6 +159,17 @@ func Decode(i *apiv1.ResourceInfo, a *anypb.Any) (*unstructured.Unstructured, er
 		return nil, err
 	}
 	return &unstructured.Unstructured{Object: content}, nil
+}
+
+// newObject returns an empty object of a kind of k8s.io/api, or of one of the two whose types are published apart.
+func newObject(kind schema.GroupVersionKind) (runtime.Object, error) {
+	switch kind {
+	case apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"):
+		return &apiextensionsv1.CustomResourceDefinition{}, nil
+	case apiregistrationv1.SchemeGroupVersion.WithKind("APIService"):
+		return &apiregistrationv1.APIService{}, nil
+	}
+	return scheme.Scheme.New(kind)
 }
 
 func decodeJSON(a *anypb.Any) (*unstructured.Unstructured, error) {
