@@ -124,7 +124,7 @@ func (s *step) schedule() {
 	if cj.Spec.Suspend != nil && *cj.Spec.Suspend {
 		return
 	}
-	loc := time.UTC
+	loc := s.now.Location() // as documented: that of the controller manager
 	if cj.Spec.TimeZone != nil {
 		var err error
 		if loc, err = time.LoadLocation(*cj.Spec.TimeZone); err != nil {

@@ -50,6 +50,17 @@ func (x indexes) String() string {
 	return strings.Join(parts, ",")
 }
 
+// below returns the members that are less than n.
+func (x indexes) below(n int) indexes {
+	var out indexes
+	for _, iv := range x {
+		if iv.first < n {
+			out = append(out, interval{iv.first, min(iv.last, n-1)})
+		}
+	}
+	return out
+}
+
 func (x indexes) has(i int) bool {
 	_, found := slices.BinarySearchFunc(x, i, func(iv interval, i int) int {
 		switch {

@@ -36,6 +36,10 @@ func (s *step) create(n int, active []*corev1.Pod) {
 		if busy[i] || s.completed.has(i) || s.failed.has(i) {
 			continue
 		}
+		if at := s.indexRetryAt(i); s.perIndex() && at.After(s.now) {
+			s.plan.LookAgain(s.now, at)
+			continue
+		}
 		base := s.Job.Name + "-" + strconv.Itoa(i)
 		s.add(s.newPod(owner.NewNames(base+"-", s.Job.UID, strconv.Itoa(i), s.Taken).Next(), i))
 		n--

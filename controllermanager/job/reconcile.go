@@ -73,6 +73,10 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 		return strings.Compare(a.Name, b.Name)
 	})
 	s.completed, s.failed = parseIndexes(job.Status.CompletedIndexes), parseIndexes(deref(job.Status.FailedIndexes))
+	if s.indexed() && job.Spec.Completions != nil {
+		// Completions of an Indexed Job may change with its parallelism (KEP-3715); indexes beyond them are none of it any more.
+		s.completed, s.failed = s.completed.below(int(*job.Spec.Completions)), s.failed.below(int(*job.Spec.Completions))
+	}
 	if finished(&job.Status) {
 		s.untrackAll()
 		return s.plan
@@ -168,6 +172,10 @@ func (s *step) act() {
 	if s.Job.DeletionTimestamp != nil {
 		return
 	}
+	if surplus := s.surplus(active); len(surplus) > 0 {
+		s.withdraw(surplus)
+		return
+	}
 	want := s.wanted(int32(len(active)))
 	if extra := len(active) - int(want); extra > 0 {
 		s.withdraw(s.leastUseful(active)[:extra])
@@ -178,12 +186,33 @@ func (s *step) act() {
 		have += s.terminating()
 	}
 	if missing := min(want-have, Burst); missing > 0 {
-		if at := s.retryAt(); at.After(s.now) {
+		// Where indexes fail by themselves, they also wait by themselves.
+		if at := s.retryAt(); at.After(s.now) && !s.perIndex() {
 			s.plan.LookAgain(s.now, at)
 			return
 		}
 		s.create(int(missing), active)
 	}
+}
+
+func (s *step) perIndex() bool { return s.indexed() && s.Job.Spec.BackoffLimitPerIndex != nil }
+
+// surplus returns the active pods of an Indexed Job that do no good: without an index, or for one that is not (any more) the Job's,
+// is settled, or has an older pod.
+func (s *step) surplus(active []*corev1.Pod) []*corev1.Pod {
+	if !s.indexed() || s.Job.Spec.Completions == nil {
+		return nil
+	}
+	busy := map[int]bool{}
+	var out []*corev1.Pod
+	for _, p := range active {
+		i := indexOf(p)
+		if i < 0 || i >= int(*s.Job.Spec.Completions) || busy[i] || s.completed.has(i) || s.failed.has(i) {
+			out = append(out, p)
+		}
+		busy[i] = true
+	}
+	return out
 }
 
 // wanted is how many pods should run.
@@ -261,11 +290,27 @@ func (s *step) retryAt() time.Time {
 	if failures == 0 {
 		return time.Time{}
 	}
-	wait := retryMost
-	if failures <= 6 {
-		wait = min(retryMost, retryFirst<<(failures-1))
+	return last.Add(pause(failures))
+}
+
+// indexRetryAt is retryAt for one index, whose pods carry how often it failed before them.
+func (s *step) indexRetryAt(index int) (at time.Time) {
+	for _, p := range s.pods {
+		if indexOf(p) == index && p.Status.Phase == corev1.PodFailed && !s.ignored(p) {
+			if t := ended(p).Add(pause(failuresBefore(p) + 1)); t.After(at) {
+				at = t
+			}
+		}
 	}
-	return last.Add(wait)
+	return at
+}
+
+// pause is how long to wait after failures in a row.
+func pause(failures int) time.Duration {
+	if failures > 6 { // 10 s doubled six times is beyond the most
+		return retryMost
+	}
+	return min(retryMost, retryFirst<<(failures-1))
 }
 
 // ended is when a pod's last container ended, or if that is not known, when the pod changed last.

@@ -302,3 +302,70 @@ func TestIndexes(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// When an Indexed Job shrinks, pods of indexes that it has no more go, completed ones do not count, and the indexes that are left
+// get their pods, whatever write the controller dies after.
+func TestElastic(t *testing.T) {
+	w := plantest.New()
+	plantest.Put(w, plan.Jobs, work(5, 5, indexedJob))
+	failed := false
+	w = plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(func(p *corev1.Pod) int32 {
+		switch {
+		case indexOf(p) == 4:
+			return 0
+		case indexOf(p) == 1 && !failed:
+			failed = true
+			return 1
+		}
+		return -1
+	})}.Run(t)
+	if s := status(w); s.CompletedIndexes != "4" || s.Failed != 1 || s.Active != 4 {
+		t.Fatalf("status %+v", s)
+	}
+	for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
+		if indexOf(p) == 1 && pods.Active(p) { // not there yet when the Job shrinks
+			w.Remove(plan.Pods, "ns", p.Name)
+		}
+	}
+	j := plantest.Get[*batchv1.Job](w, plan.Jobs, "ns", "work").DeepCopy()
+	*j.Spec.Completions, *j.Spec.Parallelism = 3, 3
+	plantest.Put(w, plan.Jobs, j)
+	story := plantest.Story{Writes: Controller().Writes, Start: w, Plans: plans, Environment: kubelet(never)}
+	end := story.Run(t)
+	have := map[int]bool{}
+	for _, p := range plantest.List[*corev1.Pod](end, plan.Pods) {
+		if pods.Active(p) {
+			have[indexOf(p)] = true
+		}
+	}
+	if s := status(end); s.CompletedIndexes != "" || s.Succeeded != 0 || s.Active != 3 || !have[0] || !have[1] || !have[2] {
+		t.Errorf("status %+v, indexes %v", s, have)
+	}
+	story.Crash(t)
+}
+
+// With a limit per index, an index that failed waits before it is tried again; others do not wait for it.
+func TestIndexesWaitByThemselves(t *testing.T) {
+	limit := int32(3)
+	begin := plantest.New().Now
+	w, s := run(t, work(1, 2, func(j *batchv1.Job) {
+		indexedJob(j)
+		j.Spec.BackoffLimitPerIndex = &limit
+	}), func(p *corev1.Pod) int32 {
+		if indexOf(p) == 0 && failuresBefore(p) == 0 {
+			return 1
+		}
+		return 0
+	})
+	if end(s) != "Complete CompletionsReached" {
+		t.Fatalf("status %+v", s)
+	}
+	for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
+		switch wait := p.CreationTimestamp.Sub(begin); {
+		case indexOf(p) == 1 && wait >= retryFirst:
+			t.Errorf("index 1 waited %v for another", wait)
+		case indexOf(p) == 0 && failuresBefore(p) == 1 && wait < retryFirst:
+			t.Errorf("index 0 was tried again after %v", wait)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"os"
 	"sync/atomic"
+	// CronJobs name time zones; a bare machine may have no database of them.
+	_ "time/tzdata"
 
 	"k8s.io/apimachinery/pkg/util/uuid"
 
