@@ -47,10 +47,27 @@ type Attributes struct {
 	DryRun bool
 	// Request is what else the request says.
 	Request Request
+	// Round is 0, and 1 while all mutations run again because of Again.
+	Round int
+	// Memory is what a plugin keeps from the first round to the second, by its name.
+	Memory map[string]any
 
 	warnings   []string
 	companions []Companion
 	settled    []func(version string, err error)
+	again      bool
+}
+
+// Again asks for a second round of all mutations, since the object was changed by somebody whom they do not know. There is no third.
+func (a *Attributes) Again() { a.again = true }
+
+// NextRound begins the second round if somebody has asked for it.
+func (a *Attributes) NextRound() bool {
+	if !a.again || a.Round > 0 {
+		return false
+	}
+	a.Round = 1
+	return true
 }
 
 // Request is what a request says beside its object.

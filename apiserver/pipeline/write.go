@@ -265,6 +265,9 @@ func (p *Pipeline) mutate(ctx context.Context, a *admission.Attributes) error {
 			}
 		}
 	}
+	if a.NextRound() {
+		return p.mutate(ctx, a)
+	}
 	return nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/admission/expression"
+	"bareboat.dev/apiserver/admission/hooks"
 	"bareboat.dev/apiserver/admission/limitrange"
 	"bareboat.dev/apiserver/admission/podsecurity"
 	"bareboat.dev/apiserver/admission/quota"
@@ -17,6 +19,7 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 	if err != nil {
 		return nil, fmt.Errorf("PodSecurity: %w", err)
 	}
+	asked := hooks.Config{Reader: s.pipeline, Client: s.webhooks, Authorizer: authorizer, Compiler: expression.NewCompiler(), ID: s.pipeline.NewID}
 	all := []admission.Plugin{
 		admission.NamespaceLifecycle(s.pipeline),
 		limitrange.Plugin(s.pipeline),
@@ -36,6 +39,8 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 		admission.DefaultStorageClass(s.pipeline),
 		admission.PersistentVolumeClaimResize(s.pipeline),
 		admission.RuntimeClass(s.pipeline),
+		hooks.Mutating(asked),
+		hooks.Validating(asked),
 		admission.Escalation(&s.rules.rbac, authorizer),
 		quota.Plugin(s.pipeline, s.cfg.Now),
 	}

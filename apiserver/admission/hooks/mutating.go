@@ -1,0 +1,193 @@
+package hooks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/admission/match"
+	"bareboat.dev/apiserver/registry"
+)
+
+const mutatingName = "MutatingAdmissionWebhook"
+
+// Mutating asks mutating webhooks.
+func Mutating(cfg Config) admission.Plugin {
+	k := newAsker(cfg, "mutatingwebhookconfigurations")
+	return admission.Plugin{
+		Name: mutatingName, Mutate: k.mutate,
+		Obeys: []schema.GroupResource{{Group: admissionregistrationv1.GroupName, Resource: "mutatingwebhookconfigurations"}, {Resource: "namespaces"}},
+	}
+}
+
+// rounds is what is remembered from the first round to the second.
+type rounds struct {
+	// called are the webhooks that want to be asked again, in the order of the first round; later are those of them after whom somebody
+	// changed the object.
+	called, later []*hook
+	// last is the object as the last webhook left it.
+	last []byte
+}
+
+// changed: whoever was asked before must be asked again, but for the one who made the change.
+func (r *rounds) changed(by *hook) {
+	for _, h := range r.called {
+		if h != by {
+			r.later = append(r.later, h)
+		}
+	}
+}
+
+func (k *asker) mutate(ctx context.Context, a *admission.Attributes) error {
+	hooks, err := k.planner.hooks(ctx)
+	if err != nil || len(hooks) == 0 || exempt(a) {
+		return err
+	}
+	r, err := begin(a)
+	if err != nil {
+		return err
+	}
+	for i, h := range hooks {
+		if a.Round > 0 && !contains(r.later, h) {
+			continue
+		}
+		// Each sees what the one before has made.
+		w := match.NewWrite(a, k.cfg.Reader)
+		as, ok, err := k.selects(ctx, h, w)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if err := k.let(ctx, h, w, as, r, i); err != nil {
+			return err
+		}
+	}
+	if a.Round == 0 && len(r.called) > 0 {
+		r.last, err = state(a)
+	}
+	return err
+}
+
+func contains(list []*hook, h *hook) bool {
+	for _, x := range list {
+		if x.name == h.name && x.configuration == h.configuration {
+			return true
+		}
+	}
+	return false
+}
+
+// begin finds what the first round remembered; if somebody else has changed the object since, all who want to see that are asked again.
+func begin(a *admission.Attributes) (*rounds, error) {
+	if r, ok := a.Memory[mutatingName].(*rounds); ok && a.Round > 0 {
+		now, err := state(a)
+		if err == nil && string(now) != string(r.last) {
+			r.later = r.called
+		}
+		return r, err
+	}
+	r := &rounds{}
+	if a.Memory == nil {
+		a.Memory = map[string]any{}
+	}
+	a.Memory[mutatingName] = r
+	return r, nil
+}
+
+func state(a *admission.Attributes) ([]byte, error) {
+	if a.Object == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(a.Object)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return b, nil
+}
+
+// let asks one webhook and lets it change the object.
+func (k *asker) let(ctx context.Context, h *hook, w *match.Write, as *registry.Resource, r *rounds, index int) error {
+	a := w.Attributes
+	object, old := w.Reviewed()
+	answer, err := k.ask(ctx, h, w, as, object, old)
+	if err != nil {
+		return failed(h, a, "mutating", index, err)
+	}
+	tell(h, a, answer)
+	if !answer.Allowed {
+		return denied(h.name, answer.Result)
+	}
+	changed := false
+	if len(answer.Patch) > 0 {
+		if changed, err = apply(a, as, answer.Patch); err != nil {
+			return failed(h, a, "mutating", index, &callError{h.name, err})
+		}
+	}
+	a.Note(fmt.Sprintf("mutation.webhook.admission.k8s.io/round_%d_index_%d", a.Round, index), fmt.Sprintf(`{"configuration":%q,"webhook":%q,"mutated":%t}`, h.configuration, h.name, changed))
+	if changed {
+		r.changed(h)
+		a.Again()
+	}
+	if h.again && a.Round == 0 {
+		r.called = append(r.called, h)
+	}
+	return nil
+}
+
+var errNoObject = errors.New("admission attempted to modify the object, which is not supported for this operation")
+
+// apply changes the write's object by a JSON patch that was made for one of its forms.
+func apply(a *admission.Attributes, as *registry.Resource, text []byte) (bool, error) {
+	sub, ok := a.Resource.Subresources[a.Subresource]
+	if a.Object == nil || ok && sub.New != nil {
+		return false, errNoObject
+	}
+	patch, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		return false, err
+	}
+	if len(patch) == 0 {
+		return false, nil
+	}
+	before, err := encode(a.Object, a.Resource, as)
+	if err != nil {
+		return false, err
+	}
+	after, err := patch.Apply(before)
+	if err != nil {
+		return false, err
+	}
+	if jsonpatch.Equal(before, after) {
+		return false, nil
+	}
+	return true, replace(a, as, after)
+}
+
+// replace puts another object, given as JSON in one of its forms, in the place of the write's.
+func replace(a *admission.Attributes, as *registry.Resource, text []byte) error {
+	obj := as.New()
+	if err := json.Unmarshal(text, obj); err != nil {
+		return err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(as.Kind)
+	obj, err := match.Convert(obj, as, a.Resource)
+	if err != nil {
+		return err
+	}
+	if d := a.Resource.Strategy.Default; d != nil {
+		d(obj)
+	}
+	// Everybody has the pointer to the object, so that what it points to changes.
+	reflect.ValueOf(a.Object).Elem().Set(reflect.ValueOf(obj).Elem())
+	return nil
+}
