@@ -170,13 +170,31 @@ func TestLiveChanges(t *testing.T) {
 func (h *host) update(name string, change func(*corev1.Pod)) {
 	h.t.Helper()
 	pods := client.Of(h.api.Client(), client.Pods())
+	h.retryOnConflict(name, change, func(p *corev1.Pod) error {
+		_, err := pods.Update(context.Background(), p)
+		return err
+	})
+}
+
+// updateStatus changes a pod's status, as somebody other than its kubelet.
+func (h *host) updateStatus(ctx context.Context, name string, change func(*corev1.Pod)) {
+	h.t.Helper()
+	pods := client.Of(h.api.Client(), client.Pods())
+	h.retryOnConflict(name, change, func(p *corev1.Pod) error {
+		_, err := pods.UpdateStatus(ctx, p)
+		return err
+	})
+}
+
+func (h *host) retryOnConflict(name string, change func(*corev1.Pod), write func(*corev1.Pod) error) {
+	h.t.Helper()
 	for {
-		p, err := pods.Get(context.Background(), "default", name)
+		p, err := client.Of(h.api.Client(), client.Pods()).Get(context.Background(), "default", name)
 		if err != nil {
 			h.t.Fatal(err)
 		}
 		change(p)
-		if _, err = pods.Update(context.Background(), p); err == nil {
+		if err = write(p); err == nil {
 			return
 		}
 		if !apierrors.IsConflict(err) {
