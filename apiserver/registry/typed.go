@@ -39,6 +39,11 @@ func ChecksChange[T Object](f func(e *check.Errors, obj, old T)) func(obj, old O
 	}
 }
 
+// Warns adapts Warnings.
+func Warns[T Object](f func(T) []string) func(Object) []string {
+	return func(obj Object) []string { return f(obj.(T)) }
+}
+
 // Differs adapts SpecChanged.
 func Differs[T Object](f func(obj, old T) bool) func(obj, old Object) bool {
 	return func(obj, old Object) bool { return f(obj.(T), old.(T)) }

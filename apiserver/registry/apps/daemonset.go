@@ -37,6 +37,7 @@ func daemonSets() *registry.Resource {
 	columns = append(columns, podspec.TemplateColumns(func(d *appsv1.DaemonSet) *corev1.PodTemplateSpec { return &d.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", appsv1.DaemonSetSpec{}.SwaggerDoc()["selector"],
 		func(d *appsv1.DaemonSet) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide())
+	warnings, changeWarnings := podspec.TemplateWarnings(func(d *appsv1.DaemonSet) *corev1.PodTemplateSpec { return &d.Spec.Template }, nil, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("DaemonSet"), Plural: "daemonsets", Singular: "daemonset", ShortNames: []string{"ds"}, Categories: []string{"all"},
 		Namespaced: true, KeyPrefix: "/registry/daemonsets/",
@@ -66,6 +67,11 @@ func daemonSets() *registry.Resource {
 				return !equality.Semantic.DeepEqual(d.Spec, old.Spec)
 			}),
 
+			// Its pods' names begin with it, but are no host names that anybody asks for.
+			Warnings: func(obj registry.Object) []string {
+				return warnings(obj)[len(podspec.TemplateNameWarnings(obj.GetName())):]
+			},
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Columns: columns,

@@ -31,6 +31,7 @@ func deployments() *registry.Resource {
 	columns = append(columns, podspec.TemplateColumns(func(d *appsv1.Deployment) *corev1.PodTemplateSpec { return &d.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", appsv1.DeploymentSpec{}.SwaggerDoc()["selector"],
 		func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide())
+	warnings, changeWarnings := podspec.TemplateWarnings(func(d *appsv1.Deployment) *corev1.PodTemplateSpec { return &d.Spec.Template }, nil, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("Deployment"), Plural: "deployments", Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
 		Namespaced: true, KeyPrefix: "/registry/deployments/",
@@ -50,6 +51,8 @@ func deployments() *registry.Resource {
 				return !equality.Semantic.DeepEqual(d.Spec, old.Spec) || !equality.Semantic.DeepEqual(d.Annotations, old.Annotations)
 			}),
 
+			Warnings:                 warnings,
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Columns: columns,

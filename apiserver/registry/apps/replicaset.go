@@ -30,6 +30,7 @@ func replicaSets() *registry.Resource {
 	columns = append(columns, podspec.TemplateColumns(func(r *appsv1.ReplicaSet) *corev1.PodTemplateSpec { return &r.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", doc["selector"],
 		func(r *appsv1.ReplicaSet) string { return metav1.FormatLabelSelector(r.Spec.Selector) }).Wide())
+	warnings, changeWarnings := podspec.TemplateWarnings(func(r *appsv1.ReplicaSet) *corev1.PodTemplateSpec { return &r.Spec.Template }, nil, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("ReplicaSet"), Plural: "replicasets", Singular: "replicaset", ShortNames: []string{"rs"}, Categories: []string{"all"},
 		Namespaced: true, KeyPrefix: "/registry/replicasets/",
@@ -49,6 +50,8 @@ func replicaSets() *registry.Resource {
 				return !equality.Semantic.DeepEqual(r.Spec, old.Spec)
 			}),
 
+			Warnings:                 warnings,
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Fields: map[string]func(registry.Object) string{

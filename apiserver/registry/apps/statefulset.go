@@ -25,6 +25,7 @@ func statefulSets() *registry.Resource {
 		}),
 		registry.AgeColumn(),
 	}
+	warnings, changeWarnings := podspec.TemplateWarnings(func(s *appsv1.StatefulSet) *corev1.PodTemplateSpec { return &s.Spec.Template }, claimWarnings, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("StatefulSet"), Plural: "statefulsets", Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
 		Namespaced: true, KeyPrefix: "/registry/statefulsets/",
@@ -41,6 +42,8 @@ func statefulSets() *registry.Resource {
 				return !equality.Semantic.DeepEqual(s.Spec, old.Spec)
 			}),
 
+			Warnings:                 warnings,
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Columns: append(columns, podspec.TemplateColumns(func(s *appsv1.StatefulSet) *corev1.PodTemplateSpec { return &s.Spec.Template })...),
@@ -236,4 +239,16 @@ func checkCollisions(e *check.Errors, is, was *int32, at *field.Path) {
 		}
 		e.Invalid(at, n, "cannot be decremented")
 	}
+}
+
+// claimWarnings are about the claim templates.
+func claimWarnings(s *appsv1.StatefulSet) []string {
+	var list []string
+	for i := range s.Spec.VolumeClaimTemplates {
+		list = append(list, podspec.ClaimWarnings(&s.Spec.VolumeClaimTemplates[i].Spec, spec.Child("volumeClaimTemplates").Index(i))...)
+	}
+	if n := s.Spec.RevisionHistoryLimit; n != nil && *n < 0 {
+		list = append(list, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
+	}
+	return list
 }

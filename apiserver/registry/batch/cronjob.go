@@ -46,6 +46,7 @@ func cronJobs() *registry.Resource {
 		}
 		return "<none>"
 	}).Wide())
+	warnings, changeWarnings := podspec.TemplateWarnings(func(c *batchv1.CronJob) *corev1.PodTemplateSpec { return &c.Spec.JobTemplate.Spec.Template }, nil, field.NewPath("spec", "jobTemplate", "spec", "template"))
 	return &registry.Resource{
 		Kind: kind("CronJob"), Plural: "cronjobs", Singular: "cronjob", ShortNames: []string{"cj"}, Categories: []string{"all"},
 		Namespaced: true, KeyPrefix: "/registry/cronjobs/",
@@ -62,6 +63,8 @@ func cronJobs() *registry.Resource {
 				return !equality.Semantic.DeepEqual(c.Spec, old.Spec)
 			}),
 
+			Warnings:                 warnings,
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Columns: columns,

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/podspec"
@@ -29,6 +30,7 @@ func jobs() *registry.Resource {
 	columns = append(columns, podspec.TemplateColumns(func(j *batchv1.Job) *corev1.PodTemplateSpec { return &j.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", batchv1.JobSpec{}.SwaggerDoc()["selector"],
 		func(j *batchv1.Job) string { return metav1.FormatLabelSelector(j.Spec.Selector) }).Wide())
+	warnings, changeWarnings := podspec.TemplateWarnings(func(j *batchv1.Job) *corev1.PodTemplateSpec { return &j.Spec.Template }, jobWarnings, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("Job"), Plural: "jobs", Singular: "job", Categories: []string{"all"},
 		Namespaced: true, KeyPrefix: "/registry/jobs/",
@@ -55,6 +57,8 @@ func jobs() *registry.Resource {
 			// Kubernetes has kept this for jobs alone: their pods outlive them unless asked otherwise.
 			DefaultPropagation: metav1.DeletePropagationBackground,
 
+			Warnings:                 warnings,
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Fields: map[string]func(registry.Object) string{
@@ -178,4 +182,16 @@ func jobDuration(j *batchv1.Job, now time.Time) string {
 		return duration.HumanDuration(now.Sub(j.Status.StartTime.Time))
 	}
 	return duration.HumanDuration(j.Status.CompletionTime.Sub(j.Status.StartTime.Time))
+}
+
+// manyPods is the parallelism from which a large job's status may not be able to list the indexes that failed.
+const manyPods = 10_000
+
+func jobWarnings(j *batchv1.Job) []string {
+	s := &j.Spec
+	if indexed(s) && s.Completions != nil && *s.Completions > maxFailedIndexes && s.Parallelism != nil && *s.Parallelism > manyPods {
+		return []string{"spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, " +
+			"Kubernetes might not be able to track completedIndexes when a big number of indexes fail"}
+	}
+	return nil
 }

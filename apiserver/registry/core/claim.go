@@ -49,6 +49,7 @@ func claims() *registry.Resource {
 			}),
 			ValidateUpdate: registry.ChecksChange(checkClaimUpdate),
 			ValidateName:   dnsSubdomain,
+			Warnings:       registry.Warns(claimWarnings),
 
 			AllowUnconditionalUpdate: true,
 		},

@@ -37,6 +37,12 @@ func pods() *registry.Resource {
 				return !equality.Semantic.DeepEqual(p.Spec, old.Spec)
 			}),
 			GracePeriod: podGracePeriod,
+			Warnings: func(obj registry.Object) []string {
+				p := obj.(*corev1.Pod)
+				return append(podspec.PodNameWarnings(p.Name), podspec.Warnings(&p.Spec, p.Annotations, nil)...)
+			},
+			// A pod's changes are seldom a human's.
+			ChangeWarnings: func(_, _ registry.Object) []string { return nil },
 
 			AllowUnconditionalUpdate: true,
 		},

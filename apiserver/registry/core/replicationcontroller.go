@@ -29,6 +29,7 @@ func replicationControllers() *registry.Resource {
 	columns = append(columns, podspec.TemplateColumns(func(c controller) *corev1.PodTemplateSpec { return c.Spec.Template })...)
 	columns = append(columns, registry.Text("Selector", doc["selector"],
 		func(c controller) string { return registry.LabelsText(c.Spec.Selector) }).Wide())
+	warnings, changeWarnings := podspec.TemplateWarnings(func(r *corev1.ReplicationController) *corev1.PodTemplateSpec { return r.Spec.Template }, nil, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("ReplicationController"), Plural: "replicationcontrollers", Singular: "replicationcontroller",
 		ShortNames: []string{"rc"}, Categories: []string{"all"},
@@ -51,6 +52,8 @@ func replicationControllers() *registry.Resource {
 			}),
 			DefaultPropagation: metav1.DeletePropagationOrphan,
 
+			Warnings:                 warnings,
+			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
 		},
 		Fields: map[string]func(registry.Object) string{

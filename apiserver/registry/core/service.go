@@ -28,6 +28,7 @@ func services(config Config) *registry.Resource {
 			Validate:       registry.Checks(checkService),
 			ValidateUpdate: registry.ChecksChange(checkServiceUpdate),
 			ValidateName:   apivalidation.NameIsDNSLabel,
+			Warnings:       registry.Warns(serviceWarnings),
 			Claims:         func(obj registry.Object) []registry.Claim { return serviceClaims(obj.(*corev1.Service)) },
 			Allocate:       network.allocate,
 

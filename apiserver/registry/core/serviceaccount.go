@@ -25,6 +25,7 @@ func serviceAccounts() *registry.Resource {
 			Validate:       registry.Checks(func(e *check.Errors, s *corev1.ServiceAccount) { checkMetaFinalizers(e, s) }),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, s, _ *corev1.ServiceAccount) { checkMetaFinalizers(e, s) }),
 			ValidateName:   apivalidation.ValidateServiceAccountName,
+			Warnings:       registry.Warns(accountWarnings),
 
 			AllowUnconditionalUpdate: true,
 		},

@@ -44,6 +44,7 @@ func volumes() *registry.Resource {
 			Validate:       registry.Checks(checkVolume),
 			ValidateUpdate: registry.ChecksChange(checkVolumeUpdate),
 			ValidateName:   dnsSubdomain,
+			Warnings:       registry.Warns(volumeWarnings),
 
 			AllowUnconditionalUpdate: true,
 		},

@@ -167,6 +167,20 @@ func Change(r *registry.Resource, obj, old registry.Object) field.ErrorList {
 	return errs
 }
 
+// Warnings creates the edited base and compares what it is warned of, in any order.
+func Warnings(t *testing.T, r *registry.Resource, base string, cases []Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			obj, errs := New(t, r, Edit(t, base, c.Edit))
+			if len(errs) > 0 {
+				t.Fatal(errs)
+			}
+			compareTexts(t, r.Strategy.Warnings(obj), c.Want)
+		})
+	}
+}
+
 // Picker picks the first free name; Held are taken.
 type Picker struct{ Held map[string]bool }
 
@@ -178,7 +192,11 @@ func (p *Picker) Taken(key string) bool { return p.Held[key] }
 
 func compare(t *testing.T, errs field.ErrorList, want []string) {
 	t.Helper()
-	got := Texts(errs)
+	compareTexts(t, Texts(errs), want)
+}
+
+func compareTexts(t *testing.T, got, want []string) {
+	t.Helper()
 	rest := slices.Clone(got)
 	var missing []string
 	for _, w := range want {

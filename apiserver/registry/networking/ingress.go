@@ -43,6 +43,13 @@ func ingresses() *registry.Resource {
 				checkIngress(e, &in.Spec, field.NewPath("spec"))
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
+			Warnings:     registry.Warns(ingressWarnings),
+			ChangeWarnings: func(obj, old registry.Object) []string {
+				if was, set := old.GetAnnotations()[classAnnotation]; set && was == obj.GetAnnotations()[classAnnotation] {
+					return nil
+				}
+				return ingressWarnings(obj.(*networkingv1.Ingress))
+			},
 			SpecChanged: registry.Differs(func(in, old *networkingv1.Ingress) bool {
 				return !equality.Semantic.DeepEqual(in.Spec, old.Spec)
 			}),
@@ -246,4 +253,11 @@ func checkPoints(e *check.Errors, points []networkingv1.IngressLoadBalancerIngre
 			}
 		}
 	}
+}
+
+func ingressWarnings(i *networkingv1.Ingress) []string {
+	if _, set := i.Annotations[classAnnotation]; !set {
+		return nil
+	}
+	return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", classAnnotation)}
 }

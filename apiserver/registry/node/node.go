@@ -35,6 +35,7 @@ func runtimeClasses() *registry.Resource {
 				e.Immutable(field.NewPath("handler"), c.Handler, old.Handler)
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
+			Warnings:     registry.Warns(classWarnings),
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
@@ -64,4 +65,18 @@ func checkRuntimeClass(e *check.Errors, c *nodev1.RuntimeClass) {
 		}
 		seen[key] = true
 	}
+}
+
+// classWarnings are about deprecated labels of nodes.
+func classWarnings(c *nodev1.RuntimeClass) []string {
+	if c.Scheduling == nil {
+		return nil
+	}
+	var list []string
+	for key := range c.Scheduling.NodeSelector {
+		if why := podspec.DeprecatedLabel(key); why != "" {
+			list = append(list, field.NewPath("scheduling", "nodeSelector").String()+": "+why)
+		}
+	}
+	return list
 }

@@ -16,6 +16,7 @@ import (
 
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/check"
+	"bareboat.dev/apiserver/registry/podspec"
 )
 
 const (
@@ -63,6 +64,7 @@ func storageClasses() *registry.Resource {
 			Validate:       registry.Checks(checkClass),
 			ValidateUpdate: registry.ChecksChange(checkClassUpdate),
 			ValidateName:   apivalidation.NameIsDNSSubdomain,
+			Warnings:       registry.Warns(classWarnings),
 
 			AllowUnconditionalUpdate: true,
 		},
@@ -186,4 +188,18 @@ func checkTopologies(e *check.Errors, terms []corev1.TopologySelectorTerm, at *f
 		}
 		before = append(before, keys)
 	}
+}
+
+// classWarnings are about deprecated labels of nodes.
+func classWarnings(c *storagev1.StorageClass) []string {
+	var list []string
+	for i, term := range c.AllowedTopologies {
+		for j, r := range term.MatchLabelExpressions {
+			if why := podspec.DeprecatedLabel(r.Key); why != "" {
+				at := field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions").Index(j).Child("key")
+				list = append(list, at.String()+": "+why)
+			}
+		}
+	}
+	return list
 }
