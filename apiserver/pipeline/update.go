@@ -291,8 +291,11 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	case s.SpecChanged != nil && s.SpecChanged(obj, cur.obj):
 		obj.SetGeneration(cur.obj.GetGeneration() + 1)
 	}
-	if err := p.track(h, r, obj, cur.obj); err != nil {
-		return decision{}, err
+	// As in Kubernetes a command, such as a Binding, owns none of the fields that it changes.
+	if r.Verb != Create {
+		if err := p.track(h, r, obj, cur.obj); err != nil {
+			return decision{}, err
+		}
 	}
 	a := h.attributes(r, admission.Update, obj, cur.obj)
 	a.Body = body

@@ -78,6 +78,8 @@ func All() []Measurement {
 		{"api", apiWrites},
 		{"list", listPods},
 		{"watch", watchFanOut},
+		{"bound", createToBound},
+		{"chart", chart},
 		{"pods", podStart},
 		{"idle", idle},
 		{"proxy", goBench("proxy", "./...", "", "10,000 services ≤ 0.5 s; one change ≤ 2 ms")},

@@ -93,8 +93,13 @@ func startServer(e *Env, etcd string, more ...string) *server {
 }
 
 // dial makes a client that ends with the measurement.
-func (s *server) dial(e *Env) *client.Client {
-	c, err := client.Dial(s.config)
+func (s *server) dial(e *Env) *client.Client { return s.dialAs(e, pki.Admin, s.config.UserAgent) }
+
+// dialAs is dial with the certificate and the user agent of another.
+func (s *server) dialAs(e *Env, name, agent string) *client.Client {
+	config, store := *s.config, pki.Store{Dir: s.dir}
+	config.CertFile, config.KeyFile, config.UserAgent = store.CertFile(name), store.KeyFile(name), agent
+	c, err := client.Dial(&config)
 	if err != nil {
 		e.Fatal(err)
 	}
