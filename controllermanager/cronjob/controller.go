@@ -4,6 +4,7 @@ import (
 	"context"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/client"
 	"bareboat.dev/controllermanager/engine"
@@ -29,7 +30,11 @@ func Controller() engine.Controller {
 				if !ok {
 					return plan.Plan{}, nil
 				}
-				return Reconcile(cj, jobs.ByIndex("controller", string(cj.UID)), s.Now), nil
+				p := Reconcile(cj, jobs.ByIndex("controller", string(cj.UID)), s.Now)
+				if we := engine.Refused(s.Last, plan.Jobs, plan.VerbCreate); we != nil {
+					p.Event(cj, corev1.EventTypeWarning, "FailedCreate", "Error creating job: %v", we.Err)
+				}
+				return p, nil
 			}})
 			crons.Enqueue(loop, engine.Self[*batchv1.CronJob])
 			jobs.Enqueue(loop, func(j *batchv1.Job) []string { return engine.ControllerKey(j, plan.CronJobs) })

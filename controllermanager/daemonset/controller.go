@@ -138,7 +138,7 @@ func (c *controller) step(_ context.Context, set *appsv1.DaemonSet, s engine.Ste
 	if set.DeletionTimestamp != nil {
 		c.forget(set.UID)
 	}
-	return Reconcile(Input{
+	in := Input{
 		Set: set, Nodes: c.nodes.List(), Pods: engine.Owned(c.pods, set), Revisions: engine.Owned(c.revisions, set),
 		PodTaken: func(name string) bool {
 			_, taken := c.pods.Get(set.Namespace, name)
@@ -149,5 +149,9 @@ func (c *controller) step(_ context.Context, set *appsv1.DaemonSet, s engine.Ste
 			return ok && owner.UID(rev) != set.UID
 		},
 		NotBefore: func(node string) time.Time { return c.notBefore(place{set.UID, node}) },
-	}, s.Now), nil
+	}
+	if we := engine.Refused(s.Last, plan.Pods, plan.VerbCreate); we != nil {
+		in.Failure = we.Err.Error()
+	}
+	return Reconcile(in, s.Now), nil
 }

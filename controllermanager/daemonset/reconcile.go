@@ -36,6 +36,8 @@ type Input struct {
 	PodTaken, RevisionTaken func(name string) bool
 	// NotBefore is when a failed pod of a node may be replaced; the zero time is at once.
 	NotBefore func(node string) time.Time
+	// Failure is why a pod could not be created in the step before; empty if none failed.
+	Failure string
 }
 
 type step struct {
@@ -56,6 +58,9 @@ type step struct {
 func Reconcile(in Input, now time.Time) plan.Plan {
 	s := &step{Input: in, now: now, collisions: in.Set.Status.CollisionCount, on: map[string][]*corev1.Pod{}, creations: Burst, deletions: Burst, doomed: map[*corev1.Pod]bool{}}
 	set := in.Set
+	if in.Failure != "" {
+		s.plan.Event(set, corev1.EventTypeWarning, "FailedCreate", "Error creating: %s", in.Failure)
+	}
 	sel, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
 	if err != nil || sel.Empty() {
 		s.plan.Event(set, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")

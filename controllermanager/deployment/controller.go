@@ -2,7 +2,6 @@ package deployment
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -109,8 +108,8 @@ func (c *controller) oldPodsRunning(old []*appsv1.ReplicaSet) bool {
 
 // failure says why a ReplicaSet could not be created, if that is for the user to know.
 func failure(err error) string {
-	var we *engine.WriteError
-	if !errors.As(err, &we) || we.Write.Verb != plan.VerbCreate || client.IsUnavailable(err) || engine.Expected(we.Err) {
+	we := engine.Refused(err, plan.ReplicaSets, plan.VerbCreate)
+	if we == nil {
 		return ""
 	}
 	return fmt.Sprintf("Failed to create new replica set %q: %v", we.Write.Object.GetName(), we.Err)

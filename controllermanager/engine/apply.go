@@ -31,6 +31,25 @@ func (e *WriteError) Error() string {
 }
 func (e *WriteError) Unwrap() error { return e.Err }
 
+// Refused returns the first failed write in err, the error of a step, that is of such a kind and that users should know of: the
+// API refused it, and not because the view was out of date. It is nil if there is none.
+func Refused(err error, kind plan.Kind, verb plan.Verb) *WriteError {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap() {
+			if we := Refused(e, kind, verb); we != nil {
+				return we
+			}
+		}
+		return nil
+	}
+	var we *WriteError
+	if !errors.As(err, &we) || we.Write.Kind != kind || we.Write.Verb != verb || client.IsUnavailable(err) || Expected(we.Err) {
+		return nil
+	}
+	return we
+}
+
 // apply sends a plan's writes in one batch, records its events, and waits until the mirrors show what succeeded. Its error
 // joins a WriteError per failed write.
 func (e *Engine) apply(ctx context.Context, c Controller, log *slog.Logger, p plan.Plan) error {

@@ -69,13 +69,17 @@ func setup(s *engine.Setup) error {
 }
 
 func (c *controller) step(_ context.Context, job *batchv1.Job, s engine.Step) (plan.Plan, error) {
-	return Reconcile(Input{
+	in := Input{
 		Job: job, Pods: engine.Owned(c.pods, job),
 		Taken: func(name string) bool {
 			_, taken := c.pods.Get(job.Namespace, name)
 			return taken || c.recent.Has(job.Namespace, name)
 		},
-	}, s.Now), nil
+	}
+	if we := engine.Refused(s.Last, plan.Pods, plan.VerbCreate); we != nil {
+		in.Failure = we.Err.Error()
+	}
+	return Reconcile(in, s.Now), nil
 }
 
 // jobless reports whether the mirror does not hold the Job that a tracked pod should be counted by.

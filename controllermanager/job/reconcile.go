@@ -36,6 +36,8 @@ type Input struct {
 	Pods []*corev1.Pod
 	// Taken reports pod names in use.
 	Taken func(name string) bool
+	// Failure is why a pod could not be created in the step before; empty if none failed.
+	Failure string
 }
 
 type step struct {
@@ -56,6 +58,9 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 	s := &step{Input: in, now: now, status: *job.Status.DeepCopy()}
 	if job.Spec.ManagedBy != nil && *job.Spec.ManagedBy != batchv1.JobControllerName {
 		return s.plan
+	}
+	if in.Failure != "" {
+		s.plan.Event(job, corev1.EventTypeWarning, "FailedCreate", "Error creating: %s", in.Failure)
 	}
 	sel, err := metav1.LabelSelectorAsSelector(job.Spec.Selector)
 	if err != nil || sel.Empty() {

@@ -2,9 +2,13 @@ package manager
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"bareboat.dev/client"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
 func template(app string) corev1.PodTemplateSpec {
@@ -125,4 +130,31 @@ func TestTokens(t *testing.T) {
 		Data: map[string][]byte{"expiration": []byte(time.Now().Add(-time.Hour).Format(time.RFC3339))},
 	})
 	eventually(c, client.Secrets(), "kube-system", "no token", func(s []*corev1.Secret) bool { return len(s) == 0 })
+}
+
+// A pod that the API refuses is named, with the reason, in an event of what should have made it, whatever that is.
+func TestRefusedPodsAreTold(t *testing.T) {
+	c := start(t)
+	c.namespace("ns")
+	c.s.Fail(func(method string, ref *apiv1.ResourceRef) error {
+		if ref.GetResource() == "pods" && (method == "Create" || method == "Batch") {
+			return status.Error(codes.PermissionDenied, "exceeded quota")
+		}
+		return nil
+	})
+	one := int32(1)
+	create(c, client.Nodes(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}})
+	create(c, client.ReplicaSets(), &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "set"}, Spec: appsv1.ReplicaSetSpec{Replicas: &one, Selector: selector("set"), Template: template("set")}})
+	create(c, client.StatefulSets(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db"}, Spec: appsv1.StatefulSetSpec{Replicas: &one, Selector: selector("db"), Template: template("db")}})
+	create(c, client.DaemonSets(), &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "agent"}, Spec: appsv1.DaemonSetSpec{Selector: selector("agent"), Template: template("agent")}})
+	create(c, client.Jobs(), work("job", 1))
+	for name, prefix := range map[string]string{
+		"set": "Error creating: ", "db": "create Pod db-0 in StatefulSet db failed error: ", "agent": "Error creating: ", "job": "Error creating: ",
+	} {
+		eventually(c, client.Events(), "ns", "an event of "+name, func(events []*corev1.Event) bool {
+			return slices.ContainsFunc(events, func(ev *corev1.Event) bool {
+				return ev.InvolvedObject.Name == name && ev.Reason == "FailedCreate" && strings.HasPrefix(ev.Message, prefix) && strings.HasSuffix(ev.Message, "exceeded quota")
+			})
+		})
+	}
 }

@@ -2,7 +2,6 @@ package replicaset
 
 import (
 	"context"
-	"errors"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -87,24 +86,10 @@ func (c *controller) related(rs *appsv1.ReplicaSet) map[string]int {
 
 // FailureOf finds the first write of a pod that failed for a reason the user should know.
 func FailureOf(err error) *Failure {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		for _, e := range joined.Unwrap() {
-			if f := FailureOf(e); f != nil {
-				return f
-			}
-		}
-		return nil
-	}
-	var we *engine.WriteError
-	if !errors.As(err, &we) || we.Write.Kind != plan.Pods || client.IsUnavailable(err) {
-		return nil
-	}
-	switch {
-	case engine.Expected(we.Err):
-	case we.Write.Verb == plan.VerbCreate:
+	if we := engine.Refused(err, plan.Pods, plan.VerbCreate); we != nil {
 		return &Failure{Reason: "FailedCreate", Message: we.Err.Error()}
-	case we.Write.Verb == plan.VerbDelete:
+	}
+	if we := engine.Refused(err, plan.Pods, plan.VerbDelete); we != nil {
 		return &Failure{Reason: "FailedDelete", Message: we.Err.Error()}
 	}
 	return nil

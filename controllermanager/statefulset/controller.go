@@ -2,6 +2,7 @@ package statefulset
 
 import (
 	"context"
+	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -64,7 +65,8 @@ func selector(set *appsv1.StatefulSet) (labels.Selector, error) {
 
 func (c *controller) step(_ context.Context, set *appsv1.StatefulSet, s engine.Step) (plan.Plan, error) {
 	return Reconcile(Input{
-		Set: set, Pods: engine.Owned(c.pods, set), Revisions: engine.Owned(c.revisions, set),
+		Failures: failures(set, s.Last),
+		Set:      set, Pods: engine.Owned(c.pods, set), Revisions: engine.Owned(c.revisions, set),
 		Claim: func(name string) *corev1.PersistentVolumeClaim {
 			if c.claims == nil {
 				return nil
@@ -81,4 +83,16 @@ func (c *controller) step(_ context.Context, set *appsv1.StatefulSet, s engine.S
 			return ok && owner.UID(rev) != set.UID
 		},
 	}, s.Now), nil
+}
+
+// failures say what could not be created, as upstream words it.
+func failures(set *appsv1.StatefulSet, err error) (out []string) {
+	if we := engine.Refused(err, plan.PVCs, plan.VerbCreate); we != nil {
+		name := we.Write.Object.GetName()
+		out = append(out, fmt.Sprintf("create Claim %s for Pod %s in StatefulSet %s failed error: %v", name, claimant(set, name), set.Name, we.Err))
+	}
+	if we := engine.Refused(err, plan.Pods, plan.VerbCreate); we != nil {
+		out = append(out, fmt.Sprintf("create Pod %s in StatefulSet %s failed error: %v", we.Write.Object.GetName(), set.Name, we.Err))
+	}
+	return out
 }

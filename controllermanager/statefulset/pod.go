@@ -49,6 +49,18 @@ func claimName(set *appsv1.StatefulSet, template string, ordinal int) string {
 	return template + "-" + podName(set, ordinal)
 }
 
+// claimant is the name of the pod that a claim is for.
+func claimant(set *appsv1.StatefulSet, claim string) string {
+	for _, t := range set.Spec.VolumeClaimTemplates {
+		if pod, ok := strings.CutPrefix(claim, t.Name+"-"); ok {
+			if _, mine := ordinalOf(set, pod); mine {
+				return pod
+			}
+		}
+	}
+	return ""
+}
+
 // claimsOf makes the claims of the pod with a number.
 func claimsOf(set *appsv1.StatefulSet, ordinal int) []*corev1.PersistentVolumeClaim {
 	var out []*corev1.PersistentVolumeClaim

@@ -36,6 +36,8 @@ type Input struct {
 	Claim func(name string) *corev1.PersistentVolumeClaim
 	// PodTaken and RevisionTaken report names in use by objects that are not the set's.
 	PodTaken, RevisionTaken func(name string) bool
+	// Failures are what could not be created in the step before.
+	Failures []string
 }
 
 // member is one pod of the set, or the place for one.
@@ -62,6 +64,9 @@ type step struct {
 func Reconcile(in Input, now time.Time) plan.Plan {
 	s := &step{Input: in, now: now, collisions: in.Set.Status.CollisionCount}
 	set := in.Set
+	for _, message := range in.Failures {
+		s.plan.Event(set, corev1.EventTypeWarning, "FailedCreate", "%s", message)
+	}
 	sel, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
 	if err != nil || sel.Empty() {
 		return s.plan
