@@ -22,6 +22,7 @@ const (
 	upperDir  = "upper"
 	workDir   = "work"
 	rootfsDir = "rootfs"
+	mappedDir = "mapped" // only while it is being mounted
 )
 
 // mountRecord says what a container's root file system is made of.
@@ -35,6 +36,16 @@ var containerPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 // Mount gives a container its own writable root file system made of the image's layers, and returns its path. Mounting again for the
 // same container returns the same path. The image cannot be removed until Unmount.
 func (s *Store) Mount(_ context.Context, imageID, containerID string) (rootfs string, err error) {
+	return s.mount(imageID, containerID, nil)
+}
+
+// MountMapped is Mount for a container in a user namespace of its own: the image's files have their owners there, so that its root's are the
+// container's root's. It needs id-mapped mounts below overlayfs, which Linux has from 5.19 on, on the store's file system.
+func (s *Store) MountMapped(_ context.Context, imageID, containerID string, o Owners) (rootfs string, err error) {
+	return s.mount(imageID, containerID, &o)
+}
+
+func (s *Store) mount(imageID, containerID string, o *Owners) (rootfs string, err error) {
 	if !containerPattern.MatchString(containerID) {
 		return "", fmt.Errorf("container ID %q is malformed", containerID)
 	}
@@ -52,7 +63,7 @@ func (s *Store) Mount(_ context.Context, imageID, containerID string) (rootfs st
 			return "", err
 		}
 	}
-	if err := s.mountAt(dir, m); err != nil {
+	if err := s.mountAt(dir, m, o); err != nil {
 		s.mu.Lock()
 		delete(s.mounts, containerID)
 		s.mu.Unlock()
@@ -78,7 +89,7 @@ func (s *Store) reserveMount(imageID, containerID string) (m mountRecord, again 
 	return m, false, nil
 }
 
-func (s *Store) mountAt(dir string, m mountRecord) error {
+func (s *Store) mountAt(dir string, m mountRecord, o *Owners) error {
 	for _, sub := range []string{"", upperDir, workDir, rootfsDir} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			return err
@@ -92,10 +103,22 @@ func (s *Store) mountAt(dir string, m mountRecord) error {
 		return err
 	}
 	// The root of the whole is the upper directory's: it must look as the image's own.
-	if err := copyOwner(filepath.Join(s.layerPath(m.Layers[len(m.Layers)-1]), layerFS), filepath.Join(dir, upperDir)); err != nil {
+	if err := copyOwner(filepath.Join(s.layerPath(m.Layers[len(m.Layers)-1]), layerFS), filepath.Join(dir, upperDir), o.first()); err != nil {
 		return err
 	}
-	lower, closeLower, err := s.lowerDirs(m.Layers)
+	var layers []string
+	for _, l := range slices.Backward(m.Layers) {
+		layers = append(layers, filepath.Join(s.layerPath(l), layerFS))
+	}
+	if o != nil {
+		mapped, undo, err := mapLayers(filepath.Join(dir, mappedDir), layers, o.UserNS)
+		if err != nil {
+			return err
+		}
+		defer undo() // overlayfs has its own of each by then
+		layers = mapped
+	}
+	lower, closeLower, err := s.lowerDirs(layers)
 	if err != nil {
 		return err
 	}
@@ -104,25 +127,22 @@ func (s *Store) mountAt(dir string, m mountRecord) error {
 	return mountOverlay(filepath.Join(dir, rootfsDir), options)
 }
 
-func copyOwner(from, to string) error {
+// copyOwner gives a directory the owner, as it is to be seen in a container whose ids begin at first on the host, and the mode of another.
+func copyOwner(from, to string, first uint32) error {
 	var st unix.Stat_t
 	if err := unix.Stat(from, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: from, Err: err}
 	}
-	if err := os.Chown(to, int(st.Uid), int(st.Gid)); err != nil {
+	if err := os.Chown(to, int(st.Uid+first), int(st.Gid+first)); err != nil {
 		return err
 	}
 	return unix.Chmod(to, st.Mode&0o7777)
 }
 
-// lowerDirs is the list of layers as overlayfs wants it, topmost first. Mount options are limited to a page: when the paths do not fit,
+// lowerDirs is the list of layers, topmost first, as overlayfs wants it. Mount options are limited to a page: when the paths do not fit,
 // their directories are named by open descriptors, which the returned function closes.
-func (s *Store) lowerDirs(layers []string) (list string, closer func(), err error) {
+func (s *Store) lowerDirs(paths []string) (list string, closer func(), err error) {
 	const room = 3 << 10 // of 4 KiB; the rest is for the upper and work directory
-	var paths []string
-	for _, l := range slices.Backward(layers) {
-		paths = append(paths, filepath.Join(s.layerPath(l), layerFS))
-	}
 	if list = strings.Join(paths, ":"); len(list) < room && !strings.ContainsAny(s.root, ":,\\") {
 		return list, func() {}, nil
 	}
@@ -160,7 +180,7 @@ func (s *Store) Unmount(_ context.Context, containerID string) error {
 		return fmt.Errorf("container ID %q is malformed", containerID)
 	}
 	dir := s.path(containersDir, containerID)
-	if err := unmountAll(filepath.Join(dir, rootfsDir)); err != nil {
+	if err := errors.Join(unmountAll(filepath.Join(dir, rootfsDir)), unmapLayers(filepath.Join(dir, mappedDir))); err != nil {
 		return err
 	}
 	// Out of the way at once, so that a crash while it is emptied leaves it to Open.

@@ -77,7 +77,7 @@ type Image struct {
 	RepoTags    []string
 	RepoDigests []string
 	// Size is that of the unpacked layers, in bytes.
-	Size    int64
+	Size int64
 	// Created is when its author made it, Loaded when it came to this node: pulled or imported, the last time that its name did.
 	Created, Loaded time.Time
 	Config          Config

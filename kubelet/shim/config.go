@@ -27,6 +27,9 @@ type PodConfig struct {
 	HostIPC     bool `json:"hostIPC,omitempty"`
 	// ShareProcessNamespace gives all containers of the pod one PID namespace, whose first process is a tiny reaper.
 	ShareProcessNamespace bool `json:"shareProcessNamespace,omitempty"`
+	// UserNamespace, if set, is the pod's own (PodSpec.hostUsers: false): its root is nobody on the host. It excludes the host's
+	// namespaces of other kinds.
+	UserNamespace *IDRange `json:"userNamespace,omitempty"`
 	// Sysctls are written in the pod's namespaces before any container exists (PodSpec.securityContext.sysctls).
 	// Only namespaced ones may be given; Launch fails on any other.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
@@ -40,6 +43,15 @@ type PodConfig struct {
 	// ShmSize is the size in bytes of the /dev/shm that the pod's containers share; 0 means 64 MiB.
 	ShmSize int64 `json:"shmSize,omitempty"`
 }
+
+// IDRange is the users and groups 0 to Length-1 of a pod as those from First on of the host.
+type IDRange struct {
+	First  uint32 `json:"first"`
+	Length uint32 `json:"length"`
+}
+
+// Host is what a user or group of the pod is on the host, and whether it is any.
+func (r IDRange) Host(id uint32) (uint32, bool) { return r.First + id, id < r.Length }
 
 // DefaultShimCgroup is the cgroup that holds every podshim unless PodConfig says otherwise.
 const DefaultShimCgroup = "bareboat/shims"
@@ -162,6 +174,10 @@ func (c *PodConfig) Validate() error {
 		return fmt.Errorf("%w: cgroup parent %q", ErrInvalid, c.CgroupParent)
 	case c.ShimCgroup != "" && !relativeCgroup(c.ShimCgroup):
 		return fmt.Errorf("%w: shim cgroup %q", ErrInvalid, c.ShimCgroup)
+	case c.UserNamespace != nil && (c.HostNetwork || c.HostPID || c.HostIPC):
+		return fmt.Errorf("%w: a user namespace of the pod's own excludes the host's network, processes and IPC", ErrInvalid)
+	case c.UserNamespace != nil && (c.UserNamespace.First == 0 || c.UserNamespace.Length == 0 || c.UserNamespace.First+c.UserNamespace.Length < c.UserNamespace.First):
+		return fmt.Errorf("%w: user namespace of %d ids from %d on", ErrInvalid, c.UserNamespace.Length, c.UserNamespace.First)
 	case c.HostPID && c.ShareProcessNamespace:
 		return fmt.Errorf("%w: hostPID and shareProcessNamespace exclude each other", ErrInvalid)
 	}

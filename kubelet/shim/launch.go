@@ -62,6 +62,12 @@ func prepareStateDir(config PodConfig) error {
 	return errors.Join(err, f.Close())
 }
 
+// userNSVariable tells podshim of the pod's user namespace, and UserNSDescriptor is the number of the descriptor that it then has of it.
+const (
+	userNSVariable   = "PODSHIM_USERNS"
+	UserNSDescriptor = 100
+)
+
 // spawn starts podshim in the pod's namespaces and its own cgroup. It says on descriptor 3 when it listens.
 func spawn(ctx context.Context, binary string, config PodConfig) (Process, error) {
 	log, err := os.OpenFile(filepath.Join(config.StateDir, LogFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -77,6 +83,9 @@ func spawn(ctx context.Context, binary string, config PodConfig) (Process, error
 	cmd := exec.Command(binary, config.StateDir)
 	// One CPU and one malloc arena: there is little to do, and each more of either costs every pod memory (together some 300 KiB).
 	cmd.Env = []string{"GOMAXPROCS=1", "MALLOC_ARENA_MAX=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	if r := config.UserNamespace; r != nil {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d %d", userNSVariable, r.First, r.Length))
+	}
 	cmd.Dir = "/"
 	cmd.Stderr = log
 	cmd.ExtraFiles = []*os.File{child}
@@ -115,7 +124,12 @@ func joinCgroup(path string, pid int) error {
 }
 
 // cloneFlags are the namespaces that podshim is born in. Its mounts stay the host's, so that it sees root file systems mounted later.
+//
+// With a user namespace podshim makes the others itself, since they must belong to that one: see userns.c of cmd/podshim.
 func cloneFlags(config PodConfig) uintptr {
+	if config.UserNamespace != nil {
+		return 0
+	}
 	flags := uintptr(unix.CLONE_NEWUTS)
 	if config.HostNetwork {
 		flags = 0 // the host's name belongs to the host's network

@@ -1,3 +1,3 @@
 package main
 
-import "C" // compiles pause.c into the program
+import "C" // compiles pause.c and userns.c into the program

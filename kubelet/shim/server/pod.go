@@ -151,6 +151,7 @@ func (s *Server) complete(c *shim.ContainerConfig) error {
 	spec.Linux.CgroupsPath = s.cgroupPath(c.ID)
 	spec.Linux.Namespaces = s.namespaces()
 	spec.Linux.Sysctl = nil
+	spec.Linux.UIDMappings, spec.Linux.GIDMappings = nil, nil // those of the namespace that it joins
 	spec.Process.Terminal = c.TTY
 	// Always set: otherwise the container had the kubelet's, which the kernel must not kill.
 	score := 0
@@ -181,6 +182,9 @@ func (s *Server) namespaces() []specs.LinuxNamespace {
 	}
 	if !s.config.HostIPC {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: self + "ipc"})
+	}
+	if s.config.UserNamespace != nil {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(shim.UserNSDescriptor)})
 	}
 	if !s.config.HostPID {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: s.pidNS})
