@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -22,7 +23,11 @@ func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
 	}
 	r := v.Rejection
 	if r == nil {
-		return
+		err := a.Devices.Reserve(p)
+		if err == nil {
+			return
+		}
+		r = &admit.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Pod was rejected: Allocate failed due to %v, which is unexpected", err)}
 	}
 	w.stop = &pod.Stop{Reason: r.Reason, Message: r.Message}
 	a.event(p, corev1.EventTypeWarning, r.Reason, "", "%s", strings.TrimPrefix(r.Message, "Pod was rejected: "))
@@ -108,6 +113,9 @@ func (w *worker) overLocked() {
 	}
 	close(w.over)
 	w.a.wg.Go(func() {
+		if err := w.a.Devices.Release(w.uid); err != nil {
+			w.a.Log.Error("devices of a pod were not noted as free", "uid", w.uid, "error", err)
+		}
 		w.a.mu.Lock()
 		defer w.a.mu.Unlock()
 		w.a.reconsiderLocked()

@@ -16,6 +16,7 @@ import (
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
+	"bareboat.dev/kubelet/userns"
 	"bareboat.dev/kubelet/volume"
 	"bareboat.dev/kubelet/volume/csi"
 )
@@ -61,6 +62,7 @@ type Deps struct {
 	Images  Images
 	Shims   Shims
 	Groups  Groups
+	Devices Devices
 	Node    Node
 	Network *LateNetwork
 	Events  *events.Recorder
@@ -77,6 +79,7 @@ type Agent struct {
 	objects  *objects.Cache
 	volumes  *volume.Manager
 	drivers  *csi.Registry
+	ids      *userns.Allocator
 	writer   *statusWriter
 	caps     []string
 	metrics  *metrics
@@ -118,12 +121,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a.ctx = ctx
+	var err error
+	if a.ids, err = openIDs(a.Root); err != nil {
+		return err
+	}
 	if err := a.adopt(ctx); err != nil {
 		return err
 	}
 	a.pods.OnChange(a.podChanged)
 	a.pods.OnSynced(a.podsSynced)
-	err := client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors)
+	err = client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors)
 	cancel()
 	a.wg.Wait()
 	a.objects.Close()

@@ -7,8 +7,11 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/kubelet/cgroup"
+	"bareboat.dev/kubelet/device"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/network"
 	"bareboat.dev/kubelet/shim"
@@ -36,6 +39,14 @@ type Groups interface {
 	UpdatePod(uid string, r cgroup.Resources) error
 	RemovePod(ctx context.Context, uid string) error
 	Pods() (map[string]cgroup.QoS, error)
+}
+
+// Devices is what the agent needs of device plug-ins; [device.Manager] is one.
+type Devices interface {
+	Reserve(p *corev1.Pod) error
+	Prepare(ctx context.Context, uid types.UID, container string) (device.Grant, error)
+	Release(uid types.UID) error
+	Retain(keep func(types.UID) bool) error
 }
 
 // Shims makes and finds sandboxes.

@@ -64,7 +64,7 @@ func hostDevices() []specs.LinuxDevice {
 		if e.Type()&fs.ModeDevice == 0 || path == "/dev/console" {
 			return nil
 		}
-		if d, ok := device(path); ok {
+		if d, ok := deviceAt(path); ok {
 			devices = append(devices, d)
 		}
 		return nil
@@ -72,7 +72,7 @@ func hostDevices() []specs.LinuxDevice {
 	return devices
 }
 
-func device(path string) (specs.LinuxDevice, bool) {
+func deviceAt(path string) (specs.LinuxDevice, bool) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return specs.LinuxDevice{}, false

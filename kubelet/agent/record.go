@@ -180,7 +180,7 @@ func (a *Agent) logDir(p *corev1.Pod) string {
 // removeTraces removes a pod's directory and logs.
 func (a *Agent) removeTraces(p *corev1.Pod) error {
 	a.unlinkLogs(p)
-	return errors.Join(a.volumes.RemovePodDir(p.UID), os.RemoveAll(a.logDir(p)))
+	return errors.Join(a.removePodDir(p.UID), os.RemoveAll(a.logDir(p)))
 }
 
 // lost is the exit of an instance whose podshim died with it.

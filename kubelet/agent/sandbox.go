@@ -109,9 +109,6 @@ func (a *Agent) supported(ctx context.Context, p *corev1.Pod) error {
 			return err
 		}
 	}
-	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers {
-		return errors.New("hostUsers: false: this node has no user namespaces for pods")
-	}
 	return nil
 }
 
@@ -124,6 +121,9 @@ func (a *Agent) shimConfig(p *corev1.Pod, parent string) (shim.PodConfig, error)
 		UID: string(p.UID), Namespace: p.Namespace, Name: p.Name, StateDir: a.stateDir(p.UID), Hostname: host,
 		HostNetwork: p.Spec.HostNetwork, HostPID: p.Spec.HostPID, HostIPC: p.Spec.HostIPC, CgroupParent: parent, ShimCgroup: a.ShimCgroup,
 		ShareProcessNamespace: p.Spec.ShareProcessNamespace != nil && *p.Spec.ShareProcessNamespace,
+	}
+	if c.UserNamespace, err = a.idRange(p); err != nil {
+		return shim.PodConfig{}, err
 	}
 	if s := p.Spec.SecurityContext; s != nil && len(s.Sysctls) > 0 {
 		c.Sysctls = map[string]string{}

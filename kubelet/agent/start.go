@@ -168,15 +168,23 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	if err != nil {
 		return none, refuse("CreateContainerConfigError", err)
 	}
+	if ownUsers(view.pod) {
+		mapOwners(mounts)
+	}
 	devices, err := a.blockDevices(ctx, view.pod, c)
 	if err != nil {
 		return none, refuse("CreateContainerConfigError", err)
 	}
+	granted, err := a.devicesOf(ctx, view.pod, c)
+	if err != nil {
+		return none, refuse("CreateContainerConfigError", err)
+	}
+	mounts, env = grantMounts(mounts, granted), grantEnv(env, granted)
 	args, err := runspec.Args(c, img.Config, env)
 	if err != nil {
 		return none, refuse("CreateContainerError", err)
 	}
-	rootfs, err := a.Images.Mount(ctx, img.ID, r.ID)
+	rootfs, err := a.mountImage(ctx, view.sandbox, img.ID, r.ID)
 	if err != nil {
 		return none, refuse("CreateContainerError", fmt.Errorf("root file system: %w", err))
 	}
@@ -193,6 +201,9 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 		in.Devices = hostDevices()
 	}
 	spec, err := runspec.Build(in)
+	if err == nil {
+		err = addDevices(spec, granted)
+	}
 	if err != nil {
 		return none, refuse("CreateContainerConfigError", err)
 	}

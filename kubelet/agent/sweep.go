@@ -40,6 +40,7 @@ func (a *Agent) sweep(have map[types.UID]bool) {
 		defer a.mu.Unlock()
 		return a.workers[types.UID(uid)] != nil
 	}
+	a.logSweep("devices", "", a.Devices.Retain(func(uid types.UID) bool { return known(string(uid)) }))
 	if dirs, err := a.Shims.List(a.StateRoot); err == nil {
 		for _, dir := range dirs {
 			if uid := filepath.Base(dir); !known(uid) {
@@ -70,7 +71,7 @@ func (a *Agent) sweepDir(ctx context.Context, uid types.UID) {
 	for id := range records {
 		a.logSweep("root file system", string(uid), a.Images.Unmount(ctx, id))
 	}
-	a.logSweep("directory", string(uid), a.volumes.RemovePodDir(uid))
+	a.logSweep("directory", string(uid), a.removePodDir(uid))
 }
 
 func (a *Agent) logSweep(what, uid string, err error) {

@@ -31,6 +31,8 @@ type Config struct {
 	// Images lists what the node's store has; Checks says what is wrong with the node, by condition.
 	Images func() []corev1.ContainerImage
 	Checks func() Checks
+	// Devices are the extended resources that device plug-ins look after: all, and those in order; nil for none.
+	Devices func() (capacity, allocatable corev1.ResourceList)
 	// Settled says whether what Checks says can be told; nil for always. A kubelet that has just started does not know yet whether its
 	// network stands, and must not say that a node is not ready that has been all the time.
 	Settled func() bool
@@ -74,10 +76,24 @@ func New(c Config, cl *client.Client, log *slog.Logger) *Manager {
 func (m *Manager) Addresses() []string { return m.c.IPs }
 
 // Capacity is what the node has.
-func (m *Manager) Capacity() corev1.ResourceList { return m.c.Facts.Capacity(m.c.MaxPods) }
+func (m *Manager) Capacity() corev1.ResourceList {
+	list := m.c.Facts.Capacity(m.c.MaxPods)
+	if m.c.Devices != nil {
+		devices, _ := m.c.Devices()
+		maps.Copy(list, devices)
+	}
+	return list
+}
 
 // Allocatable is what pods may ask for.
-func (m *Manager) Allocatable() corev1.ResourceList { return Allocatable(m.Capacity(), m.c.Reserved) }
+func (m *Manager) Allocatable() corev1.ResourceList {
+	list := Allocatable(m.c.Facts.Capacity(m.c.MaxPods), m.c.Reserved)
+	if m.c.Devices != nil {
+		_, devices := m.c.Devices()
+		maps.Copy(list, devices)
+	}
+	return list
+}
 
 // Object is the node's object as it was last seen; nil while it is not known to be registered. It must not be modified.
 func (m *Manager) Object() *corev1.Node { return m.known() }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,7 +12,7 @@ import (
 // fill writes into n what the node knows of itself.
 func (m *Manager) fill(n *corev1.Node, now time.Time) {
 	s := &n.Status
-	s.Capacity, s.Allocatable = m.Capacity(), m.Allocatable()
+	s.Capacity, s.Allocatable = keepForeign(s.Capacity, m.Capacity()), keepForeign(s.Allocatable, m.Allocatable())
 	s.NodeInfo = m.c.Facts.Info
 	s.DaemonEndpoints.KubeletEndpoint.Port = m.c.Port
 	s.Addresses = nil
@@ -29,6 +30,17 @@ func (m *Manager) fill(n *corev1.Node, now time.Time) {
 	for _, c := range conditions(checks) {
 		setCondition(s, c, now)
 	}
+}
+
+// keepForeign adds extended resources that somebody else has told of the node (KEP-123: "Advertise extended resources").
+func keepForeign(have, ours corev1.ResourceList) corev1.ResourceList {
+	for name, q := range have {
+		domain, _, extended := strings.Cut(string(name), "/")
+		if _, known := ours[name]; extended && !known && !strings.HasSuffix(domain, "kubernetes.io") {
+			ours[name] = q
+		}
+	}
+	return ours
 }
 
 // largest are the images that the status has room for.

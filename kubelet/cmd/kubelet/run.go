@@ -22,6 +22,7 @@ import (
 	"bareboat.dev/kubelet/agent"
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/device"
 	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/localpath"
@@ -104,6 +105,7 @@ type kubelet struct {
 	groups   *cgroup.Hierarchy
 	// settled says that it is known whether the pod network stands.
 	settled atomic.Bool
+	devices *device.Manager
 	// podMemory is the most memory that all pods together may have, in bytes.
 	podMemory int64
 }
@@ -114,6 +116,10 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		return nil, err
 	}
 	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork()}
+	k.devices, err = device.New(device.Config{Dir: c.RootDir + "/device-plugins", Log: env.Log, Changed: func() { k.node.Nudge() }})
+	if err != nil {
+		return nil, err
+	}
 	if k.node, err = k.makeNode(); err != nil {
 		return nil, err
 	}
@@ -129,7 +135,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
 		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 	}, agent.Deps{
-		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Node: k.node, Network: k.network,
+		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, Node: k.node, Network: k.network,
 		Events: k.events, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
@@ -171,7 +177,7 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 	}
 	return node.New(node.Config{
 		Name: k.nodeName, IPs: ips, Port: k.c.Port, MaxPods: k.c.MaxPods, Reserved: reserved, Labels: k.c.NodeLabels, Taints: taints,
-		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks, Event: k.nodeEvent, Settled: k.settled.Load,
+		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks, Event: k.nodeEvent, Settled: k.settled.Load, Devices: k.devices.Resources,
 	}, k.api, k.env.Log), nil
 }
 
@@ -260,7 +266,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	routes := newRouter(k)
 	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
 	runs := []func(context.Context) error{
-		k.nodes.Run, k.node.Run, k.agent.Run, k.events.Run, routes.run,
+		k.nodes.Run, k.node.Run, k.devices.Run, k.agent.Run, k.events.Run, routes.run,
 		func(ctx context.Context) error {
 			if err := k.agent.WaitAdopted(ctx); err != nil {
 				return nil // only the end of ctx ends the wait

@@ -1,0 +1,247 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+)
+
+const (
+	// socketName is the registration socket's; plug-ins know it.
+	socketName = "kubelet.sock"
+	// checkpointName is the file of what has been given to whom.
+	checkpointName = "bareboat_checkpoint.json"
+	// callLimit bounds a call to a plug-in (upstream's limit of PreStartContainer; Allocate has none there).
+	callLimit = api.KubeletPreStartContainerRPCTimeoutInSecs * time.Second
+	// devicesMax bounds what a plug-in may tell of: a message of that many devices is a few MB.
+	devicesMax = 1 << 16
+)
+
+// Config is what a manager is told.
+type Config struct {
+	// Dir holds the sockets and the checkpoint.
+	Dir string
+	Log *slog.Logger
+	// Changed is called when what the node has may have changed.
+	Changed func()
+}
+
+// Manager follows plug-ins and gives their devices away. Its methods may be called from any number of goroutines.
+type Manager struct {
+	api.UnimplementedRegistrationServer
+	c Config
+
+	mu sync.Mutex
+	// plugins are those that have registered since the kubelet started, by the name of their resource.
+	plugins map[string]*plugin
+	// grants is what has been given away; saved whenever it changes.
+	grants grants
+	run    context.Context
+	wg     sync.WaitGroup
+}
+
+// plugin is one registration.
+type plugin struct {
+	resource string
+	endpoint string
+	options  *api.DevicePluginOptions
+	conn     *grpc.ClientConn
+	client   api.DevicePluginClient
+	cancel   context.CancelFunc
+	// devices are what it has told last; none of them healthy once it has gone.
+	devices []Device
+}
+
+// New makes a manager and reads what an earlier one gave away.
+func New(c Config) (*Manager, error) {
+	m := &Manager{c: c, plugins: map[string]*plugin{}}
+	var err error
+	m.grants, err = readGrants(filepath.Join(c.Dir, checkpointName))
+	return m, err
+}
+
+// Run serves registrations until ctx ends. Plug-ins that were there before register again when they see that the socket is new.
+func (m *Manager) Run(ctx context.Context) error {
+	if err := os.MkdirAll(m.c.Dir, 0o750); err != nil {
+		return err
+	}
+	if err := removeSockets(m.c.Dir); err != nil {
+		return err
+	}
+	l, err := net.Listen("unix", filepath.Join(m.c.Dir, socketName))
+	if err != nil {
+		return fmt.Errorf("device plug-ins' registration: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.mu.Lock()
+	m.run = ctx
+	m.mu.Unlock()
+	s := grpc.NewServer()
+	api.RegisterRegistrationServer(s, m)
+	stop := context.AfterFunc(ctx, s.Stop)
+	defer stop()
+	err = s.Serve(l)
+	cancel()
+	m.wg.Wait()
+	if errors.Is(err, grpc.ErrServerStopped) {
+		err = nil
+	}
+	return err
+}
+
+// removeSockets removes the sockets of an earlier run: that is how plug-ins know that they must register again.
+func removeSockets(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type()&fs.ModeSocket != 0 {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// Register implements the registration service.
+func (m *Manager) Register(_ context.Context, r *api.RegisterRequest) (*api.Empty, error) {
+	switch {
+	case r.GetVersion() != api.Version:
+		return nil, status.Errorf(codes.InvalidArgument, "requested API version %q is not supported by kubelet. Supported version is %q", r.GetVersion(), api.SupportedVersions)
+	case !extended(r.GetResourceName()):
+		return nil, status.Errorf(codes.InvalidArgument, "the ResourceName %q is invalid", r.GetResourceName())
+	case r.GetEndpoint() == "" || r.GetEndpoint() != filepath.Base(r.GetEndpoint()) || r.GetEndpoint() == socketName:
+		return nil, status.Errorf(codes.InvalidArgument, "endpoint %q is not the name of a socket beside %s", r.GetEndpoint(), socketName)
+	}
+	conn, err := grpc.NewClient("unix://"+filepath.Join(m.c.Dir, r.GetEndpoint()), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.run.Err() != nil {
+		_ = conn.Close()
+		return nil, status.Error(codes.Unavailable, "the kubelet ends")
+	}
+	ctx, cancel := context.WithCancel(m.run)
+	p := &plugin{resource: r.GetResourceName(), endpoint: r.GetEndpoint(), options: r.GetOptions(), conn: conn, client: api.NewDevicePluginClient(conn), cancel: cancel}
+	if old := m.plugins[p.resource]; old != nil {
+		old.cancel()
+		p.devices = old.devices // until it has told of its own
+	}
+	m.plugins[p.resource] = p
+	m.wg.Go(func() { m.follow(ctx, p) })
+	m.c.Log.Info("device plug-in registered", "resource", p.resource, "endpoint", p.endpoint)
+	return &api.Empty{}, nil
+}
+
+// extended says whether a name is one of an extended resource: qualified, and not of Kubernetes' own domain.
+func extended(name string) bool {
+	domain, _, ok := strings.Cut(name, "/")
+	return ok && len(validation.IsQualifiedName(name)) == 0 && len(validation.IsQualifiedName("requests."+name)) == 0 &&
+		domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io")
+}
+
+// follow takes in what a plug-in tells until it is gone, replaced, or the manager ends.
+func (m *Manager) follow(ctx context.Context, p *plugin) {
+	defer p.conn.Close()
+	err := m.listen(ctx, p)
+	m.mu.Lock()
+	current := m.plugins[p.resource] == p
+	if current {
+		for i := range p.devices {
+			p.devices[i].Healthy = false
+		}
+	}
+	m.mu.Unlock()
+	if ctx.Err() == nil {
+		m.c.Log.Warn("device plug-in is gone; its devices are given to nobody until it registers again", "resource", p.resource, "error", err)
+	}
+	if current {
+		m.c.Changed()
+	}
+}
+
+func (m *Manager) listen(ctx context.Context, p *plugin) error {
+	stream, err := p.client.ListAndWatch(ctx, &api.Empty{})
+	for err == nil {
+		var told *api.ListAndWatchResponse
+		if told, err = stream.Recv(); err != nil {
+			break
+		}
+		if len(told.GetDevices()) > devicesMax {
+			return fmt.Errorf("it tells of %d devices; at most %d are followed", len(told.GetDevices()), devicesMax)
+		}
+		devices := make([]Device, 0, len(told.GetDevices()))
+		for _, d := range told.GetDevices() {
+			one := Device{ID: d.GetID(), Healthy: d.GetHealth() == api.Healthy}
+			for _, n := range d.GetTopology().GetNodes() {
+				one.Nodes = append(one.Nodes, int(n.GetID()))
+			}
+			devices = append(devices, one)
+		}
+		m.mu.Lock()
+		p.devices = devices
+		m.mu.Unlock()
+		m.c.Changed()
+	}
+	return err
+}
+
+// Resources are the devices that there are, and those of them that are healthy.
+func (m *Manager) Resources() (capacity, allocatable corev1.ResourceList) {
+	capacity, allocatable = corev1.ResourceList{}, corev1.ResourceList{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, p := range m.plugins {
+		healthy := 0
+		for _, d := range p.devices {
+			if d.Healthy {
+				healthy++
+			}
+		}
+		capacity[corev1.ResourceName(name)] = *resource.NewQuantity(int64(len(p.devices)), resource.DecimalSI)
+		allocatable[corev1.ResourceName(name)] = *resource.NewQuantity(int64(healthy), resource.DecimalSI)
+	}
+	return capacity, allocatable
+}
+
+// pluginOf returns a copy of a resource's plug-in; false if none has registered since the kubelet started.
+func (m *Manager) pluginOf(name string) (plugin, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.plugins[name]; p != nil {
+		return *p, true
+	}
+	return plugin{}, false
+}
+
+// known are the resources that plug-ins have registered for.
+func (m *Manager) known() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := map[string]bool{}
+	for name := range maps.Keys(m.plugins) {
+		names[name] = true
+	}
+	return names
+}
