@@ -44,6 +44,10 @@ func TestStatefulSet(t *testing.T) {
 			"spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"}},
 		{Name: "restart policy", Edit: "spec: {template: {spec: {restartPolicy: Never}}}", Want: []string{
 			`spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"`}},
+		{Name: "name", Edit: "metadata: {name: a.b}", Want: []string{`metadata.name: Invalid value: "a.b": must not contain dots`}},
+		{Name: "service", Edit: "spec: {serviceName: a.b}", Want: []string{`spec.serviceName: Invalid value: "a.b": must not contain dots`}},
+		{Name: "claims", Edit: "spec: {volumeClaimTemplates: [{metadata: {name: data}, spec: {resources: {requests: {storage: 1Gi}}}}]}", Want: []string{
+			"spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required"}},
 	})
 	kindtest.Update(t, r, statefulSet, []kindtest.Case{
 		{Name: "scale", Edit: "spec: {replicas: 3}"},

@@ -35,9 +35,10 @@ func statefulSets() *registry.Resource {
 			Default:        registry.On(defaultStatefulSet),
 			PrepareCreate:  registry.On(func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} }),
 			PrepareUpdate:  registry.OnChange(func(s, old *appsv1.StatefulSet) { s.Status = old.Status }),
-			Validate:       registry.Checks(checkStatefulSet),
+			Validate:       registry.Checks(checkStatefulSetCreate),
 			ValidateUpdate: registry.ChecksChange(checkStatefulSetUpdate),
-			ValidateName:   apivalidation.NameIsDNSSubdomain,
+			// Its pods' host names begin with it.
+			ValidateName: apivalidation.NameIsDNSLabel,
 			SpecChanged: registry.Differs(func(s, old *appsv1.StatefulSet) bool {
 				return !equality.Semantic.DeepEqual(s.Spec, old.Spec)
 			}),
@@ -92,6 +93,17 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 		if c.APIVersion == "" && c.Kind == "" {
 			c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim"
 		}
+	}
+}
+
+// checkStatefulSetCreate also checks what can never change, and what older servers did not check.
+func checkStatefulSetCreate(e *check.Errors, s *appsv1.StatefulSet) {
+	checkStatefulSet(e, s)
+	if name := s.Spec.ServiceName; name != "" {
+		e.Label(spec.Child("serviceName"), name)
+	}
+	for i := range s.Spec.VolumeClaimTemplates {
+		podspec.ValidateClaimSpec(e, &s.Spec.VolumeClaimTemplates[i].Spec, spec.Child("volumeClaimTemplates").Index(i).Child("spec"))
 	}
 }
 

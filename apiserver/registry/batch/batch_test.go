@@ -5,7 +5,10 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/apiserver/registry/batch"
 	"bareboat.dev/apiserver/registry/kindtest"
@@ -51,10 +54,13 @@ func TestJobCreate(t *testing.T) {
 // What of a job may change.
 func TestJobUpdate(t *testing.T) {
 	r := kindtest.Kind(t, batch.Resources(), "Job")
-	update := func(old, edit string) []string {
+	update := func(old, edit, status string) []string {
 		was, errs := kindtest.New(t, r, kindtest.Edit(t, job, old))
 		if len(errs) > 0 {
 			t.Fatal(errs)
+		}
+		if err := yaml.Unmarshal([]byte(status), &was.(*batchv1.Job).Status); err != nil {
+			t.Fatal(err)
 		}
 		j := was.DeepCopyObject().(*batchv1.Job)
 		switch edit {
@@ -66,18 +72,28 @@ func TestJobUpdate(t *testing.T) {
 			j.Spec.Completions, j.Spec.Parallelism = new(int32(2)), new(int32(2))
 		case "node selector":
 			j.Spec.Template.Spec.NodeSelector = map[string]string{"a": "b"}
+		case "resources":
+			j.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("2")}
 		}
 		return kindtest.Texts(kindtest.Change(r, j, was))
 	}
+	const (
+		indexed   = "spec: {completionMode: Indexed, completions: 1, parallelism: 1}"
+		suspended = "spec: {suspend: true}"
+		started   = "startTime: 2026-01-01T00:00:00Z"
+		seen      = started + "\nconditions: [{type: Suspended, status: 'True'}]"
+	)
 	for _, tc := range []struct {
-		old, edit string
-		errors    int
+		old, status, edit string
+		errors            int
 	}{
-		{"", "parallelism", 0}, {"", "completions", 1}, {"spec: {completionMode: Indexed, completions: 1, parallelism: 1}", "both", 0},
-		{"spec: {completionMode: Indexed, completions: 1, parallelism: 1}", "completions", 1}, {"", "node selector", 1}, {"spec: {suspend: true}", "node selector", 0},
+		{"", "", "parallelism", 0}, {"", "", "completions", 1}, {indexed, "", "both", 0}, {indexed, "", "completions", 1},
+		{"", "", "node selector", 1}, {"", seen, "node selector", 1}, {suspended, "", "node selector", 0},
+		{suspended, started, "node selector", 1}, {suspended, seen, "node selector", 0}, {suspended, seen + "\nactive: 1", "node selector", 1},
+		{"", seen, "resources", 1}, {suspended, "", "resources", 1}, {suspended, seen, "resources", 0}, {suspended, seen + "\nactive: 1", "resources", 1},
 	} {
-		if got := update(tc.old, tc.edit); len(got) != tc.errors {
-			t.Errorf("%s of %q: %q", tc.edit, tc.old, got)
+		if got := update(tc.old, tc.edit, tc.status); len(got) != tc.errors {
+			t.Errorf("%s of %q, %q: %q", tc.edit, tc.old, tc.status, got)
 		}
 	}
 }

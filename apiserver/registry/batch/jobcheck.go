@@ -367,24 +367,48 @@ func checkJobUpdate(e *check.Errors, j, old *batchv1.Job) {
 	checkTemplateUpdate(e, is, old)
 }
 
-// checkTemplateUpdate: what decides where pods go may change while a suspended job has not started (KEP-2926).
+// checkTemplateUpdate: what decides where pods go may change while a job is suspended and has no pods (KEP-2926), as
+// may what its containers ask for once the job controller has seen the suspension (KEP-5440).
 func checkTemplateUpdate(e *check.Errors, is *batchv1.JobSpec, old *batchv1.Job) {
 	template, was := is.Template.DeepCopy(), &old.Spec.Template
-	if old.Spec.Suspend != nil && *old.Spec.Suspend && old.Status.StartTime == nil {
-		template.Labels, template.Annotations = was.Labels, was.Annotations
-		template.Spec.NodeSelector, template.Spec.Tolerations = was.Spec.NodeSelector, was.Spec.Tolerations
-		template.Spec.SchedulingGates = was.Spec.SchedulingGates
-		switch {
-		case template.Spec.Affinity != nil && was.Spec.Affinity != nil:
-			template.Spec.Affinity.NodeAffinity = was.Spec.Affinity.NodeAffinity
-		case template.Spec.Affinity != nil && template.Spec.Affinity.PodAffinity == nil && template.Spec.Affinity.PodAntiAffinity == nil:
-			template.Spec.Affinity = nil
-		case template.Spec.Affinity == nil && was.Spec.Affinity != nil:
-			template.Spec.Affinity = &corev1.Affinity{NodeAffinity: was.Spec.Affinity.NodeAffinity}
-		}
+	suspended := old.Spec.Suspend != nil && *old.Spec.Suspend
+	stopped := suspended && old.Status.Active == 0 && slices.ContainsFunc(old.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return c.Type == batchv1.JobSuspended && c.Status == corev1.ConditionTrue
+	})
+	if stopped || suspended && old.Status.StartTime == nil {
+		keepDirectives(template, was)
+	}
+	if stopped {
+		keepResources(template.Spec.Containers, was.Spec.Containers)
+		keepResources(template.Spec.InitContainers, was.Spec.InitContainers)
 	}
 	if !equality.Semantic.DeepEqual(*template, *was) {
 		e.Invalid(specPath.Child("template"), is.Template, "field is immutable")
+	}
+}
+
+// keepDirectives gives a template the directives for the scheduler that it had.
+func keepDirectives(template, was *corev1.PodTemplateSpec) {
+	template.Labels, template.Annotations = was.Labels, was.Annotations
+	template.Spec.NodeSelector, template.Spec.Tolerations = was.Spec.NodeSelector, was.Spec.Tolerations
+	template.Spec.SchedulingGates = was.Spec.SchedulingGates
+	switch {
+	case template.Spec.Affinity != nil && was.Spec.Affinity != nil:
+		template.Spec.Affinity.NodeAffinity = was.Spec.Affinity.NodeAffinity
+	case template.Spec.Affinity != nil && template.Spec.Affinity.PodAffinity == nil && template.Spec.Affinity.PodAntiAffinity == nil:
+		template.Spec.Affinity = nil
+	case template.Spec.Affinity == nil && was.Spec.Affinity != nil:
+		template.Spec.Affinity = &corev1.Affinity{NodeAffinity: was.Spec.Affinity.NodeAffinity}
+	}
+}
+
+// keepResources gives containers the requests and limits that they had.
+func keepResources(containers, were []corev1.Container) {
+	if len(containers) != len(were) {
+		return
+	}
+	for i := range containers {
+		containers[i].Resources = were[i].Resources
 	}
 }
 
