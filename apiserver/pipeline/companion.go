@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/registry"
@@ -96,4 +97,9 @@ func (p *Pipeline) Collection(group, plural string) (admission.Collection, bool)
 		return nil, false
 	}
 	return h.cache, true
+}
+
+// Types returns what gives a kind's objects types, by which admission merges changes into them.
+func (p *Pipeline) Types(r *registry.Resource) (managedfields.TypeConverter, error) {
+	return p.fields.Types(r)
 }

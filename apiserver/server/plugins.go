@@ -9,6 +9,7 @@ import (
 	"bareboat.dev/apiserver/admission/hooks"
 	"bareboat.dev/apiserver/admission/limitrange"
 	"bareboat.dev/apiserver/admission/podsecurity"
+	"bareboat.dev/apiserver/admission/policies"
 	"bareboat.dev/apiserver/admission/quota"
 	"bareboat.dev/apiserver/authz"
 )
@@ -19,7 +20,9 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 	if err != nil {
 		return nil, fmt.Errorf("PodSecurity: %w", err)
 	}
-	asked := hooks.Config{Reader: s.pipeline, Client: s.webhooks, Authorizer: authorizer, Compiler: expression.NewCompiler(), ID: s.pipeline.NewID}
+	compiler := expression.NewCompiler()
+	asked := hooks.Config{Reader: s.pipeline, Client: s.webhooks, Authorizer: authorizer, Compiler: compiler, ID: s.pipeline.NewID}
+	held := policies.Config{Reader: s.pipeline, Authorizer: authorizer, Compiler: compiler, Types: s.pipeline.Types}
 	all := []admission.Plugin{
 		admission.NamespaceLifecycle(s.pipeline),
 		limitrange.Plugin(s.pipeline),
@@ -39,7 +42,9 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 		admission.DefaultStorageClass(s.pipeline),
 		admission.PersistentVolumeClaimResize(s.pipeline),
 		admission.RuntimeClass(s.pipeline),
+		policies.Mutating(held),
 		hooks.Mutating(asked),
+		policies.Validating(held),
 		hooks.Validating(asked),
 		admission.Escalation(&s.rules.rbac, authorizer),
 		quota.Plugin(s.pipeline, s.cfg.Now),

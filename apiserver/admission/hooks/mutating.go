@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -170,24 +169,5 @@ func apply(a *admission.Attributes, as *registry.Resource, text []byte) (bool, e
 	if jsonpatch.Equal(before, after) {
 		return false, nil
 	}
-	return true, replace(a, as, after)
-}
-
-// replace puts another object, given as JSON in one of its forms, in the place of the write's.
-func replace(a *admission.Attributes, as *registry.Resource, text []byte) error {
-	obj := as.New()
-	if err := json.Unmarshal(text, obj); err != nil {
-		return err
-	}
-	obj.GetObjectKind().SetGroupVersionKind(as.Kind)
-	obj, err := match.Convert(obj, as, a.Resource)
-	if err != nil {
-		return err
-	}
-	if d := a.Resource.Strategy.Default; d != nil {
-		d(obj)
-	}
-	// Everybody has the pointer to the object, so that what it points to changes.
-	reflect.ValueOf(a.Object).Elem().Set(reflect.ValueOf(obj).Elem())
-	return nil
+	return true, match.Replace(a, as, after)
 }

@@ -1,8 +1,11 @@
 package match
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 
+	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/registry"
 )
 
@@ -35,4 +38,23 @@ func Convert(obj registry.Object, from, to *registry.Resource) (registry.Object,
 	obj = obj.DeepCopyObject().(registry.Object)
 	obj.GetObjectKind().SetGroupVersionKind(to.Kind)
 	return obj, nil
+}
+
+// Replace puts another object, given as JSON in one of its forms, in the place of the write's.
+func Replace(a *admission.Attributes, as *registry.Resource, text []byte) error {
+	obj := as.New()
+	if err := json.Unmarshal(text, obj); err != nil {
+		return err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(as.Kind)
+	obj, err := Convert(obj, as, a.Resource)
+	if err != nil {
+		return err
+	}
+	if d := a.Resource.Strategy.Default; d != nil {
+		d(obj)
+	}
+	// Everybody has the pointer to the object, so that what it points to changes.
+	reflect.ValueOf(a.Object).Elem().Set(reflect.ValueOf(obj).Elem())
+	return nil
 }
