@@ -19,7 +19,7 @@ import (
 const (
 	// workers is how many objects are judged at a time; each may take a quorum read of an owner.
 	workers = 20
-	// rediscover is how often to ask for new kinds; a custom kind's objects are covered at most so long after its definition.
+	// rediscover is how often to ask for new kinds even if no definition of one has changed, which aggregated servers do not tell.
 	rediscover = 30 * time.Second
 	// maxAbsent is how many owners known to be gone are remembered, so that the thousand pods of one deleted owner cost one
 	// quorum read and not a thousand; 4,096 of about 150 bytes are 0.6 MB.
@@ -49,6 +49,8 @@ var anything = plan.Kind{Resource: "*", Kind: "*"}
 type collector struct {
 	setup *engine.Setup
 	loop  *engine.Loop
+	// redefined tells that custom kinds may have come or gone.
+	redefined chan struct{}
 
 	mu    sync.Mutex
 	graph *Graph
@@ -78,10 +80,19 @@ type following struct {
 
 func setup(s *engine.Setup) error {
 	c := &collector{
-		setup: s, graph: NewGraph(), kinds: map[plan.Kind]*following{}, served: map[metav1.GroupKind]plan.Kind{}, held: map[types.UID]bool{}, absent: map[ownerID]bool{},
+		setup: s, redefined: make(chan struct{}, 1), graph: NewGraph(), kinds: map[plan.Kind]*following{}, served: map[metav1.GroupKind]plan.Kind{}, held: map[types.UID]bool{}, absent: map[ownerID]bool{},
 	}
 	c.loop = s.Loop(engine.LoopConfig{Name: "garbage_collector_attempt_to_delete", Workers: workers, Step: c.step})
 	s.Go(c.follow)
+	s.Go(func(ctx context.Context) error {
+		s.OnDefinitions(ctx, func() {
+			select {
+			case c.redefined <- struct{}{}:
+			default:
+			}
+		})
+		return nil
+	})
 	return nil
 }
 
@@ -100,6 +111,7 @@ func (c *collector) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-c.redefined:
 		case <-ticker.C:
 		}
 	}

@@ -158,3 +158,23 @@ func TestRefusedPodsAreTold(t *testing.T) {
 		})
 	}
 }
+
+// An object that a quota counts by its kind, of whatever kind, is taken off when it goes, at once.
+func TestQuotaFollowsWhatItCounts(t *testing.T) {
+	c := start(t)
+	c.namespace("ns")
+	zero := int32(0)
+	create(c, client.ReplicaSets(), &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "set"}, Spec: appsv1.ReplicaSetSpec{Replicas: &zero, Selector: selector("set"), Template: template("set")}})
+	create(c, client.ResourceQuotas(), &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "q"}, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/replicasets.apps": resource.MustParse("1")}}})
+	used := func(n int64) func([]*corev1.ResourceQuota) bool {
+		return func(q []*corev1.ResourceQuota) bool {
+			sum, ok := q[0].Status.Used["count/replicasets.apps"]
+			return ok && sum.Value() == n
+		}
+	}
+	eventually(c, client.ResourceQuotas(), "ns", "one is used", used(1))
+	if err := client.Of(c.c, client.ReplicaSets()).Delete(c.ctx, "ns", "set", client.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(c, client.ResourceQuotas(), "ns", "none is used", used(0))
+}

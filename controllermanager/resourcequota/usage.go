@@ -53,6 +53,23 @@ func CountsOf(q *corev1.ResourceQuota) (c Counts) {
 	return c
 }
 
+// CountedBy lists the kinds whose number a quota limits, beyond those of Counts, by their names as in "count/<name>".
+func CountedBy(q *corev1.ResourceQuota) (kinds []string) {
+	if scoped(q) {
+		return nil
+	}
+	for name := range q.Spec.Hard {
+		kind, counted := strings.CutPrefix(string(name), "count/")
+		if slices.Contains(legacyCounts, name) {
+			kind, counted = string(name), true
+		}
+		if counted && kind != "pods" && kind != "services" && kind != "persistentvolumeclaims" {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
 // Usage computes what a quota's hard limits count.
 func Usage(q *corev1.ResourceQuota, c Contents, now time.Time) corev1.ResourceList {
 	used := corev1.ResourceList{}
@@ -75,13 +92,11 @@ func Usage(q *corev1.ResourceQuota, c Contents, now time.Time) corev1.ResourceLi
 	for _, s := range c.Services {
 		addService(used, s)
 	}
-	for name := range q.Spec.Hard {
-		kind, counted := strings.CutPrefix(string(name), "count/")
-		if slices.Contains(legacyCounts, name) {
-			kind, counted = string(name), true
-		}
-		if counted && kind != "pods" && kind != "services" && kind != "persistentvolumeclaims" {
-			used[name] = *resource.NewQuantity(c.Count(kind), resource.DecimalSI)
+	for _, kind := range CountedBy(q) {
+		for _, name := range []corev1.ResourceName{corev1.ResourceName(kind), corev1.ResourceName("count/" + kind)} {
+			if _, limited := used[name]; limited {
+				used[name] = *resource.NewQuantity(c.Count(kind), resource.DecimalSI)
+			}
 		}
 	}
 	return used
