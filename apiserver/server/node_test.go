@@ -2,11 +2,15 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -285,4 +289,37 @@ func TestWatchOverREST(t *testing.T) {
 	_, err = admin.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref("", "configmaps", "default", "b")})
 	check(t, err)
 	next(`"type":"DELETED"`, `"name":"b"`)
+}
+
+// Streams into pods are in the audit log, through either door, also those that were refused.
+func TestStreamsAreAudited(t *testing.T) {
+	var log bytes.Buffer
+	h := withKubelet(t, func(c *server.Config) { c.AuditLog = &log })
+	admin := h.admin()
+	admin.get(t, "/api/v1/namespaces/default/pods/p/log", "")
+	for _, u := range []*user{admin, h.as("nobody")} {
+		logs, err := nodev1.NewNodeServiceClient(u.conn).Logs(t.Context(), &nodev1.LogsRequest{Ref: &nodev1.ContainerRef{Namespace: "default", Pod: "p"}})
+		check(t, err)
+		for err == nil {
+			_, err = logs.Recv()
+		}
+	}
+	h.stop() // nobody writes any more
+	var got []string
+	for _, line := range strings.Split(log.String(), "\n") {
+		var e struct {
+			Verb           string
+			User           struct{ Username string }
+			ObjectRef      struct{ Subresource, Name string }
+			ResponseStatus struct{ Code int }
+			Annotations    map[string]string
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && e.ObjectRef.Subresource == "log" {
+			got = append(got, fmt.Sprintf("%s %s %s of %s: %d", e.Annotations["bareboat.dev/door"], e.User.Username, e.Verb, e.ObjectRef.Name, e.ResponseStatus.Code))
+		}
+	}
+	want := []string{"rest kubernetes-admin get of p: 200", "grpc kubernetes-admin get of p: 200", "grpc nobody get of p: 403"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }

@@ -171,7 +171,7 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 		LongRunning: requests.LongRunning, Now: s.cfg.Now, Log: s.cfg.Log,
 	}
 	if s.cfg.Kubelet != nil {
-		s.nodes = node.New(node.Config{Pipeline: s.pipeline, TLS: s.cfg.Kubelet, Caller: grpc.CallerOf})
+		s.nodes = node.New(node.Config{Pipeline: s.pipeline, TLS: s.cfg.Kubelet, Caller: grpc.CallerOf, LongRunning: requests.LongRunning})
 		cfg.Nodes = s.nodes
 	}
 	s.grpc = grpc.NewServer(cfg)

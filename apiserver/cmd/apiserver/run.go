@@ -31,6 +31,7 @@ import (
 
 // run puts the server together from the configuration and serves until ctx ends.
 func run(ctx context.Context, env *daemon.Env, c *config) error {
+	libraryLog(env.Log)
 	services, err := c.services()
 	if err != nil {
 		return err

@@ -41,6 +41,8 @@ type Config struct {
 	TLS func() (*tls.Config, error)
 	// Caller returns who sent a call.
 	Caller func(ctx context.Context) pipeline.Caller
+	// LongRunning is told +1 when a stream into a pod begins and -1 when it ends; nil if nobody counts.
+	LongRunning func(r *pipeline.Request, delta int)
 }
 
 // Proxy implements nodev1.NodeServiceServer.
@@ -92,6 +94,24 @@ func (p *Proxy) Pod(ctx context.Context, caller pipeline.Caller, verb, sub, name
 		return nil, nil, err
 	}
 	return k.Service(), pod, nil
+}
+
+// observe begins to count a stream into a pod; what it returns ends it and tells the observers, such as the audit log, how it went.
+func (p *Proxy) observe(ctx context.Context, verb, sub, namespace, name string) func(err *error) {
+	r := &pipeline.Request{
+		Caller: p.cfg.Caller(ctx), Connect: true, Served: true, Verb: pipeline.Verb(verb),
+		Ref: pipeline.Ref{Version: "v1", Resource: "pods", Namespace: namespace, Name: name, Subresource: sub},
+	}
+	if p.cfg.LongRunning != nil {
+		p.cfg.LongRunning(r, 1)
+	}
+	start := p.cfg.Pipeline.Now()
+	return func(err *error) {
+		if p.cfg.LongRunning != nil {
+			p.cfg.LongRunning(r, -1)
+		}
+		p.cfg.Pipeline.Observed(ctx, r, start, *err)
+	}
 }
 
 // Node authorizes a request about a node itself and returns its kubelet.

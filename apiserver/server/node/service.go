@@ -14,7 +14,7 @@ import (
 var errNoStart = apierrors.NewBadRequest("the first request must carry start")
 
 // Exec implements nodev1.NodeServiceServer.
-func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.ExecResponse]) error {
+func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.ExecResponse]) (err error) {
 	first, err := server.Recv()
 	if err != nil {
 		return err
@@ -25,6 +25,7 @@ func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.E
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
+	defer p.observe(ctx, "create", "exec", ref.GetNamespace(), ref.GetPod())(&err)
 	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "exec", ref.GetNamespace(), ref.GetPod())
 	if err != nil {
 		return err
@@ -37,7 +38,7 @@ func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.E
 }
 
 // Attach implements nodev1.NodeServiceServer.
-func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, nodev1.AttachResponse]) error {
+func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, nodev1.AttachResponse]) (err error) {
 	first, err := server.Recv()
 	if err != nil {
 		return err
@@ -48,6 +49,7 @@ func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, node
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
+	defer p.observe(ctx, "create", "attach", ref.GetNamespace(), ref.GetPod())(&err)
 	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "attach", ref.GetNamespace(), ref.GetPod())
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, node
 }
 
 // PortForward implements nodev1.NodeServiceServer.
-func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardRequest, nodev1.PortForwardResponse]) error {
+func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardRequest, nodev1.PortForwardResponse]) (err error) {
 	first, err := server.Recv()
 	if err != nil {
 		return err
@@ -71,6 +73,7 @@ func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardReq
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
+	defer p.observe(ctx, "create", "portforward", start.GetNamespace(), start.GetPod())(&err)
 	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "portforward", start.GetNamespace(), start.GetPod())
 	if err != nil {
 		return err
@@ -83,8 +86,9 @@ func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardReq
 }
 
 // Logs implements nodev1.NodeServiceServer.
-func (p *Proxy) Logs(q *nodev1.LogsRequest, server rpc.ServerStreamingServer[nodev1.LogsResponse]) error {
+func (p *Proxy) Logs(q *nodev1.LogsRequest, server rpc.ServerStreamingServer[nodev1.LogsResponse]) (err error) {
 	ctx := server.Context()
+	defer p.observe(ctx, "get", "log", q.GetRef().GetNamespace(), q.GetRef().GetPod())(&err)
 	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "get", "log", q.GetRef().GetNamespace(), q.GetRef().GetPod())
 	if err != nil {
 		return err
