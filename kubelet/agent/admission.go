@@ -112,10 +112,11 @@ func (w *worker) overLocked() {
 	default:
 	}
 	close(w.over)
+	// Before anybody is told that the pod has ended: what takes its place may ask for its devices.
+	if err := w.a.Devices.Release(w.uid); err != nil {
+		w.a.Log.Error("devices of a pod were not noted as free", "uid", w.uid, "error", err)
+	}
 	w.a.wg.Go(func() {
-		if err := w.a.Devices.Release(w.uid); err != nil {
-			w.a.Log.Error("devices of a pod were not noted as free", "uid", w.uid, "error", err)
-		}
 		w.a.mu.Lock()
 		defer w.a.mu.Unlock()
 		w.a.reconsiderLocked()
