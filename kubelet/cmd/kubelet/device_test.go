@@ -77,7 +77,7 @@ func TestDevices(t *testing.T) {
 	if q.Status.Reason != "OutOfexample.com/zero" {
 		t.Errorf("late: %s", statusText(q))
 	}
-	h.remove("user", 0)
+	h.remove("user", 1)
 	h.awaitGone("user")
 	h.create("next", `containers: [{name: app, resources: {requests: {example.com/zero: 1}, limits: {example.com/zero: 1}}}]`)
 	h.await("next", "Running", running)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -79,4 +80,34 @@ func withScript(spec, script string) string {
 		fields += ", " + spec
 	}
 	return "{" + fields + "}"
+}
+
+// TestUserNamespace shows a pod with users of its own: its root has its files, volumes and network, and is nobody on the host; and no two such
+// pods are the same nobody.
+func TestUserNamespace(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	const spec = `{CONTAINER: {volumeMounts: [{name: d, mountPath: /d}, {name: m, mountPath: /m}, {name: t, mountPath: /t}]}, hostUsers: false, volumes: [{name: d, emptyDir: {}}, {name: m, emptyDir: {medium: Memory}}, {name: t, projected: {sources: [{downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}}]}`
+	const script = `id -u; tr -s ' ' </proc/self/uid_map | cut -d' ' -f2,4; touch /d/x /m/x /new && chown 1000:1000 /d/x && stat -c '%u %g' /d/x /m/x /new /etc/passwd /etc/hosts; cat /t/name; echo
+		echo bye > /dev/termination-log; sleep 1000`
+	pods := map[string]*corev1.Pod{}
+	for _, name := range []string{"one", "two"} {
+		h.create(name, withScript(spec, script))
+	}
+	hosts := map[uint32]bool{}
+	for _, name := range []string{"one", "two"} {
+		p := h.await(name, "Running", running)
+		pods[name] = p
+		h.awaitLog(p, "app", "0", "0\n0 65536\n1000 1000\n0 0\n0 0\n0 0\n0 0\n"+name+"\n")
+		var st unix.Stat_t
+		if err := unix.Stat(fmt.Sprintf("/proc/%d", h.pid(p)), &st); err != nil || st.Uid < 65536 || st.Uid%65536 != 0 || hosts[st.Uid] {
+			t.Errorf("on the host %s is user %d, %v", name, st.Uid, err)
+		}
+		hosts[st.Uid] = true
+	}
+	for _, name := range []string{"one", "two"} {
+		h.remove(name, 0)
+		h.awaitGone(name)
+		h.awaitNoTraces(pods[name])
+	}
 }
