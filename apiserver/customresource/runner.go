@@ -60,7 +60,8 @@ type Runner struct {
 
 // madeDefinition is a definition with what it was made of, and its resources in the two states that it can be served in.
 type madeDefinition struct {
-	spec         *v1.CustomResourceDefinitionSpec
+	// generation of the spec.
+	generation   int64
 	names        v1.CustomResourceDefinitionNames
 	open, closed []*registry.Resource
 }
@@ -296,14 +297,14 @@ func (r *Runner) isSynced() bool {
 
 // make makes a definition ready, or returns what was made of it before.
 func (r *Runner) make(d *v1.CustomResourceDefinition) (*madeDefinition, error) {
-	if m, ok := r.made[d.UID]; ok && equality.Semantic.DeepEqual(m.names, d.Status.AcceptedNames) && equality.Semantic.DeepEqual(m.spec, &d.Spec) {
+	if m, ok := r.made[d.UID]; ok && m.generation == d.Generation && equality.Semantic.DeepEqual(m.names, d.Status.AcceptedNames) {
 		return m, nil
 	}
 	def, err := newDefinition(d, r.cfg.Call)
 	if err != nil {
 		return nil, err
 	}
-	return &madeDefinition{spec: &d.Spec, names: d.Status.AcceptedNames, open: def.resources(false), closed: def.resources(true)}, nil
+	return &madeDefinition{generation: d.Generation, names: d.Status.AcceptedNames, open: def.resources(false), closed: def.resources(true)}, nil
 }
 
 var errKindTaken = errors.New("another definition has the kind")

@@ -17,11 +17,13 @@ import (
 	registryext "bareboat.dev/apiserver/registry/apiextensions"
 )
 
-// nextStatus returns a copy of the definition with the status that it should have next, given all definitions, or nil if it has
-// it already. It is pure. One step is taken at a time: names are accepted first, and established is what has been served
+// nextStatus returns the definition with the status that it should have next, given all definitions, or nil if it has it
+// already. The result shares all but the status with its argument. It is pure. One step is taken at a time: names are accepted first, and established is what has been served
 // under its names since, so that other servers know it too.
 func nextStatus(d *v1.CustomResourceDefinition, all []*v1.CustomResourceDefinition, now metav1.Time) *v1.CustomResourceDefinition {
-	out := d.DeepCopy()
+	changed := *d
+	out := &changed
+	d.Status.DeepCopyInto(&out.Status)
 	if !equality.Semantic.DeepEqual(d.Spec.Names, d.Status.AcceptedNames) || registryext.Condition(d, v1.NamesAccepted) == nil {
 		acceptNames(out, all, now)
 	} else if registryext.Is(d, v1.NamesAccepted) && !registryext.Is(d, v1.Established) {
