@@ -22,6 +22,7 @@ import (
 	"bareboat.dev/apiserver/review"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/server/inflight"
+	"bareboat.dev/apiserver/server/pace"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/storage/etcd"
 	"bareboat.dev/apiserver/storage/sqlite"
@@ -66,6 +67,9 @@ func run(ctx context.Context, env *daemon.Env, c *config) error {
 	if err != nil {
 		return err
 	}
+	pacing, stop := context.WithCancel(ctx)
+	defer stop()
+	go pace.Run(pacing)
 	env.Health.AddLive("ping", func(context.Context) error { return nil })
 	env.Health.AddReady("etcd", func(ctx context.Context) error { _, err := cfg.Engine.Current(ctx); return err })
 	env.Health.AddReady("watch-cache", s.Healthy)
