@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -90,6 +92,10 @@ func TestUserNamespace(t *testing.T) {
 	const spec = `{CONTAINER: {volumeMounts: [{name: d, mountPath: /d}, {name: m, mountPath: /m}, {name: t, mountPath: /t}]}, hostUsers: false, volumes: [{name: d, emptyDir: {}}, {name: m, emptyDir: {medium: Memory}}, {name: t, projected: {sources: [{downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}}]}`
 	const script = `id -u; tr -s ' ' </proc/self/uid_map | cut -d' ' -f2,4; touch /d/x /m/x /new && chown 1000:1000 /d/x && stat -c '%u %g' /d/x /m/x /new /etc/passwd /etc/hosts; cat /t/name; echo
 		echo bye > /dev/termination-log; sleep 1000`
+	// The pods' users must be able to pass through to their root file systems, as through /var/lib.
+	if err := os.Chmod(filepath.Dir(filepath.Dir(h.c.RootDir)), 0o711); err != nil {
+		t.Fatal(err)
+	}
 	pods := map[string]*corev1.Pod{}
 	for _, name := range []string{"one", "two"} {
 		h.create(name, withScript(spec, script))
