@@ -104,6 +104,7 @@ func TestCluster(t *testing.T) {
 	t.Run("ForkBomb", checkForkBomb)
 	t.Run("Resize", checkResize)
 	t.Run("Figures", checkFigures)
+	t.Run("BlockVolume", checkBlockVolume)
 	t.Run("Guestbook", checkGuestbook)
 	t.Run("Down", func(t *testing.T) {
 		must(t, "kctl", "down", "--purge")
@@ -352,4 +353,61 @@ func checkGuestbook(t *testing.T) {
 	if out := must(t, "curl", "-sS", "--fail", "--max-time", "20", "http://192.0.2.1:30080/api/entries"); !strings.Contains(out, "hello") {
 		t.Errorf("the guestbook holds %s", out)
 	}
+}
+
+const blockPod = `
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: disk}
+spec:
+  capacity: {storage: 1Mi}
+  accessModes: [ReadWriteOnce]
+  volumeMode: Block
+  storageClassName: by-hand
+  local: {path: DEVICE}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [unified]}]}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: disk}
+spec: {accessModes: [ReadWriteOnce], volumeMode: Block, storageClassName: by-hand, volumeName: disk, resources: {requests: {storage: 1Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: writer}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: ` + image + `
+    command: [/bin/sh, -c, "busybox head -c 5 /dev/xvda; echo; printf hello | busybox dd of=/dev/xvda conv=notrunc,fsync; busybox mknod /tmp/other b 7 7; busybox head -c 1 /tmp/other 2>&1"]
+    securityContext: {runAsUser: 0}
+    volumeDevices: [{name: d, devicePath: /dev/xvda}]
+  volumes: [{name: d, persistentVolumeClaim: {claimName: disk}}]
+`
+
+// checkBlockVolume shows that a container reads and writes the block device that it has as a volume, and no other.
+func checkBlockVolume(t *testing.T) {
+	const file = "/disk.img"
+	if err := os.WriteFile(file, append([]byte("begin"), make([]byte, 1<<20-5)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "modprobe", "loop")
+	device := must(t, "losetup", "--find", "--show", file)
+	apply(t, strings.ReplaceAll(blockPod, "DEVICE", device))
+	eventually(t, "the pod's end", func() error {
+		if phase := pod(t, "writer", ".status.phase"); phase != "Succeeded" && phase != "Failed" {
+			return fmt.Errorf("it is %s", phase)
+		}
+		return nil
+	})
+	if got := must(t, "kctl", "logs", "writer"); !strings.HasPrefix(got, "begin\n") || !strings.Contains(got, "/tmp/other: Operation not permitted") {
+		t.Errorf("printed %q", got)
+	}
+	must(t, "sync")
+	if data, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(data), "hello") {
+		t.Errorf("the disk begins with %.5q, %v", data, err)
+	}
+	must(t, "kctl", "delete", "pod", "writer", "--timeout=60s")
+	must(t, "losetup", "--detach", device)
 }
