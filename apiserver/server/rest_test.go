@@ -60,3 +60,13 @@ func TestMediaTypes(t *testing.T) {
 		}
 	}
 }
+
+// Discovery answers with and without a slash at the path's end, as clients write both.
+func TestDiscoverySlash(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	for _, path := range []string{"/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1"} {
+		if plain, slash := u.get(t, path, "application/json"), u.get(t, path+"/", "application/json"); string(plain) != string(slash) {
+			t.Errorf("%s: %s", path, slash)
+		}
+	}
+}

@@ -25,7 +25,7 @@ const aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupD
 
 // discoveryRoutes serves what is served, in both forms: group by group, and all at once (KEP-3352).
 func (h *Handler) discoveryRoutes() {
-	h.known("GET /api", func(w http.ResponseWriter, r *http.Request) {
+	h.listed("GET /api", func(w http.ResponseWriter, r *http.Request) {
 		if aggregated(r) {
 			h.aggregated(w, r, func(g string) bool { return g == "" })
 			return
@@ -35,7 +35,7 @@ func (h *Handler) discoveryRoutes() {
 			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: localAddress(r)}},
 		})
 	})
-	h.known("GET /apis", func(w http.ResponseWriter, r *http.Request) {
+	h.listed("GET /apis", func(w http.ResponseWriter, r *http.Request) {
 		if aggregated(r) {
 			h.aggregated(w, r, func(g string) bool { return g != "" })
 			return
@@ -49,7 +49,7 @@ func (h *Handler) discoveryRoutes() {
 		list.Groups = h.withRemote(list.Groups)
 		h.reply(w, r, list)
 	})
-	h.known("GET /apis/{group}", func(w http.ResponseWriter, r *http.Request) {
+	h.listed("GET /apis/{group}", func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("group")
 		g, ok := h.remoteGroup(name)
 		if _, here := h.cfg.Pipeline.Set().Versions()[name]; here {
@@ -66,10 +66,16 @@ func (h *Handler) discoveryRoutes() {
 		g.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
 		h.reply(w, r, &g)
 	})
-	h.known("GET /api/{version}", func(w http.ResponseWriter, r *http.Request) { h.resources(w, r, "", r.PathValue("version")) })
-	h.known("GET /apis/{group}/{version}", func(w http.ResponseWriter, r *http.Request) {
+	h.listed("GET /api/{version}", func(w http.ResponseWriter, r *http.Request) { h.resources(w, r, "", r.PathValue("version")) })
+	h.listed("GET /apis/{group}/{version}", func(w http.ResponseWriter, r *http.Request) {
 		h.resources(w, r, r.PathValue("group"), r.PathValue("version"))
 	})
+}
+
+// listed serves a path of discovery, also with a slash at its end.
+func (h *Handler) listed(pattern string, serve http.HandlerFunc) {
+	h.known(pattern, serve)
+	h.known(pattern+"/{$}", serve)
 }
 
 // known serves a path whose answer depends on what is served; while the server starts it waits until that is known.
