@@ -286,6 +286,9 @@ func TestBinding(t *testing.T) {
 	if p.Spec.NodeName != "n1" || c.Type != corev1.PodScheduled || c.Status != corev1.ConditionTrue || !c.LastTransitionTime.Time.Equal(now.Truncate(time.Second)) {
 		t.Errorf("%s %+v", p.Spec.NodeName, c)
 	}
+	if r.Strategy.SpecChanged(p, obj) {
+		t.Error("binding raised the generation")
+	}
 	gone := p.DeepCopy()
 	gone.Spec.NodeName, gone.DeletionTimestamp = "", &metav1.Time{Time: now}
 	gated := p.DeepCopy()
