@@ -1,0 +1,11 @@
+// Package numa decides where on a machine's NUMA nodes containers get their CPUs, memory and devices: the topology manager's merge of
+// hints (KEP-693), the CPU manager's static policy (KEP-3570) and the memory manager's (KEP-1769), as pure functions.
+//
+// Each resource gives hints, the sets of nodes on which a container's share could be ([Hints]); [Merge] finds the set that suits all of
+// them under a policy; [TakeCPUs] and [TakeMemory] then take the shares from it.
+//
+//	hint, ok := numa.Merge(numa.SingleNode, nodes, numa.Hints(cpus, freeCPUs, 4), numa.Hints(memory, freeMemory, 8<<30))
+//	ids, ok := numa.TakeCPUs(all, free, 4, hint.Nodes.List())
+//
+// Nothing here is in force yet: the kubelet gives all containers all CPUs and nodes, as Kubernetes does by default (policy none).
+package numa
