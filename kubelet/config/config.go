@@ -23,7 +23,14 @@ import (
 
 // Config is the kubelet's settings.
 type Config struct {
-	Kubeconfig       string   `json:"kubeconfig"`
+	Kubeconfig string `json:"kubeconfig"`
+	// BootstrapKubeconfig has a token with which a node that has no certificate yet asks for one; Kubeconfig is then written, and
+	// the certificate is kept in CertDir. RotateCertificates replaces the client certificate before it ends; after a bootstrap it
+	// is always on.
+	BootstrapKubeconfig string `json:"bootstrapKubeconfig"`
+	RotateCertificates  bool   `json:"rotateCertificates"`
+	CertDir             string `json:"certDir"`
+
 	HostnameOverride string   `json:"hostnameOverride"`
 	NodeIP           []string `json:"nodeIP"`
 	ProviderID       string   `json:"providerID"`
@@ -120,7 +127,7 @@ func Default() Config {
 		ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local", ResolvConf: "/etc/resolv.conf",
 		ClusterCIDR: []string{"10.244.0.0/16"},
 		CNIConfDir:  "/etc/cni/net.d", CNIBinDir: []string{"/opt/cni/bin"},
-		RootDir: "/var/lib/kubelet", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
+		RootDir: "/var/lib/kubelet", CertDir: "/var/lib/kubelet/pki", StateDir: "/run/bareboat/pods", ImageStore: "/var/lib/bareboat/images",
 		NetworkState: "/var/lib/bareboat/network", LogDir: "/var/log/pods", LinkDir: "/var/log/containers", Podshim: besideMe("podshim"),
 		CgroupRoot: "kubepods", ShimCgroup: "bareboat/shims",
 		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
@@ -144,6 +151,9 @@ func besideMe(name string) string {
 // Flags registers the flags.
 func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "file that says how to reach the API server; empty means $KUBECONFIG or /etc/bareboat/admin.conf")
+	f.StringVar(&c.BootstrapKubeconfig, "bootstrap-kubeconfig", c.BootstrapKubeconfig, "file with a token to ask for this node's certificate with, if --kubeconfig has none that is good; --kubeconfig is then written")
+	f.BoolVar(&c.RotateCertificates, "rotate-certificates", c.RotateCertificates, "replace the client certificate before it ends, by a CertificateSigningRequest")
+	f.StringVar(&c.CertDir, "cert-dir", c.CertDir, "where certificates that are asked for are kept")
 	f.StringVar(&c.HostnameOverride, "hostname-override", c.HostnameOverride, "the node's name; empty means the host's")
 	f.StringSliceVar(&c.NodeIP, "node-ip", c.NodeIP, "the node's IP address, or one of each family; empty means that of the default route")
 	f.StringVar(&c.ProviderID, "provider-id", c.ProviderID, "the machine's name with its provider")

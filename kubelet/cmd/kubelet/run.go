@@ -20,6 +20,7 @@ import (
 	"bareboat.dev/daemon"
 	"bareboat.dev/daemon/tlsconf"
 	"bareboat.dev/kubelet/agent"
+	"bareboat.dev/kubelet/certificate"
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/device"
@@ -45,6 +46,9 @@ func run(ctx context.Context, env *daemon.Env, c *config.Config) error {
 		return err
 	}
 	defer listener.Close()
+	if err := join(ctx, env, c); err != nil {
+		return err
+	}
 	api, err := dial(c)
 	if err != nil {
 		return err
@@ -69,6 +73,31 @@ func listen(c *config.Config) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen on %s: %w; another kubelet may be running here, or choose another --port", address, err)
 	}
 	return l, nil
+}
+
+// join gets a node that comes with a token its first certificate.
+func join(ctx context.Context, env *daemon.Env, c *config.Config) error {
+	if c.BootstrapKubeconfig == "" {
+		return nil
+	}
+	if c.Kubeconfig == "" {
+		return errors.New("--bootstrap-kubeconfig needs --kubeconfig, the file to write")
+	}
+	name, err := c.NodeName()
+	if err != nil {
+		return err
+	}
+	env.Ready("waiting for this node's certificate")
+	return certificate.Join(ctx, certificate.Joining{Bootstrap: c.BootstrapKubeconfig, Kubeconfig: c.Kubeconfig, Dir: c.CertDir, Node: name, Log: env.Log})
+}
+
+// rotate replaces the client certificate before it ends, if it is asked for and kept in files.
+func (k *kubelet) rotate(ctx context.Context) error {
+	cfg, err := client.LoadConfig(k.c.Kubeconfig, "")
+	if err != nil || cfg.CertFile == "" || cfg.KeyFile == "" || !k.c.RotateCertificates && k.c.BootstrapKubeconfig == "" {
+		return nil
+	}
+	return certificate.New(certificate.Config{Client: k.api, Node: k.nodeName, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile, Log: k.env.Log}).Run(ctx)
 }
 
 func dial(c *config.Config) (*client.Client, error) {
@@ -275,6 +304,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 		},
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources, k.watchShutdown, k.watchPlugins, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,
+		k.rotate,
 		func(ctx context.Context) error {
 			return k.agent.WatchManifests(ctx, k.c.StaticPodPath, func(p manifest.Problem) {
 				k.nodeEvent(corev1.EventTypeWarning, "FailedValidation", "Static pod manifest %s: %v", p.File, p.Err)
