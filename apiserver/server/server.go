@@ -105,6 +105,7 @@ type Server struct {
 	nodes      *node.Proxy
 	network    *reach.Network
 	aggregator *aggregator.Aggregator
+	flows      flows
 	keeper     *bootstrap.Keeper
 	rules      *rules
 	customs    *customresource.Runner
@@ -187,7 +188,7 @@ func (s *Server) doors(auth *authn.Authenticator, issuer *authn.Issuer, limiter 
 	s.aggregator = aggregator.New(aggregator.Config{
 		Pipeline: s.pipeline, Network: s.network, Certificate: s.cfg.ProxyCertificate, Trust: s.cfg.Trust, Now: s.cfg.Now, Log: s.cfg.Log,
 	})
-	restConfig.Aggregated = s.aggregator
+	restConfig.Aggregated, restConfig.Flows = s.aggregator, &s.flows
 	if s.nodes != nil {
 		restConfig.Nodes = s.nodes
 	}
@@ -257,6 +258,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 		select {
 		case <-s.rules.ready:
 			return ignoreCanceled(ctx, s.aggregator.Run(ctx))
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	group.Go(func() error {
+		select {
+		case <-s.rules.ready:
+			return s.flows.run(ctx, s)
 		case <-ctx.Done():
 			return nil
 		}

@@ -1,6 +1,6 @@
 // Package flowcontrol is flowcontrol.apiserver.k8s.io/v1. Its objects are kept, defaulted and checked as Kubernetes does; the
-// server bounds its requests by other means (server/inflight), so that no mandatory or suggested objects are made and none has
-// an effect.
+// server makes the ones that Kubernetes makes and tells each request's to its sender (server/flow); how many requests it serves
+// at once it bounds by other means (server/inflight).
 package flowcontrol
 
 import (

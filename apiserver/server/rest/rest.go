@@ -41,6 +41,8 @@ type Config struct {
 	Backends Backends
 	// Aggregated are the APIs of other servers; nil has none.
 	Aggregated Aggregated
+	// Flows classifies requests; nil classifies none.
+	Flows Flows
 	// LongRunning is told +1 when a watch begins and -1 when it ends.
 	LongRunning func(r *pipeline.Request, delta int)
 	Now         func() time.Time
@@ -109,6 +111,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.withoutCredentials(r.Header)
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+	h.classify(w, r, caller)
 	if h.serveAggregated(w, r, caller) || h.serveResource(w, r, caller) {
 		return
 	}

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/server/flow"
+	"bareboat.dev/apiserver/watchcache"
+)
+
+// flows follows the FlowSchemas and priority levels, after making those that every cluster has.
+type flows struct{ table atomic.Pointer[flow.Table] }
+
+// Classify implements rest.Flows. Until the objects have been read nothing is classified.
+func (f *flows) Classify(r *flow.Request) (schema, level types.UID, ok bool) {
+	t := f.table.Load()
+	if t == nil {
+		return "", "", false
+	}
+	return t.Classify(r)
+}
+
+// flowRetry is the pause after a failure.
+const flowRetry = 5 * time.Second
+
+// run follows the objects until ctx ends.
+func (f *flows) run(ctx context.Context, s *Server) error {
+	for ctx.Err() == nil {
+		err := f.follow(ctx, s.pipeline)
+		if ctx.Err() != nil {
+			break
+		}
+		if !errors.Is(err, watchcache.ErrExpired) {
+			s.cfg.Log.Warn("following the FlowSchemas failed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(flowRetry):
+		}
+	}
+	return nil
+}
+
+// flowResources are the resources that a table is made of.
+func flowResources() []string { return []string{"flowschemas", "prioritylevelconfigurations"} }
+
+func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline) error {
+	if err := makeFlows(ctx, p); err != nil {
+		return err
+	}
+	changed := make(chan struct{}, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, plural := range flowResources() {
+		group.Go(func() error { return notice(ctx, p, plural, changed) })
+	}
+	group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+				if err := f.read(ctx, p); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// notice says on changed that something of a resource has changed, or is known for the first time.
+func notice(ctx context.Context, p *pipeline.Pipeline, plural string, changed chan<- struct{}) error {
+	s, err := p.Watch(ctx, &pipeline.Request{
+		Verb: pipeline.Watch, Caller: pipeline.System(), SendInitialEvents: true,
+		Ref: pipeline.Ref{Group: flowcontrolv1.GroupName, Version: "v1", Resource: plural},
+	})
+	if err != nil {
+		return err
+	}
+	defer s.Cursor.Close()
+	for {
+		if _, err := s.Cursor.Next(ctx); err != nil {
+			return err
+		}
+		select {
+		case changed <- struct{}{}:
+		default: // a change is waiting to be read already
+		}
+	}
+}
+
+// read makes the table anew; it is a dozen objects.
+func (f *flows) read(ctx context.Context, p *pipeline.Pipeline) error {
+	schemas, err := p.Fresh(ctx, flowcontrolv1.GroupName, "flowschemas", "")
+	if err != nil {
+		return err
+	}
+	levels, err := p.Fresh(ctx, flowcontrolv1.GroupName, "prioritylevelconfigurations", "")
+	if err != nil {
+		return err
+	}
+	var s []*flowcontrolv1.FlowSchema
+	for _, obj := range schemas {
+		s = append(s, obj.(*flowcontrolv1.FlowSchema))
+	}
+	var l []*flowcontrolv1.PriorityLevelConfiguration
+	for _, obj := range levels {
+		l = append(l, obj.(*flowcontrolv1.PriorityLevelConfiguration))
+	}
+	f.table.Store(flow.NewTable(s, l))
+	return nil
+}
+
+// makeFlows makes the objects that every cluster has, where they are missing.
+func makeFlows(ctx context.Context, p *pipeline.Pipeline) error {
+	for _, l := range flow.Levels() {
+		if err := makeFlow(ctx, p, "PriorityLevelConfiguration", "prioritylevelconfigurations", l); err != nil {
+			return err
+		}
+	}
+	for _, s := range flow.Schemas() {
+		if err := makeFlow(ctx, p, "FlowSchema", "flowschemas", s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func makeFlow(ctx context.Context, p *pipeline.Pipeline, kind, plural string, obj registry.Object) error {
+	if _, ok, err := p.Object(ctx, flowcontrolv1.GroupName, plural, "", obj.GetName(), false); err != nil || ok {
+		return err
+	}
+	raw, err := obj.Marshal()
+	if err != nil {
+		return err
+	}
+	_, err = p.Do(ctx, &pipeline.Request{
+		Verb: pipeline.Create, Caller: pipeline.System(),
+		Ref:  pipeline.Ref{Group: flowcontrolv1.GroupName, Version: "v1", Resource: plural},
+		Body: pipeline.Body{ContentType: pipeline.Raw, Kind: flowcontrolv1.SchemeGroupVersion.WithKind(kind), Data: raw},
+	})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating %s %s: %w", kind, obj.GetName(), err)
+	}
+	return nil
+}
