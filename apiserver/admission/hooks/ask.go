@@ -33,11 +33,16 @@ type Config struct {
 // asker asks webhooks of one kind.
 type asker struct {
 	cfg     Config
+	source  *match.Source
 	planner planner
 }
 
 func newAsker(cfg Config, plural string) *asker {
-	return &asker{cfg: cfg, planner: planner{reader: cfg.Reader, plural: plural, compiler: cfg.Compiler}}
+	k := &asker{cfg: cfg, source: match.NewSource(cfg.Reader), planner: planner{reader: cfg.Reader, plural: plural, compiler: cfg.Compiler}}
+	if all, ok := cfg.Reader.Collection(admissionregistrationv1.GroupName, plural); ok {
+		k.planner.all = all
+	}
+	return k
 }
 
 // exempt: the objects by which admission is configured are not held to it, so that a mistake in them can be mended.

@@ -54,12 +54,11 @@ func (k *asker) mutate(ctx context.Context, a *admission.Attributes) error {
 	if err != nil {
 		return err
 	}
+	w := k.source.Write(a)
 	for i, h := range hooks {
 		if a.Round > 0 && !contains(r.later, h) {
 			continue
 		}
-		// Each sees what the one before has made.
-		w := match.NewWrite(a, k.cfg.Reader)
 		as, ok, err := k.selects(ctx, h, w)
 		if err != nil {
 			return err
@@ -70,10 +69,16 @@ func (k *asker) mutate(ctx context.Context, a *admission.Attributes) error {
 		if err := k.let(ctx, h, w, as, r, i); err != nil {
 			return err
 		}
+		w = k.source.Write(a) // the next sees what this one has made
 	}
-	if a.Round == 0 && len(r.called) > 0 {
-		r.last, err = state(a)
+	if a.Round > 0 || len(r.called) == 0 {
+		return nil
 	}
+	if a.Memory == nil {
+		a.Memory = map[string]any{}
+	}
+	a.Memory[mutatingName] = r
+	r.last, err = state(a)
 	return err
 }
 
@@ -95,12 +100,7 @@ func begin(a *admission.Attributes) (*rounds, error) {
 		}
 		return r, err
 	}
-	r := &rounds{}
-	if a.Memory == nil {
-		a.Memory = map[string]any{}
-	}
-	a.Memory[mutatingName] = r
-	return r, nil
+	return &rounds{}, nil
 }
 
 func state(a *admission.Attributes) ([]byte, error) {

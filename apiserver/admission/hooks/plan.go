@@ -10,6 +10,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
+	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/admission/expression"
 	"bareboat.dev/apiserver/admission/match"
 	"bareboat.dev/apiserver/registry"
@@ -45,6 +46,7 @@ type plan struct {
 type planner struct {
 	reader   match.Reader
 	plural   string
+	all      admission.Collection // nil if the configurations are not served
 	compiler *expression.Compiler
 	current  atomic.Pointer[plan]
 
@@ -54,11 +56,10 @@ type planner struct {
 
 // hooks returns the present webhooks.
 func (p *planner) hooks(ctx context.Context) ([]*hook, error) {
-	all, ok := p.reader.Collection(admissionregistrationv1.GroupName, p.plural)
-	if !ok || all.Empty() {
+	if p.all == nil || p.all.Empty() {
 		return nil, nil
 	}
-	changed := all.Changed()
+	changed := p.all.Changed()
 	if now := p.current.Load(); now != nil && now.changed == changed {
 		return now.hooks, nil
 	}

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/admission"
-	"bareboat.dev/apiserver/admission/match"
 	"bareboat.dev/apiserver/registry"
 )
 
@@ -35,7 +34,7 @@ func (k *asker) validate(ctx context.Context, a *admission.Attributes) error {
 	if err != nil || len(hooks) == 0 || exempt(a) {
 		return err
 	}
-	w := match.NewWrite(a, k.cfg.Reader)
+	w := k.source.Write(a)
 	var asked []*question
 	for _, h := range hooks {
 		as, ok, err := k.selects(ctx, h, w)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,14 +29,43 @@ type Reader interface {
 // Write is a write that many rules are held against; what they ask of it is found out once.
 type Write struct {
 	*admission.Attributes
-	reader     Reader
-	namespace  *corev1.Namespace
-	equivalent []*registry.Resource
+	source    *Source
+	namespace *corev1.Namespace
+	// alike are the equivalents, once looked for.
+	alike  []*registry.Resource
+	looked bool
 }
 
-// NewWrite wraps a write.
-func NewWrite(a *admission.Attributes, reader Reader) *Write {
-	return &Write{Attributes: a, reader: reader}
+// Source makes writes out of attributes.
+type Source struct {
+	reader Reader
+	forms  atomic.Pointer[forms]
+}
+
+// forms are the resources of one set by where their objects are kept.
+type forms struct {
+	set      *registry.Set
+	byPrefix map[string][]*registry.Resource
+}
+
+// NewSource returns a source that reads through reader.
+func NewSource(reader Reader) *Source { return &Source{reader: reader} }
+
+// Write wraps a write.
+func (s *Source) Write(a *admission.Attributes) *Write { return &Write{Attributes: a, source: s} }
+
+// sharing returns the resources whose objects are the resource's, itself among them.
+func (s *Source) sharing(r *registry.Resource) []*registry.Resource {
+	set := s.reader.Set()
+	f := s.forms.Load()
+	if f == nil || f.set != set {
+		f = &forms{set, map[string][]*registry.Resource{}}
+		for _, one := range set.All() {
+			f.byPrefix[one.KeyPrefix] = append(f.byPrefix[one.KeyPrefix], one)
+		}
+		s.forms.Store(f)
+	}
+	return f.byPrefix[r.KeyPrefix]
 }
 
 // Operation is what the write is called outside: a subresource that is a command, such as pods/binding, is created.
@@ -69,7 +99,7 @@ func (w *Write) Namespace(ctx context.Context) (*corev1.Namespace, error) {
 		return nil, nil
 	}
 	for _, fresh := range []bool{false, true} {
-		obj, ok, err := w.reader.Object(ctx, "", "namespaces", "", w.Attributes.Namespace, fresh)
+		obj, ok, err := w.source.reader.Object(ctx, "", "namespaces", "", w.Attributes.Namespace, fresh)
 		if err != nil {
 			return nil, err
 		}
@@ -83,16 +113,14 @@ func (w *Write) Namespace(ctx context.Context) (*corev1.Namespace, error) {
 
 // equivalents are the other versions and groups through which the same object can be written.
 func (w *Write) equivalents() []*registry.Resource {
-	if w.equivalent != nil || w.Resource.KeyPrefix == "" {
-		return w.equivalent
+	if w.looked || w.Resource.KeyPrefix == "" {
+		return w.alike
 	}
-	w.equivalent = []*registry.Resource{}
-	for _, r := range w.reader.Set().All() {
-		if r != w.Resource && r.KeyPrefix == w.Resource.KeyPrefix && r.Kind != w.Resource.Kind {
-			w.equivalent = append(w.equivalent, r)
-		}
+	w.looked = true
+	if all := w.source.sharing(w.Resource); len(all) > 1 {
+		w.alike = slices.DeleteFunc(slices.Clone(all), func(r *registry.Resource) bool { return r.Kind == w.Resource.Kind })
 	}
-	return w.equivalent
+	return w.alike
 }
 
 // Criteria select writes.
@@ -148,8 +176,9 @@ func (c *Criteria) Match(ctx context.Context, w *Write) (*registry.Resource, boo
 
 // resource finds the resource that the rules select the write as. What is excluded is so in every equivalent form.
 func (c *Criteria) resource(w *Write) (*registry.Resource, bool) {
-	forms := []*registry.Resource{w.Resource}
-	if !c.exact && !c.names(w, w.Resource, c.rules) || !c.exact && len(c.exclude) > 0 {
+	itself := [1]*registry.Resource{w.Resource}
+	forms := itself[:]
+	if !c.exact && (len(c.exclude) > 0 || !c.names(w, w.Resource, c.rules)) {
 		forms = append(forms, w.equivalents()...)
 	}
 	for _, r := range forms {

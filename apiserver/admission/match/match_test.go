@@ -103,7 +103,7 @@ func TestMatch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			as, ok, err := c.Match(t.Context(), NewWrite(tt.write, world{set}))
+			as, ok, err := c.Match(t.Context(), NewSource(world{set}).Write(tt.write))
 			if err != nil || ok != (tt.as != nil) || as != tt.as && ok {
 				t.Errorf("matched %t as %v, %v", ok, as, err)
 			}

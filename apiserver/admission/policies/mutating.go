@@ -31,7 +31,7 @@ const mutatingName = "MutatingAdmissionPolicy"
 func Mutating(cfg Config) admission.Plugin {
 	const group = admissionregistrationv1.GroupName
 	m := &mutator{cfg: cfg}
-	m.planner = planner{cfg: cfg, policies: "mutatingadmissionpolicies", bindings: "mutatingadmissionpolicybindings", compile: m.compile, bind: bindMutating}
+	m.planner.init(cfg, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings", m.compile, bindMutating)
 	return admission.Plugin{
 		Name: mutatingName, Mutate: m.mutate,
 		Obeys: []schema.GroupResource{{Group: group, Resource: m.planner.policies}, {Group: group, Resource: m.planner.bindings}, {Resource: "namespaces"}},
@@ -84,7 +84,7 @@ func (m *mutator) mutate(ctx context.Context, a *admission.Attributes) error {
 	if sub, ok := a.Resource.Subresources[a.Subresource]; ok && sub.New != nil {
 		return nil // what is changed through a form of its own is no object that could be patched
 	}
-	w := match.NewWrite(a, m.cfg.Reader)
+	w := m.planner.source.Write(a)
 	list, err := m.cfg.evaluations(ctx, policies, w)
 	if err != nil || len(list) == 0 {
 		return err
@@ -112,8 +112,8 @@ func (m *mutator) mutate(ctx context.Context, a *admission.Attributes) error {
 			r.called = append(r.called, key)
 		}
 	}
-	if r.last, err = json.Marshal(a.Object); err != nil {
-		return apierrors.NewInternalError(err)
+	if err := r.keep(a); err != nil {
+		return err
 	}
 	return refuse(a, faults)
 }
@@ -150,12 +150,22 @@ func begin(a *admission.Attributes) (*rounds, error) {
 		}
 		return r, nil
 	}
-	r := &rounds{}
+	return &rounds{}, nil
+}
+
+// keep remembers the first round, if somebody wants to be asked in the second.
+func (r *rounds) keep(a *admission.Attributes) (err error) {
+	if a.Round > 0 || len(r.called) == 0 {
+		return nil
+	}
 	if a.Memory == nil {
 		a.Memory = map[string]any{}
 	}
 	a.Memory[mutatingName] = r
-	return r, nil
+	if r.last, err = json.Marshal(a.Object); err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	return nil
 }
 
 // evaluate lets one policy change the object, by each of its mutations in turn.

@@ -66,7 +66,9 @@ type plan struct {
 // planner keeps the plan. Policies that have not changed are not compiled again.
 type planner struct {
 	cfg                Config
-	policies, bindings string // their resources
+	source             *match.Source
+	all, bound         admission.Collection // nil if they are not served
+	policies, bindings string               // their resources
 	compile            func(obj registry.Object) *policy
 	bind               func(obj registry.Object) (policy string, b *binding)
 	current            atomic.Pointer[plan]
@@ -75,18 +77,22 @@ type planner struct {
 	done map[string]*policy // by uid and resource version, without bindings
 }
 
+func (p *planner) init(cfg Config, policies, bindings string, compile func(registry.Object) *policy, bind func(registry.Object) (string, *binding)) {
+	p.cfg, p.source, p.policies, p.bindings, p.compile, p.bind = cfg, match.NewSource(cfg.Reader), policies, bindings, compile, bind
+	all, ok := cfg.Reader.Collection(admissionregistrationv1.GroupName, policies)
+	bound, okBound := cfg.Reader.Collection(admissionregistrationv1.GroupName, bindings)
+	if ok && okBound {
+		p.all, p.bound = all, bound
+	}
+}
+
 // get returns the present policies. One without bindings does nothing, so that without bindings there are none.
 func (p *planner) get(ctx context.Context) ([]*policy, error) {
 	const group = admissionregistrationv1.GroupName
-	bindings, ok := p.cfg.Reader.Collection(group, p.bindings)
-	if !ok || bindings.Empty() {
+	if p.all == nil || p.bound.Empty() || p.all.Empty() {
 		return nil, nil
 	}
-	policies, ok := p.cfg.Reader.Collection(group, p.policies)
-	if !ok || policies.Empty() {
-		return nil, nil
-	}
-	next := &plan{policies: policies.Changed(), bindings: bindings.Changed()}
+	next := plan{policies: p.all.Changed(), bindings: p.bound.Changed()}
 	if now := p.current.Load(); now != nil && now.policies == next.policies && now.bindings == next.bindings {
 		return now.list, nil
 	}
@@ -101,7 +107,7 @@ func (p *planner) get(ctx context.Context) ([]*policy, error) {
 		return nil, err
 	}
 	next.list = p.assemble(all, binders)
-	p.current.Store(next)
+	p.current.Store(&next)
 	return next.list, nil
 }
 

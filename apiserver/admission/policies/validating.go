@@ -40,7 +40,7 @@ type note struct {
 func Validating(cfg Config) admission.Plugin {
 	const group = admissionregistrationv1.GroupName
 	v := &validator{cfg: cfg}
-	v.planner = planner{cfg: cfg, policies: "validatingadmissionpolicies", bindings: "validatingadmissionpolicybindings", compile: v.compile, bind: bindValidating}
+	v.planner.init(cfg, "validatingadmissionpolicies", "validatingadmissionpolicybindings", v.compile, bindValidating)
 	return admission.Plugin{
 		Name: "ValidatingAdmissionPolicy", Validate: v.validate,
 		Obeys: []schema.GroupResource{{Group: group, Resource: v.planner.policies}, {Group: group, Resource: v.planner.bindings}, {Resource: "namespaces"}},
@@ -104,7 +104,7 @@ func (v *validator) validate(ctx context.Context, a *admission.Attributes) error
 	if err != nil || len(policies) == 0 || exempt(a) {
 		return err
 	}
-	w := match.NewWrite(a, v.cfg.Reader)
+	w := v.planner.source.Write(a)
 	list, err := v.cfg.evaluations(ctx, policies, w)
 	if err != nil {
 		return err

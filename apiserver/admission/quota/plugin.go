@@ -16,6 +16,9 @@ import (
 // Plugin enforces ResourceQuotas. It must be the last of the plugins: what it charges is committed with the write.
 func Plugin(reader admission.Reader, now func() time.Time) admission.Plugin {
 	e := &enforcer{reader: reader, now: now, rooms: map[string]*room{}}
+	if all, ok := reader.Collection("", "resourcequotas"); ok {
+		e.all = all
+	}
 	return admission.Plugin{
 		Name:     "ResourceQuota",
 		Obeys:    []schema.GroupResource{{Resource: "resourcequotas"}},
@@ -25,6 +28,7 @@ func Plugin(reader admission.Reader, now func() time.Time) admission.Plugin {
 
 type enforcer struct {
 	reader admission.Reader
+	all    admission.Collection // nil if there are no quotas
 	now    func() time.Time
 
 	mu    sync.Mutex
@@ -46,8 +50,7 @@ func (e *enforcer) validate(ctx context.Context, a *admission.Attributes) error 
 	if a.Namespace == "" || a.Operation == admission.Delete || a.Object == nil {
 		return nil
 	}
-	all, ok := e.reader.Collection("", "resourcequotas")
-	if !ok || all.Empty() {
+	if e.all == nil || e.all.Empty() {
 		return nil
 	}
 	gr := schema.GroupResource{Group: a.Resource.Kind.Group, Resource: a.Resource.Plural}
