@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -35,8 +37,7 @@ func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revisio
 
 // transact makes a transaction of one commit.
 func (e *Engine) transact(ctx context.Context, ops []storage.Op) (storage.Revision, error) {
-	compares, then, otherwise := translate(ops, lastPlace)
-	r, err := e.client.Txn(ctx).If(compares...).Then(then...).Else(otherwise...).Commit()
+	r, err := e.txn(ctx, translate(ops, lastPlace))
 	if err != nil {
 		return 0, e.commitFailure(ctx, err)
 	}
@@ -46,49 +47,69 @@ func (e *Engine) transact(ctx context.Context, ops []storage.Op) (storage.Revisi
 	return whole(r.Header.Revision), nil
 }
 
+// txn sends a transaction. It is put together here, from the messages of etcd's API: the client's own way to it copies each value
+// three times.
+func (e *Engine) txn(ctx context.Context, r *etcdserverpb.TxnRequest) (*etcdserverpb.TxnResponse, error) {
+	resp, err := e.kv.Txn(ctx, r, grpc.MaxCallSendMsgSize(sendBytes), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	return resp, clientv3.ContextError(ctx, err)
+}
+
 // translate makes a transaction: what to compare, what to do, and what to read if a comparison fails.
-func translate(ops []storage.Op, at int) (compares []clientv3.Cmp, then, otherwise []clientv3.Op) {
+func translate(ops []storage.Op, at int) *etcdserverpb.TxnRequest {
+	r := &etcdserverpb.TxnRequest{}
 	for _, op := range ops {
-		if c, ok := compare(op); ok {
-			compares = append(compares, c)
-			otherwise = append(otherwise, clientv3.OpGet(op.Key))
+		key := []byte(op.Key)
+		if c, ok := compare(op, key); ok {
+			r.Compare = append(r.Compare, c)
+			r.Failure = append(r.Failure, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestRange{
+				RequestRange: &etcdserverpb.RangeRequest{Key: key},
+			}})
 		}
 		switch op.Type {
 		case storage.Put:
-			then = append(then, clientv3.OpPut(op.Key, place(op.Value, at)))
+			r.Success = append(r.Success, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestPut{
+				RequestPut: &etcdserverpb.PutRequest{Key: key, Value: place(op.Value, at)},
+			}})
 		case storage.Delete:
-			then = append(then, clientv3.OpDelete(op.Key))
+			r.Success = append(r.Success, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestDeleteRange{
+				RequestDeleteRange: &etcdserverpb.DeleteRangeRequest{Key: key},
+			}})
 		}
 	}
-	return compares, then, otherwise
+	return r
 }
 
 // compare is an op's condition; false if it has none. storage.Op.Holds is the same in Go.
-func compare(op storage.Op) (clientv3.Cmp, bool) {
+func compare(op storage.Op, key []byte) (*etcdserverpb.Compare, bool) {
+	modified := func(how etcdserverpb.Compare_CompareResult, rev int64) (*etcdserverpb.Compare, bool) {
+		return &etcdserverpb.Compare{
+			Key: key, Target: etcdserverpb.Compare_MOD, Result: how, TargetUnion: &etcdserverpb.Compare_ModRevision{ModRevision: rev},
+		}, true
+	}
 	switch {
 	case op.If == storage.Absent && op.Type == storage.Delete:
 		// Never true, as a key has no negative revision: what is absent cannot be deleted.
-		return clientv3.Compare(clientv3.ModRevision(op.Key), "<", 0), true
+		return modified(etcdserverpb.Compare_LESS, 0)
 	case op.If == storage.Absent:
-		return clientv3.Compare(clientv3.ModRevision(op.Key), "=", 0), true
+		return modified(etcdserverpb.Compare_EQUAL, 0)
 	case op.If == storage.Present || op.If == storage.None && op.Type == storage.Delete:
-		return clientv3.Compare(clientv3.ModRevision(op.Key), ">", 0), true
+		return modified(etcdserverpb.Compare_GREATER, 0)
 	case op.If == storage.None:
-		return clientv3.Cmp{}, false
+		return nil, false
 	}
 	main, _ := split(storage.Revision(op.If))
 	if main == 1 {
-		return clientv3.Compare(clientv3.ModRevision(op.Key), "<", 0), true // nothing was written then
+		return modified(etcdserverpb.Compare_LESS, 0) // nothing was written then
 	}
 	// A transaction writes a key once at most, so its place adds nothing to its revision.
-	return clientv3.Compare(clientv3.ModRevision(op.Key), "=", main), true
+	return modified(etcdserverpb.Compare_EQUAL, main)
 }
 
 // conflict finds the op whose condition did not hold in what the transaction read instead.
 func conflict(ops []storage.Op, reads []*etcdserverpb.ResponseOp) error {
 	i := 0
 	for _, op := range ops {
-		if _, ok := compare(op); !ok {
+		if _, ok := compare(op, nil); !ok {
 			continue
 		}
 		var current *storage.Entry

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"bareboat.dev/apiserver/storage"
 )
@@ -251,11 +251,11 @@ func (e *Engine) share(ctx context.Context, commits []*waiting) error {
 		w.rev, w.err = e.transact(ctx, w.ops)
 		return nil
 	}
-	parts := make([]clientv3.Op, len(commits))
+	shared := &etcdserverpb.TxnRequest{Success: make([]*etcdserverpb.RequestOp, len(commits))}
 	for i, w := range commits {
-		parts[i] = clientv3.OpTxn(translate(w.ops, placeOf(i, commits)))
+		shared.Success[i] = &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestTxn{RequestTxn: translate(w.ops, placeOf(i, commits))}}
 	}
-	r, err := e.client.Txn(ctx).Then(parts...).Commit()
+	r, err := e.txn(ctx, shared)
 	if err != nil {
 		return e.commitFailure(ctx, err)
 	}

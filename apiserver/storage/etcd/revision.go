@@ -65,13 +65,13 @@ func placed(value []byte) (int, []byte) {
 }
 
 // place returns the value as it is kept at a place. A value that would be taken for one with a place gets one too.
-func place(value []byte, place int) string {
+func place(value []byte, place int) []byte {
 	if place == lastPlace {
 		if _, bare := placed(value); len(bare) == len(value) {
-			return string(value)
+			return value
 		}
 	}
-	return string(append(append(make([]byte, 0, len(value)+placeBytes), value...), placeTag, byte(place)))
+	return append(append(make([]byte, 0, len(value)+placeBytes), value...), placeTag, byte(place))
 }
 
 // entry translates a key. Of a key that was changed since it was created nobody knows at what place that was.
