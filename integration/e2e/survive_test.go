@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	survivors    = 12
-	kubeletKills = 10
+	survivors    = 100
+	kubeletKills = 20
 )
 
-// survivorsManifest is a dozen pods that count aloud until they are told to stop, one that exits with code 7 when told to, and pods that get
+// survivorsManifest is a hundred pods that count aloud until they are told to stop, one that exits with code 7 when told to, and pods that get
 // into trouble: each is told by a file in a folder of the host.
 const survivorsManifest = `
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: counters}
 spec:
-  replicas: 12
+  replicas: 100
   selector: {matchLabels: {app: counter}}
   template:
     metadata: {labels: {app: counter}}
@@ -37,7 +37,7 @@ spec:
         - name: counter
           image: docker.io/bareboat/guestbook-redis:v1
           command: [/bin/busybox, sh, -c]
-          args: ["trap exit TERM; i=0; while [ ! -e /signs/stop ]; do i=$((i+1)); echo line $i; /bin/busybox sleep 0.1; done; echo end; /bin/busybox sleep 3600 & wait"]
+          args: ["trap exit TERM; i=0; while [ ! -e /signs/stop ]; do i=$((i+1)); echo line $i; /bin/busybox sleep 1; done; echo end; /bin/busybox sleep 3600 & wait"]
           volumeMounts: [{name: signs, mountPath: /signs}]
 ---
 apiVersion: v1
