@@ -93,6 +93,9 @@ func TestCreate(t *testing.T) {
 		{Name: "scale", Edit: version("subresources: {scale: {specReplicasPath: .status.n, statusReplicasPath: ''}}"), Want: []string{
 			`spec.subresources.scale.specReplicasPath: Invalid value: ".status.n": should be a json path under .spec`,
 			"spec.subresources.scale.statusReplicasPath: Required value"}},
+		{Name: "selectable without a schema", Edit: "spec: {versions: [{name: v1, served: true, storage: true, schema: {}, selectableFields: [{jsonPath: .spec.a}]}]}", Want: []string{
+			"spec.versions[0].schema.openAPIV3Schema: Required value",
+			`spec.selectableFields: Invalid value: "": may only be set when validations.schema is included`}},
 		{Name: "selectable", Edit: version("selectableFields: [{jsonPath: .spec.a}, {jsonPath: .spec.o}, {jsonPath: .spec.zz}, {jsonPath: .spec.a}]"), Want: []string{
 			`spec.selectableFields[1].jsonPath: Invalid value: ".spec.o": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.`,
 			`spec.selectableFields[2].jsonPath: Invalid value: ".spec.zz": is an invalid path: does not refer to a valid field`,

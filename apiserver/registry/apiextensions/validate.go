@@ -193,7 +193,7 @@ func (c *checker) top(path *field.Path, s *apiextensions.CustomResourceDefinitio
 	if len(s.SelectableFields) == 0 {
 		return
 	}
-	if s.Validation == nil {
+	if s.Validation == nil || s.Validation.OpenAPIV3Schema == nil {
 		c.Invalid(path.Child("selectableFields"), "", "may only be set when validations.schema is included")
 		return
 	}
@@ -259,6 +259,7 @@ func (c *checker) selectable(path *field.Path, fields []apiextensions.Selectable
 	structural, err := schema.NewStructural(s)
 	if err != nil {
 		c.Invalid(path.Child("schema.openAPIV3Schema"), "", err.Error())
+		return
 	}
 	seen := map[string]bool{}
 	for i, f := range fields {

@@ -55,32 +55,32 @@ func targets(a *autoscalingv2.HorizontalPodAutoscaler) string {
 }
 
 func target(m *autoscalingv2.MetricSpec, s *autoscalingv2.MetricStatus) string {
-	switch m.Type {
-	case autoscalingv2.ExternalMetricSourceType:
+	switch {
+	case m.Type == autoscalingv2.ExternalMetricSourceType && m.External != nil:
 		var now autoscalingv2.MetricValueStatus
 		if s.External != nil {
 			now = s.External.Current
 		}
 		return amount(m.External.Target, now)
-	case autoscalingv2.ObjectMetricSourceType:
+	case m.Type == autoscalingv2.ObjectMetricSourceType && m.Object != nil:
 		var now autoscalingv2.MetricValueStatus
 		if s.Object != nil {
 			now = s.Object.Current
 		}
 		return amount(m.Object.Target, now)
-	case autoscalingv2.PodsMetricSourceType:
+	case m.Type == autoscalingv2.PodsMetricSourceType && m.Pods != nil:
 		var now *resource.Quantity
 		if s.Pods != nil {
 			now = s.Pods.Current.AverageValue
 		}
 		return text(now, unknownTarget) + "/" + text(m.Pods.Target.AverageValue, "")
-	case autoscalingv2.ResourceMetricSourceType:
+	case m.Type == autoscalingv2.ResourceMetricSourceType && m.Resource != nil:
 		var now autoscalingv2.MetricValueStatus
 		if s.Resource != nil {
 			now = s.Resource.Current
 		}
 		return string(m.Resource.Name) + ": " + utilization(m.Resource.Target, now)
-	case autoscalingv2.ContainerResourceMetricSourceType:
+	case m.Type == autoscalingv2.ContainerResourceMetricSourceType && m.ContainerResource != nil:
 		var now autoscalingv2.MetricValueStatus
 		if s.ContainerResource != nil {
 			now = s.ContainerResource.Current

@@ -26,10 +26,10 @@ func replicationControllers() *registry.Resource {
 		registry.Number("Ready", status["readyReplicas"], func(c controller) int64 { return int64(c.Status.ReadyReplicas) }),
 		registry.AgeColumn(),
 	}
-	columns = append(columns, podspec.TemplateColumns(func(c controller) *corev1.PodTemplateSpec { return c.Spec.Template })...)
+	columns = append(columns, podspec.TemplateColumns(controllerTemplate)...)
 	columns = append(columns, registry.Text("Selector", doc["selector"],
 		func(c controller) string { return registry.LabelsText(c.Spec.Selector) }).Wide())
-	warnings, changeWarnings := podspec.TemplateWarnings(func(r *corev1.ReplicationController) *corev1.PodTemplateSpec { return r.Spec.Template }, nil, field.NewPath("spec", "template"))
+	warnings, changeWarnings := podspec.TemplateWarnings(controllerTemplate, nil, field.NewPath("spec", "template"))
 	return &registry.Resource{
 		Kind: kind("ReplicationController"), Plural: "replicationcontrollers", Singular: "replicationcontroller",
 		ShortNames: []string{"rc"}, Categories: []string{"all"},
@@ -73,6 +73,14 @@ func replicationControllers() *registry.Resource {
 }
 
 // defaultController: the template's labels are the controller's own and its selector, where it has none.
+// controllerTemplate is empty while there is none.
+func controllerTemplate(c *corev1.ReplicationController) *corev1.PodTemplateSpec {
+	if c.Spec.Template == nil {
+		return &corev1.PodTemplateSpec{}
+	}
+	return c.Spec.Template
+}
+
 func defaultController(c *corev1.ReplicationController) {
 	if c.Spec.Replicas == nil {
 		one := int32(1)
