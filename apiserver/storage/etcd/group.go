@@ -58,15 +58,17 @@ type group struct {
 	// flying is how many flights are under way, or boarding, and airborne how many commits are on them.
 	flying, airborne int
 	// single says that this etcd allows no large transactions.
-	single  bool
+	single bool
+	// closed: no flight begins any more.
+	closed  bool
 	running sync.WaitGroup
 }
 
-// close waits until every flight has landed; the engine's end makes them.
+// close lets no flight begin any more and waits until every one has landed, which the engine's end makes them do.
 func (g *group) close() {
-	// A commit that is being queued either sees the engine's end or is counted.
 	g.mu.Lock()
-	g.mu.Unlock() //nolint:staticcheck // an empty critical section is the point
+	g.closed = true
+	g.mu.Unlock()
 	g.running.Wait()
 }
 
@@ -126,7 +128,7 @@ func (g *group) abandon(w *waiting, why error) error {
 // departLocked begins a flight if something waits and one may leave.
 func (g *group) departLocked() {
 	worth := g.flying == 0 || g.flying < flights && (g.airborne <= few || len(g.queue) >= many)
-	if len(g.queue) > 0 && worth && g.engine.ctx.Err() == nil {
+	if len(g.queue) > 0 && worth && !g.closed {
 		g.flying++
 		g.running.Add(1)
 		go g.fly()
