@@ -13,6 +13,7 @@ import (
 
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
+	"bareboat.dev/kubelet/apparmor"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
@@ -80,6 +81,7 @@ type Agent struct {
 	volumes  *volume.Manager
 	drivers  *csi.Registry
 	ids      *userns.Allocator
+	profiles *apparmor.Loader
 	writer   *statusWriter
 	caps     []string
 	metrics  *metrics
@@ -108,6 +110,7 @@ func New(c Config, d Deps) *Agent {
 	})
 	a.services = client.NewMirror(d.Client, client.Services(), client.MirrorOptions[*corev1.Service]{Log: d.Log})
 	a.objects = objects.New(d.Client, d.Log, a.objectChanged)
+	a.profiles = apparmor.NewLoader("")
 	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Log: d.Log})
 	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
 		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a},

@@ -200,6 +200,9 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	if s := c.SecurityContext; s != nil && s.Privileged != nil && *s.Privileged {
 		in.Devices = hostDevices()
 	}
+	if a.AppArmor {
+		in.DefaultAppArmor = func() (string, error) { return a.profiles.Default(ctx) }
+	}
 	spec, err := runspec.Build(in)
 	if err == nil {
 		err = addDevices(spec, granted)

@@ -30,6 +30,8 @@ type Input struct {
 	MemoryCapacity int64
 	// KernelCaps are all capabilities that the kernel knows, "CAP_…", for privileged containers and "ALL".
 	KernelCaps []string
+	// DefaultAppArmor loads the AppArmor profile RuntimeDefault and returns its name; nil where the kernel has no AppArmor.
+	DefaultAppArmor func() (string, error)
 	// LocalhostProfile reads a seccomp profile of type Localhost; nil if there are none.
 	LocalhostProfile func(name string) (*specs.LinuxSeccomp, error)
 }

@@ -1,6 +1,7 @@
 package runspec
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,36 @@ func TestSecurity(t *testing.T) {
 	}
 	if _, filtered, _, noNew := build(`{seccompProfile: {type: RuntimeDefault}, allowPrivilegeEscalation: false}`); !filtered || !noNew {
 		t.Errorf("RuntimeDefault: %v %v", filtered, noNew)
+	}
+}
+
+// TestAppArmor shows which profile a container has by its own word or its pod's.
+func TestAppArmor(t *testing.T) {
+	for _, c := range []struct{ spec, want, err string }{
+		{`containers: [{name: a}]`, "", ""},
+		{`{securityContext: {appArmorProfile: {type: RuntimeDefault}}, containers: [{name: a}]}`, "the-default", ""},
+		{`{securityContext: {appArmorProfile: {type: RuntimeDefault}}, containers: [{name: a, securityContext: {appArmorProfile: {type: Unconfined}}}]}`, "", ""},
+		{`containers: [{name: a, securityContext: {appArmorProfile: {type: Localhost, localhostProfile: mine}}}]`, "mine", ""},
+		{`containers: [{name: a, securityContext: {privileged: true, appArmorProfile: {type: RuntimeDefault}}}]`, "", ""},
+		{`containers: [{name: broken, securityContext: {appArmorProfile: {type: RuntimeDefault}}}]`, "", "cannot load"},
+	} {
+		p := podOf(t, c.spec)
+		in := Input{Pod: p, Container: &p.Spec.Containers[0], Args: []string{"x"}, Rootfs: "/", DefaultAppArmor: func() (string, error) {
+			if p.Spec.Containers[0].Name == "broken" {
+				return "", errors.New("cannot load")
+			}
+			return "the-default", nil
+		}}
+		spec, err := Build(in)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v", c.spec, err)
+			}
+			continue
+		}
+		if err != nil || spec.Process.ApparmorProfile != c.want {
+			t.Errorf("%s: %v, %v", c.spec, spec, err)
+		}
 	}
 }
 

@@ -28,7 +28,10 @@ func secure(spec *specs.Spec, in Input) error {
 		spec.Linux.Devices = in.Devices
 		return nil
 	}
-	spec.Process.ApparmorProfile = appArmorProfile(in.Pod, in.Container)
+	var err error
+	if spec.Process.ApparmorProfile, err = appArmorProfile(in); err != nil {
+		return err
+	}
 	caps := capabilities(s.Capabilities, in.KernelCaps)
 	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 	return setSeccomp(spec, in)
@@ -105,16 +108,24 @@ func seccompProfile(p *corev1.Pod, c *corev1.Container) *corev1.SeccompProfile {
 }
 
 // appArmorProfile is the loaded profile that the container, or else its pod, names; empty leaves it to the kernel.
-func appArmorProfile(p *corev1.Pod, c *corev1.Container) string {
+func appArmorProfile(in Input) (string, error) {
 	var profile *corev1.AppArmorProfile
-	if s := p.Spec.SecurityContext; s != nil {
+	if s := in.Pod.Spec.SecurityContext; s != nil {
 		profile = s.AppArmorProfile
 	}
-	if s := c.SecurityContext; s != nil && s.AppArmorProfile != nil {
+	if s := in.Container.SecurityContext; s != nil && s.AppArmorProfile != nil {
 		profile = s.AppArmorProfile
 	}
-	if profile != nil && profile.Type == corev1.AppArmorProfileTypeLocalhost && profile.LocalhostProfile != nil {
-		return *profile.LocalhostProfile
+	switch {
+	case profile == nil:
+	case profile.Type == corev1.AppArmorProfileTypeLocalhost && profile.LocalhostProfile != nil:
+		return *profile.LocalhostProfile, nil
+	case profile.Type == corev1.AppArmorProfileTypeRuntimeDefault && in.DefaultAppArmor != nil:
+		name, err := in.DefaultAppArmor()
+		if err != nil {
+			return "", configf("%v", err)
+		}
+		return name, nil
 	}
-	return ""
+	return "", nil
 }

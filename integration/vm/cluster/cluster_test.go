@@ -105,6 +105,7 @@ func TestCluster(t *testing.T) {
 	t.Run("Resize", checkResize)
 	t.Run("Figures", checkFigures)
 	t.Run("BlockVolume", checkBlockVolume)
+	t.Run("AppArmor", checkAppArmor)
 	t.Run("Guestbook", checkGuestbook)
 	t.Run("Down", func(t *testing.T) {
 		must(t, "kctl", "down", "--purge")
@@ -410,4 +411,32 @@ func checkBlockVolume(t *testing.T) {
 	}
 	must(t, "kctl", "delete", "pod", "writer", "--timeout=60s")
 	must(t, "losetup", "--detach", device)
+}
+
+const confinedPod = `
+apiVersion: v1
+kind: Pod
+metadata: {name: confined}
+spec:
+  restartPolicy: Never
+  securityContext: {appArmorProfile: {type: RuntimeDefault}}
+  containers:
+  - name: main
+    image: ` + image + `
+    command: [/bin/sh, -c, "busybox cat /proc/1/attr/current; busybox mount -t tmpfs x /tmp 2>&1; echo x > /tmp/file && busybox cat /tmp/file"]
+    securityContext: {runAsUser: 0, capabilities: {add: [SYS_ADMIN]}}
+`
+
+// checkAppArmor shows that the kernel enforces the default profile: even a container with the capability to mount cannot.
+func checkAppArmor(t *testing.T) {
+	apply(t, confinedPod)
+	eventually(t, "the pod's end", func() error {
+		if phase := pod(t, "confined", ".status.phase"); phase != "Succeeded" && phase != "Failed" {
+			return fmt.Errorf("it is %s", phase)
+		}
+		return nil
+	})
+	if got := must(t, "kctl", "logs", "confined"); got != "bareboat-default (enforce)\nmount: mounting x on /tmp failed: Permission denied\nx" {
+		t.Errorf("printed %q", got)
+	}
 }
