@@ -33,8 +33,11 @@ func pods() *registry.Resource {
 			Validate:       registry.Checks(checkPodCreate),
 			ValidateUpdate: registry.ChecksChange(checkPodUpdate),
 			ValidateName:   dnsSubdomain,
+			// The node that a scheduler chose is no change of what the user asked for.
 			SpecChanged: registry.Differs(func(p, old *corev1.Pod) bool {
-				return !equality.Semantic.DeepEqual(p.Spec, old.Spec)
+				before := old.Spec
+				before.NodeName = p.Spec.NodeName
+				return !equality.Semantic.DeepEqual(p.Spec, before)
 			}),
 			GracePeriod: podGracePeriod,
 			Warnings: func(obj registry.Object) []string {
