@@ -148,6 +148,8 @@ func New(cfg Config) (*Server, error) {
 	s.webhooks = webhook.New(func(ctx context.Context, namespace, name string, port int32) (string, error) {
 		return s.network.Resolve(ctx, namespace, name, port)
 	})
+	}).Through(func(ctx context.Context, network, hostport string) (net.Conn, error) {
+		return s.network.DialContext(ctx, network, hostport)
 	s.customs = customresource.New(customresource.Config{Pipeline: s.pipeline, Call: s.webhooks.Call, Now: cfg.Now, Log: cfg.Log})
 	s.pipeline.SetCatchUp(s.customs.CatchUp)
 	known.objects = objects{s.pipeline}

@@ -28,6 +28,7 @@ const (
 // Client calls webhooks. It is safe for concurrent use.
 type Client struct {
 	resolve Resolver
+	dial    Dial
 
 	mu    sync.Mutex
 	pools map[poolKey]*pool
@@ -49,7 +50,16 @@ type pool struct {
 
 // New returns a client without connections.
 func New(resolve Resolver) *Client {
-	return &Client{resolve: resolve, pools: map[poolKey]*pool{}}
+	return &Client{resolve: resolve, dial: (&net.Dialer{Timeout: dialTimeout}).DialContext, pools: map[poolKey]*pool{}}
+}
+
+// Dial opens a connection to what a Resolver named.
+type Dial func(ctx context.Context, network, hostport string) (net.Conn, error)
+
+// Through makes the client reach services by dial: pods may be where this host has no route to. It is called before the first Call.
+func (c *Client) Through(dial Dial) *Client {
+	c.dial = dial
+	return c
 }
 
 // Close ends the connections that no call uses.
@@ -113,9 +123,8 @@ func (c *Client) connect(t *Target) (*http.Client, error) {
 		TLSClientConfig: cfg, TLSHandshakeTimeout: handshakeTimeout, Protocols: protocols,
 		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleFor, DisableCompression: true,
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
 	if t.Service == nil {
-		transport.Proxy, transport.DialContext = http.ProxyFromEnvironment, dialer.DialContext
+		transport.Proxy, transport.DialContext = http.ProxyFromEnvironment, (&net.Dialer{Timeout: dialTimeout}).DialContext
 	} else {
 		s := *t.Service
 		cfg.ServerName = s.host()
@@ -124,7 +133,9 @@ func (c *Client) connect(t *Target) (*http.Client, error) {
 			if err != nil {
 				return nil, err
 			}
-			return dialer.DialContext(ctx, network, hostport)
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return c.dial(ctx, network, hostport)
 		}
 	}
 	// A webhook that sends its caller elsewhere is not obeyed: the answer is the redirect, which is a failure.

@@ -2,7 +2,7 @@
 // resources. A call is one JSON POST over verified TLS, and everything about it is bounded: its time by the context, its answer by the
 // size of the question, its connections by the client.
 //
-//	client := webhook.New(webhook.Endpoints(reader))
+//	client := webhook.New(network.Resolve).Through(network.DialContext)
 //	err := client.Call(ctx, webhook.Target{Service: &webhook.Service{Namespace: "ops", Name: "hook", Path: "/mutate"}, CABundle: ca}, &review, &answer)
 //
 // A target is a URL, or a Service of the cluster. A service's certificate must be good for <name>.<namespace>.svc
