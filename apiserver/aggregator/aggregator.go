@@ -171,6 +171,18 @@ func (a *Aggregator) Lookup(group, version string) (*Service, bool) {
 	return s, ok
 }
 
+// Serves reports whether another server serves a group and version, or any version if that is empty.
+func (a *Aggregator) Serves(group, version string) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for gv := range a.services {
+		if gv.Group == group && (version == "" || gv.Version == version) {
+			return true
+		}
+	}
+	return false
+}
+
 // Groups are the groups of other servers, each with its versions, in the order of their priorities.
 func (a *Aggregator) Groups() []discoveryv2.APIGroupDiscovery {
 	a.mu.RLock()

@@ -40,6 +40,16 @@ func MethodNotAllowed() error {
 	}}
 }
 
+// servedElsewhere is the answer to a request that only the REST door passes on.
+func servedElsewhere(r *Request) error {
+	gv := schema.GroupVersion{Group: r.Group, Version: r.Version}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
+		Message: fmt.Sprintf("%s is served by another API server (see its APIService), which is reached over REST only", gv),
+		Details: &metav1.StatusDetails{Group: r.Group, Kind: r.Resource},
+	}}
+}
+
 // notServed is the answer to a resource that does not exist.
 func notServed() error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

@@ -37,6 +37,8 @@ type Config struct {
 	Connectors map[string]Connector
 	// Computed make the objects of the resources that are read and never stored, by "group/resource".
 	Computed map[string]Computed
+	// Elsewhere reports whether another API server serves a group and version (any version if it is empty); nil: none does.
+	Elsewhere func(group, version string) bool
 	// Observers see every request when it has ended (audit, metrics).
 	Observers []Observer
 	// Picker's randomness and the clock, so that tests can be deterministic.
@@ -163,6 +165,9 @@ func (p *Pipeline) Codec() *codec.Codec { return p.codec }
 func (p *Pipeline) lookup(ctx context.Context, r *Request) (*handle, error) {
 	h, err := p.served.lookup(ctx, r.Group, r.Version, r.Resource)
 	if err != nil {
+		if p.cfg.Elsewhere != nil && p.cfg.Elsewhere(r.Group, r.Version) {
+			return nil, servedElsewhere(r)
+		}
 		return nil, err
 	}
 	res := h.res

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
@@ -106,6 +108,10 @@ func TestAggregatedAPI(t *testing.T) {
 		t.Errorf("by somebody without rights: %d %s", code, body)
 	}
 	h.published(admin)
+	_, err = admin.Get(t.Context(), &apiv1.GetRequest{Ref: &apiv1.ResourceRef{Group: "ext.example.com", Version: "v1beta1", Resource: "boats", Namespace: "default", Name: "x"}})
+	if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "ext.example.com/v1beta1 is served by another API server") {
+		t.Errorf("over gRPC: %v", err)
+	}
 	for path, part := range map[string]string{
 		"/apis": `{"name":"ext.example.com","versions":[{"groupVersion":"ext.example.com/v1beta1"`, "/apis/ext.example.com": `"preferredVersion":{"groupVersion":"ext.example.com/v1beta1"`,
 		"/apis/ext.example.com/v1beta1": `"name":"boats"`, "/openapi/v3": `"apis/ext.example.com/v1beta1":{"serverRelativeURL":"/openapi/v3/apis/ext.example.com/v1beta1?hash=AB"`,

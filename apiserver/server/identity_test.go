@@ -3,7 +3,9 @@ package server_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -94,5 +96,30 @@ func TestBootstrapTokenLogin(t *testing.T) {
 	_, _, body := admin.rest(t, http.MethodPost, "/apis/authentication.k8s.io/v1/tokenreviews", jsonType, `{"spec":{"token":"abcdef.0123456789abcdef"}}`)
 	if !strings.Contains(string(body), `"authenticated":true`) || !strings.Contains(string(body), `"username":"system:bootstrap:abcdef"`) {
 		t.Errorf("TokenReview: %s", body)
+	}
+}
+
+// A browser's WebSocket carries its token as a protocol.
+func TestWebSocketBearer(t *testing.T) {
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.Identity.BootstrapTokens = true })
+	_, err := h.admin().Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "secrets", "kube-system", ""), Object: asJSON(t, jsonType, `{
+		"metadata":{"name":"bootstrap-token-abcdef"},"type":"bootstrap.kubernetes.io/token",
+		"stringData":{"token-id":"abcdef","token-secret":"0123456789abcdef","usage-bootstrap-authentication":"true"}}`)})
+	check(t, err)
+	token := "base64url.bearer.authorization.k8s.io." + base64.RawURLEncoding.EncodeToString([]byte("abcdef.0123456789abcdef"))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.pki.Pool, NextProtos: []string{"http/1.1"}}}
+	defer transport.CloseIdleConnections()
+	for protocols, who := range map[string]string{token + ", x": "system:bootstrap:abcdef", token: "system:anonymous", "x": "system:anonymous"} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+h.address+"/api/v1/nodes?watch=1", nil)
+		check(t, err)
+		q.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Protocol": {protocols}}
+		resp, err := transport.RoundTrip(q)
+		check(t, err)
+		body, err := io.ReadAll(resp.Body)
+		check(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), who) {
+			t.Errorf("%s: %d %s", protocols, resp.StatusCode, body)
+		}
 	}
 }

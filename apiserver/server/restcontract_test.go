@@ -70,6 +70,7 @@ func TestRESTErrors(t *testing.T) {
 			`ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan`},
 		{"GET", maps + "?watch=1&resourceVersionMatch=NotOlderThan", "", "", 422, metav1.StatusReasonInvalid,
 			`ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided`},
+		{"GET", maps + "?timeout=soon", "", "", 400, metav1.StatusReasonBadRequest, "invalid timeout specified in the request URL"},
 		{"GET", maps + "?continue=x", "", "", 400, metav1.StatusReasonBadRequest, "continue key is not valid: illegal base64 data at input byte 0"},
 		{"DELETE", maps + "/a?propagationPolicy=Sideways", "", "", 422, metav1.StatusReasonInvalid,
 			`DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Sideways": supported values: "Foreground", "Background", "Orphan", "nil"`},

@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -74,11 +75,14 @@ type Config struct {
 	// ProxyCertificate is how aggregated API servers know this one, Trust what is published for them; both may be nil.
 	ProxyCertificate func() (*tls.Certificate, error)
 	Trust            *aggregator.Trust
-	// Name, Advertise and ServiceIP are for default/kubernetes.
-	Name      string
-	Advertise string
-	Port      int32
-	ServiceIP string
+	// Name, Advertise and ServiceIP are for default/kubernetes, ServiceCIDRs for the ServiceCIDR of that name.
+	Name         string
+	Advertise    string
+	Port         int32
+	ServiceIP    string
+	ServiceCIDRs []netip.Prefix
+	// ServiceCIDRs are the networks that cluster IPs are taken from.
+	ServiceCIDRs []netip.Prefix
 	// Limits bound the requests under way.
 	Limits inflight.Limits
 	// Disabled names admission plugins that do not run; Admission configures those that do.
@@ -140,6 +144,7 @@ func New(cfg Config) (*Server, error) {
 	s.pipeline, err = pipeline.New(pipeline.Config{
 		Set: cfg.Set, Dynamic: true, Engine: metrics.NewEngine(cfg.Metrics, cfg.Engine), Feed: s.feed,
 		Authorizer: authorizer,
+		Elsewhere:  func(group, version string) bool { return s.aggregator.Serves(group, version) },
 		Connectors: connectors, Computed: map[string]pipeline.Computed{"/componentstatuses": s.componentStatuses}, Observers: observers, Now: cfg.Now, Rand: rand.IntN, Log: cfg.Log,
 	})
 	if err != nil {
@@ -147,9 +152,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.webhooks = webhook.New(func(ctx context.Context, namespace, name string, port int32) (string, error) {
 		return s.network.Resolve(ctx, namespace, name, port)
-	})
 	}).Through(func(ctx context.Context, network, hostport string) (net.Conn, error) {
 		return s.network.DialContext(ctx, network, hostport)
+	})
 	s.customs = customresource.New(customresource.Config{Pipeline: s.pipeline, Call: s.webhooks.Call, Now: cfg.Now, Log: cfg.Log})
 	s.pipeline.SetCatchUp(s.customs.CatchUp)
 	known.objects = objects{s.pipeline}
@@ -160,7 +165,8 @@ func New(cfg Config) (*Server, error) {
 	s.pipeline.SetPlugins(plugins)
 	s.doors(auth, issuer, limiter, requests)
 	s.keeper = bootstrap.New(bootstrap.Config{
-		Pipeline: s.pipeline, Identity: cfg.Name, Address: cfg.Advertise, Port: cfg.Port, ServiceIP: cfg.ServiceIP, Now: cfg.Now, Log: cfg.Log,
+		Pipeline: s.pipeline, Identity: cfg.Name, Address: cfg.Advertise, Port: cfg.Port, ServiceIP: cfg.ServiceIP, ServiceCIDRs: cfg.ServiceCIDRs,
+		Now: cfg.Now, Log: cfg.Log,
 	})
 	return s, nil
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
 	"bareboat.dev/apiserver/server/inflight"
 	"bareboat.dev/apiserver/watchcache/frame"
@@ -31,7 +32,11 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request, req *pipeline.Req
 	}
 	defer leave()
 	req.Verb = pipeline.List
-	ctx, cancel := context.WithTimeout(r.Context(), inflight.RequestTimeout)
+	limit, err := deadline(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	l, err := h.cfg.Pipeline.List(ctx, req)
 	if err != nil {
@@ -45,8 +50,19 @@ func (h *Handler) sendList(w http.ResponseWriter, r *http.Request, f format, l *
 	if err != nil {
 		return err
 	}
+	warn(w, l.Resource)
 	w.Header().Set("Content-Type", f.contentType())
 	return write(w, r, http.StatusOK, b)
+}
+
+// warn tells what all users of a custom resource are told: that its version is deprecated.
+func warn(w http.ResponseWriter, res *registry.Resource) {
+	if res.Custom == nil {
+		return
+	}
+	for _, text := range res.Custom.Warnings {
+		w.Header().Add("Warning", warning(text))
+	}
 }
 
 func listMeta(l *pipeline.Listing) metav1.ListMeta {

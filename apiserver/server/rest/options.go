@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -22,6 +23,7 @@ import (
 
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry/codec"
+	"bareboat.dev/apiserver/server/inflight"
 )
 
 // readOptions puts a read's query parameters into a request.
@@ -58,6 +60,22 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 		return nil
 	}
 	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// deadline is how long a request may take: as long as its parameter timeout says, up to the server's bound.
+func deadline(q url.Values) (time.Duration, error) {
+	asked := q.Get("timeout")
+	if asked == "" {
+		return inflight.RequestTimeout, nil
+	}
+	d, err := time.ParseDuration(asked)
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
+	}
+	if d <= 0 {
+		return inflight.RequestTimeout, nil
+	}
+	return min(d, inflight.RequestTimeout), nil
 }
 
 // boolean reads a parameter as Kubernetes does: one that is there is true, whatever it says, unless it says false or 0.

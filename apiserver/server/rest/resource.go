@@ -113,7 +113,11 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, req *pipeline.Reque
 	if err := h.body(w, r, req); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), inflight.RequestTimeout)
+	limit, err := deadline(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	res, err := h.cfg.Pipeline.Do(ctx, req)
 	if err != nil {

@@ -7,6 +7,7 @@ package rest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -110,6 +111,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.withoutCredentials(r.Header)
+	// What is said to one must not be kept for another; documents for everybody say so themselves.
+	w.Header().Set("Cache-Control", "no-cache, private")
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 	h.classify(w, r, caller)
 	if h.serveAggregated(w, r, caller) || h.serveResource(w, r, caller) {
@@ -133,6 +136,9 @@ func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 	if scheme, token, ok := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); ok && strings.EqualFold(scheme, "bearer") {
 		cred.Token = strings.TrimSpace(token)
 	}
+	if cred.Token == "" && isWebSocket(r) {
+		cred.Token = socketToken(r)
+	}
 	id, err := h.cfg.Authenticator.Authenticate(r.Context(), cred)
 	if err != nil {
 		h.cfg.Log.Info("refused credentials", "address", r.RemoteAddr, "error", err)
@@ -140,6 +146,30 @@ func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 	}
 	caller.User = id
 	return h.impersonate(r, caller)
+}
+
+// bearerProtocol begins the WebSocket protocol that is a bearer token: browsers can set no header there.
+const bearerProtocol = "base64url.bearer.authorization.k8s.io."
+
+// socketToken takes the token out of a WebSocket's protocols, and the protocol away, so that nobody else sees or chooses it. As in
+// Kubernetes another protocol must be offered beside it, which then is the one that is spoken.
+func socketToken(r *http.Request) string {
+	token, offered := "", []string{}
+	for _, p := range subprotocols(r) {
+		encoded, ok := strings.CutPrefix(p, bearerProtocol)
+		if !ok {
+			offered = append(offered, p)
+			continue
+		}
+		if plain, err := base64.RawURLEncoding.DecodeString(encoded); err == nil && token == "" {
+			token = string(plain)
+		}
+	}
+	if token == "" || len(offered) == 0 {
+		return ""
+	}
+	r.Header["Sec-Websocket-Protocol"] = []string{strings.Join(offered, ", ")}
+	return token
 }
 
 // withoutCredentials drops what has said who the caller is. Whoever the request is passed on to must not be able to say it.
