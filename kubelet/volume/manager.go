@@ -194,9 +194,15 @@ func (m *Manager) claimPath(ctx context.Context, p *corev1.Pod, v *corev1.Volume
 	return "", fmt.Errorf("%w for PersistentVolume %q", ErrUnsupported, r.PV.Name)
 }
 
-// prepareLocal checks the path of a local volume, and gives its files to the pod's group.
+// prepareLocal checks the path of a local volume, which is made if the local-path provisioner says so, and gives its files to the
+// pod's group.
 func (m *Manager) prepareLocal(r Request, mount bool) error {
 	path := r.PV.Spec.Local.Path
+	if mount && IsLocalPath(r.PV) && r.PV.DeletionTimestamp == nil {
+		if err := makeLocalPath(LocalPathRoot, r.PV); err != nil {
+			return err
+		}
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
