@@ -43,6 +43,8 @@ type definition struct {
 	storage  *kindVersion
 	convert  converter
 	types    typesOnce
+	// converted are stored objects in other versions, as a webhook made them.
+	converted converted
 }
 
 // kindVersion is one version of a definition's kind.

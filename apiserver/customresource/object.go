@@ -133,11 +133,6 @@ func (d *definition) view(stored []byte) ([]byte, error) {
 	return seen, err
 }
 
-// fromStored returns a stored object in this version.
-func (v *kindVersion) fromStored(stored registry.Object) (registry.Object, error) {
-	return v.of.to(v, stored.(*registry.CustomObject))
-}
-
 // toStored returns an object in the storage version.
 func (d *definition) toStored(obj registry.Object) (registry.Object, error) {
 	return d.to(d.storage, obj.(*registry.CustomObject))

@@ -78,7 +78,9 @@ func (h *handle) fromStored(obj registry.Object) (registry.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	own.GetObjectKind().SetGroupVersionKind(h.res.Kind)
+	if h.res.Custom == nil { // a custom object says itself what it is, and may be the stored one
+		own.GetObjectKind().SetGroupVersionKind(h.res.Kind)
+	}
 	return own, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -409,6 +410,9 @@ func TestCustomResourceVersions(t *testing.T) {
 	if got := second.header.Values("Warning"); len(got) != 1 || !strings.Contains(got[0], "example.com/v2 Thing is deprecated") {
 		t.Errorf("warnings %q", got)
 	}
+	if got := u.ask(t, "GET", "/apis/example.com/v2/things", "", "").want(200).header.Values("Warning"); len(got) != 1 {
+		t.Errorf("warnings of a list %q", got)
+	}
 	crd := u.ask(t, "GET", crds+"/things.example.com", "", "").want(200)
 	changed := thing("", true)
 	changed = strings.Replace(changed, "{name: things.example.com}", "{name: things.example.com, resourceVersion: "+crd.at("metadata", "resourceVersion")+"}", 1)
@@ -440,6 +444,7 @@ func TestCustomResourceVersions(t *testing.T) {
 func TestCustomResourceWebhook(t *testing.T) {
 	p := servertest.NewPKI(t)
 	fail := false
+	var calls atomic.Int32
 	hook := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
 			APIVersion, Kind string
@@ -449,6 +454,7 @@ func TestCustomResourceWebhook(t *testing.T) {
 				Objects           []map[string]any
 			}
 		}
+		calls.Add(1)
 		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 			t.Error(err)
 		}
@@ -488,12 +494,18 @@ func TestCustomResourceWebhook(t *testing.T) {
 	if got := u.ask(t, "GET", "/apis/example.com/v1/things/a", "", "").want(200); got.at("host") != `"other"` {
 		t.Errorf("in v1: %v", got.body)
 	}
+	asked := calls.Load()
+	u.ask(t, "GET", "/apis/example.com/v2/things/a", "", "").want(200)
+	u.ask(t, "GET", "/apis/example.com/v2/things/a", "", "").want(200)
+	if n := calls.Load() - asked; n > 1 {
+		t.Errorf("the webhook was asked %d times for one object", n)
+	}
 	if got := u.ask(t, "GET", "/apis/example.com/v2/things", "", "").want(200); got.body["items"].([]any)[0].(map[string]any)["address"] != "other" {
 		t.Errorf("list in v2: %v", got.body)
 	}
 	fail = true
 	failed := u.ask(t, "PATCH", "/apis/example.com/v2/things/a", merge, `{"address":"third"}`)
-	if failed.code != 500 || !strings.Contains(failed.at("message"), "conversion webhook for example.com/v1, Kind=Thing failed: not today") {
+	if failed.code != 500 || !strings.Contains(failed.at("message"), "conversion webhook for example.com/v2, Kind=Thing failed: not today") {
 		t.Errorf("a failing webhook: %d %s", failed.code, failed.at("message"))
 	}
 }

@@ -72,6 +72,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, req *pipeline.Re
 		return nil
 	}
 	st.out = &chunks{w, http.NewResponseController(w)}
+	warn(w, s.Resource)
 	w.Header().Set("Content-Type", st.contentType())
 	w.WriteHeader(http.StatusOK)
 	st.out.Flush()
