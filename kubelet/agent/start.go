@@ -210,13 +210,32 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	if err != nil {
 		return none, refuse("CreateContainerConfigError", err)
 	}
+	target, err := a.targetOf(view.pod, c.Name)
+	if err != nil {
+		return none, refuse("CreateContainerError", err)
+	}
 	r.User = linuxUser(user, runspec.Groups(view.pod, user))
 	r.StopSignal = stopSignal(c, img)
 	r.LogPath = filepath.Join(a.logDir(view.pod), c.Name, fmt.Sprintf("%d.log", r.Attempt))
 	return shim.ContainerConfig{
-		ID: r.ID, Name: c.Name, Attempt: uint32(r.Attempt), Spec: spec, LogPath: r.LogPath,
+		ID: r.ID, Name: c.Name, Attempt: uint32(r.Attempt), Spec: spec, LogPath: r.LogPath, TargetID: target,
 		Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY,
 	}, nil
+}
+
+// targetOf is the instance whose processes an ephemeral container is to see; empty if it names no container.
+func (a *Agent) targetOf(p *corev1.Pod, name string) (string, error) {
+	for _, e := range p.Spec.EphemeralContainers {
+		if e.Name != name || e.TargetContainerName == "" {
+			continue
+		}
+		i, err := a.Instance(p.Namespace, p.Name, e.TargetContainerName, false)
+		if err != nil || !i.Running {
+			return "", fmt.Errorf("unable to find target container %q", e.TargetContainerName)
+		}
+		return i.ID, nil
+	}
+	return "", nil
 }
 
 func (a *Agent) kernelHostname(p *corev1.Pod) string {

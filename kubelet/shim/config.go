@@ -67,6 +67,9 @@ type ContainerConfig struct {
 	// Linux.Namespaces, Linux.CgroupsPath, Hostname and the /dev/shm mount's source, from the pod; what Spec says there is ignored.
 	// [DefaultSpec] is a good start.
 	Spec *specs.Spec `json:"spec"`
+	// TargetID is a running container of the pod whose processes this one sees: it joins its PID namespace, and dies with it. Ignored where
+	// the pod's containers share theirs.
+	TargetID string `json:"targetID,omitempty"`
 	// LogPath is the file that stdout and stderr are appended to, in CRI format. Its directory is made. Empty discards output.
 	LogPath string `json:"logPath,omitempty"`
 	// Stdin keeps a pipe (or the terminal) open for [Pod.Attach]; StdinOnce closes it when the first attached stdin ends.

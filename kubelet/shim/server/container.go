@@ -280,7 +280,7 @@ func (s *Server) onExit(ctr *container, ws unix.WaitStatus) {
 
 // killRest ends what the first process left behind. With a PID namespace of its own the kernel has done that already.
 func (s *Server) killRest(ctr *container) {
-	if !s.sharesPIDs() {
+	if !s.sharesPIDs() && ctr.config.TargetID == "" {
 		return
 	}
 	if err := s.killAll(ctr); err != nil {

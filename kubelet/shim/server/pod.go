@@ -149,7 +149,11 @@ func (s *Server) complete(c *shim.ContainerConfig) error {
 	}
 	spec.Hostname, spec.Domainname = "", ""
 	spec.Linux.CgroupsPath = s.cgroupPath(c.ID)
-	spec.Linux.Namespaces = s.namespaces()
+	pidNS, err := s.pidNamespace(c)
+	if err != nil {
+		return err
+	}
+	spec.Linux.Namespaces = s.namespaces(pidNS)
 	spec.Linux.Sysctl = nil
 	spec.Linux.UIDMappings, spec.Linux.GIDMappings = nil, nil // those of the namespace that it joins
 	spec.Process.Terminal = c.TTY
@@ -173,8 +177,24 @@ func (s *Server) complete(c *shim.ContainerConfig) error {
 	return nil
 }
 
-// namespaces are those of a container: the pod's by path, its own mounts, and its own processes unless the pod says otherwise.
-func (s *Server) namespaces() []specs.LinuxNamespace {
+// pidNamespace is the path of the PID namespace that a container joins; empty for one of its own.
+func (s *Server) pidNamespace(c *shim.ContainerConfig) (string, error) {
+	if c.TargetID == "" || s.sharesPIDs() {
+		return s.pidNS, nil
+	}
+	target, err := s.find(c.TargetID)
+	if err != nil {
+		return "", err
+	}
+	st := target.snapshot()
+	if st.Phase != shim.Running {
+		return "", fmt.Errorf("container %s: %w", c.TargetID, shim.ErrNotRunning)
+	}
+	return "/proc/" + strconv.Itoa(st.PID) + "/ns/pid", nil
+}
+
+// namespaces are those of a container: the pod's by path, its own mounts, and its own processes unless pidNS says otherwise.
+func (s *Server) namespaces(pidNS string) []specs.LinuxNamespace {
 	self := "/proc/" + strconv.Itoa(os.Getpid()) + "/ns/"
 	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.CgroupNamespace}}
 	if !s.config.HostNetwork {
@@ -187,7 +207,7 @@ func (s *Server) namespaces() []specs.LinuxNamespace {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(shim.UserNSDescriptor)})
 	}
 	if !s.config.HostPID {
-		ns = append(ns, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: s.pidNS})
+		ns = append(ns, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: pidNS})
 	}
 	return ns
 }
