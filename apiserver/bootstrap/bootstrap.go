@@ -1,8 +1,9 @@
 // Package bootstrap makes the objects that every cluster has, and keeps them: the namespaces default, kube-system, kube-public
-// and kube-node-lease, the two PriorityClasses of the system, the default RBAC roles, and the Service default/kubernetes with an EndpointSlice that names every live API server.
+// and kube-node-lease, the two PriorityClasses of the system, the default RBAC roles, the ServiceCIDR kubernetes,
+// and the Service default/kubernetes with Endpoints and an EndpointSlice that name every live API server.
 //
 // Each API server holds a Lease in kube-system that says where it can be reached and is renewed while it runs; all of
-// them write the same EndpointSlice, a pure function of the Leases that are not expired.
+// them write the same Endpoints and EndpointSlice, a pure function of the Leases that are not expired.
 package bootstrap
 
 import (
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,8 +36,10 @@ type Config struct {
 	Port    int32
 	// ServiceIP is the cluster IP of default/kubernetes.
 	ServiceIP string
-	Now       func() time.Time
-	Log       *slog.Logger
+	// ServiceCIDRs are the networks that cluster IPs are taken from; they are shown as the ServiceCIDR "kubernetes".
+	ServiceCIDRs []netip.Prefix
+	Now          func() time.Time
+	Log          *slog.Logger
 }
 
 const (
@@ -71,6 +75,9 @@ func (k *Keeper) Once(ctx context.Context) error {
 		return err
 	}
 	if err := k.ensure(ctx, "", "services", k.service()); err != nil {
+		return err
+	}
+	if err := k.serviceCIDR(ctx); err != nil {
 		return err
 	}
 	return k.renew(ctx)
@@ -130,6 +137,10 @@ func (k *Keeper) ensure(ctx context.Context, group, plural string, obj registry.
 }
 
 func (k *Keeper) write(ctx context.Context, verb pipeline.Verb, group, plural string, obj registry.Object) (*pipeline.Result, error) {
+	return k.writePart(ctx, verb, group, plural, "", obj)
+}
+
+func (k *Keeper) writePart(ctx context.Context, verb pipeline.Verb, group, plural, subresource string, obj registry.Object) (*pipeline.Result, error) {
 	res, ok := k.cfg.Pipeline.Set().Lookup(group, "", plural)
 	if !ok {
 		return nil, errors.New("not served")
@@ -139,6 +150,7 @@ func (k *Keeper) write(ctx context.Context, verb pipeline.Verb, group, plural st
 		return nil, err
 	}
 	r := request(verb, res.Kind, plural, obj.GetNamespace(), obj.GetName())
+	r.Subresource = subresource
 	r.Body = pipeline.Body{ContentType: pipeline.Raw, Kind: res.Kind, Data: raw}
 	return k.cfg.Pipeline.Do(ctx, r)
 }

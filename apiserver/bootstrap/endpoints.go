@@ -28,7 +28,7 @@ const (
 	addressNote   = "bareboat.dev/advertise-address"
 )
 
-// renew writes this server's Lease and then the EndpointSlice, if it is not right.
+// renew writes this server's Lease and then the Endpoints and the EndpointSlice, if they are not right.
 func (k *Keeper) renew(ctx context.Context) error {
 	if err := k.renewLease(ctx); err != nil {
 		return err
@@ -74,14 +74,21 @@ func (k *Keeper) renewLease(ctx context.Context) error {
 	return err
 }
 
-// publish makes the EndpointSlice name every live server but the one without.
+// publish makes the Endpoints and the EndpointSlice name every live server but the one without.
 func (k *Keeper) publish(ctx context.Context, without string) error {
 	sel := labels.SelectorFromSet(labels.Set{identityLabel: identityValue})
 	leases, err := k.cfg.Pipeline.Select(ctx, coordinationv1.GroupName, "leases", watchcache.Query{Namespace: metav1.NamespaceSystem, Labels: sel}, true)
 	if err != nil {
 		return err
 	}
-	slice := endpointSlice(live(leases, k.cfg.Now(), without))
+	servers := live(leases, k.cfg.Now(), without)
+	if err := k.publishSlice(ctx, endpointSlice(servers)); err != nil {
+		return err
+	}
+	return k.publishEndpoints(ctx, endpoints(servers))
+}
+
+func (k *Keeper) publishSlice(ctx context.Context, slice *discoveryv1.EndpointSlice) error {
 	old, ok, err := k.cfg.Pipeline.Object(ctx, discoveryv1.GroupName, "endpointslices", slice.Namespace, slice.Name, false)
 	if err != nil {
 		return err
@@ -94,9 +101,30 @@ func (k *Keeper) publish(ctx context.Context, without string) error {
 		return nil
 	}
 	slice.ResourceVersion = have.ResourceVersion
-	_, err = k.write(ctx, pipeline.Update, discoveryv1.GroupName, "endpointslices", slice)
+	return k.update(ctx, discoveryv1.GroupName, "endpointslices", slice)
+}
+
+func (k *Keeper) publishEndpoints(ctx context.Context, e *corev1.Endpoints) error {
+	old, ok, err := k.cfg.Pipeline.Object(ctx, "", "endpoints", e.Namespace, e.Name, false)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return k.ensure(ctx, "", "endpoints", e)
+	}
+	have := old.(*corev1.Endpoints)
+	if equality.Semantic.DeepEqual(have.Subsets, e.Subsets) {
+		return nil
+	}
+	e.ResourceVersion = have.ResourceVersion
+	return k.update(ctx, "", "endpoints", e)
+}
+
+// update writes what all servers write alike: if another one was faster the next round looks again.
+func (k *Keeper) update(ctx context.Context, group, plural string, obj registry.Object) error {
+	_, err := k.write(ctx, pipeline.Update, group, plural, obj)
 	if apierrors.IsConflict(err) {
-		return nil // another server was faster; the next round looks again
+		return nil
 	}
 	return err
 }
@@ -162,4 +190,20 @@ func endpointSlice(servers []server) *discoveryv1.EndpointSlice {
 		}
 	}
 	return s
+}
+
+// endpoints is the same in the older form; controllers are told not to mirror it into a second slice.
+func endpoints(servers []server) *corev1.Endpoints {
+	e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{
+		Namespace: metav1.NamespaceDefault, Name: "kubernetes", Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"},
+	}}
+	if len(servers) == 0 {
+		return e
+	}
+	subset := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: servers[0].port}}}
+	for _, srv := range servers {
+		subset.Addresses = append(subset.Addresses, corev1.EndpointAddress{IP: srv.address})
+	}
+	e.Subsets = []corev1.EndpointSubset{subset}
+	return e
 }

@@ -131,6 +131,9 @@ func (p *Pipeline) decidePatch(ctx context.Context, h *handle, r *Request, sub *
 		return decision{}, nil, err
 	}
 	if sub != nil {
+		if own, ok := into.(registry.Object); ok && sub.New == nil && h.res.Strategy.Default != nil {
+			h.res.Strategy.Default(own)
+		}
 		d, err := p.decideSubresource(ctx, h, r, sub, cur, into)
 		return d, warnings, err
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -73,7 +74,7 @@ func start(t testing.TB, engine storage.Engine, change ...func(*server.Config)) 
 		TLS: &tls.Config{
 			Certificates: []tls.Certificate{serving}, ClientCAs: p.Pool, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"h2", "http/1.1"},
 		},
-		Name: "test", Advertise: "192.0.2.1", Port: 6443, ServiceIP: "10.96.0.1", Metrics: prometheus.NewRegistry(),
+		Name: "test", Advertise: "192.0.2.1", Port: 6443, ServiceIP: "10.96.0.1", ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}, Metrics: prometheus.NewRegistry(),
 		Version: server.Version("test", ""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {

@@ -81,8 +81,6 @@ type Config struct {
 	Port         int32
 	ServiceIP    string
 	ServiceCIDRs []netip.Prefix
-	// ServiceCIDRs are the networks that cluster IPs are taken from.
-	ServiceCIDRs []netip.Prefix
 	// Limits bound the requests under way.
 	Limits inflight.Limits
 	// Disabled names admission plugins that do not run; Admission configures those that do.

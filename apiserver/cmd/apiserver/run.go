@@ -90,7 +90,8 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 	}
 	cfg := server.Config{
 		Set: set, Name: fmt.Sprintf("%s-%d", strings.ToLower(host), c.SecurePort), Port: int32(c.SecurePort), ServiceIP: firstAddress(services.ServiceCIDRs[0]),
-		Advertise: c.advertise(), Limits: inflight.Limits{
+		ServiceCIDRs: services.ServiceCIDRs,
+		Advertise:    c.advertise(), Limits: inflight.Limits{
 			Reads: c.MaxRequestsInflight, Writes: c.MaxMutatingRequestsInflight, Watches: c.MaxWatchesInflight, Streams: c.MaxStreamsInflight,
 		}, Disabled: c.DisableAdmissionPlugins,
 		Metrics: env.Registry, Admin: admin(env), Version: server.Version(build()), Now: time.Now, Log: env.Log,
