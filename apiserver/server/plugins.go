@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/admission/expression"
 	"bareboat.dev/apiserver/admission/hooks"
@@ -16,7 +19,9 @@ import (
 
 // plugins are the built-in admission plugins, in the order in which Kubernetes runs them.
 func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error) {
-	podSecurity, err := podsecurity.Plugin(s.pipeline, s.cfg.Admission.PodSecurity, s.cfg.Now)
+	known := admission.Remember(s.pipeline, schema.GroupResource{Resource: "namespaces"}, schema.GroupResource{Resource: "serviceaccounts"},
+		schema.GroupResource{Group: schedulingv1.GroupName, Resource: "priorityclasses"})
+	podSecurity, err := podsecurity.Plugin(known, s.cfg.Admission.PodSecurity, s.cfg.Now)
 	if err != nil {
 		return nil, fmt.Errorf("PodSecurity: %w", err)
 	}
@@ -24,15 +29,15 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 	asked := hooks.Config{Reader: s.pipeline, Client: s.webhooks, Authorizer: authorizer, Compiler: compiler, ID: s.pipeline.NewID}
 	held := policies.Config{Reader: s.pipeline, Authorizer: authorizer, Compiler: compiler, Types: s.pipeline.Types}
 	all := []admission.Plugin{
-		admission.NamespaceLifecycle(s.pipeline),
+		admission.NamespaceLifecycle(known),
 		limitrange.Plugin(s.pipeline),
 		admission.ServiceAccount(admission.ServiceAccountConfig{
-			Reader: s.pipeline, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
+			Reader: known, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
 		}),
 		admission.NodeRestriction(s.pipeline),
 		admission.TaintNodesByCondition(),
 		podSecurity,
-		admission.Priority(admission.PriorityClasses(s.pipeline)),
+		admission.Priority(admission.PriorityClasses(known)),
 		admission.DefaultTolerationSeconds(),
 		admission.CertificateApproval(authorizer),
 		admission.CertificateSigning(authorizer),
