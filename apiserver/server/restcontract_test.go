@@ -289,3 +289,48 @@ func TestGzipAndHead(t *testing.T) {
 		t.Errorf("HEAD: %d %v %s", code, header, body)
 	}
 }
+
+// Bodies that would grow, nest or repeat beyond reason are refused as the client's mistake, in each format.
+func TestBombs(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	aliases := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	for i, last := 'b', "a"; i <= 'k'; i++ {
+		aliases += string(i) + ": &" + string(i) + " [" + strings.TrimSuffix(strings.Repeat("*"+last+",", 9), ",") + "]\n"
+		last = string(i)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err := z.Write(make([]byte, 64<<20))
+	check(t, err)
+	check(t, z.Close())
+	// An Unknown in an Unknown in an Unknown…
+	nested := []byte{}
+	for range 4000 {
+		nested = append(append([]byte{0x12}, binary.AppendUvarint(nil, uint64(len(nested)))...), nested...)
+	}
+	for name, tc := range map[string]struct {
+		media, encoding, body string
+		code                  int
+	}{
+		"aliases":       {"application/yaml", "", aliases, 400},
+		"nested YAML":   {"application/yaml", "", strings.Repeat("[", 100_000), 400},
+		"nested blocks": {"application/yaml", "", strings.Repeat("- ", 100_000), 400},
+		"nested JSON":   {"application/json", "", `{"metadata":` + strings.Repeat(`{"a":`, 500_000), 400},
+		"nested list":   {"application/json", "", `{"data":` + strings.Repeat("[", 1_000_000), 400},
+		"a long list":   {"application/json", "", `{"metadata":{"name":"a","finalizers":[` + strings.Repeat(`"",`, 900_000) + `""]}}`, 400},
+		"compressed":    {"application/json", "gzip", packed.String(), 415},
+		"protobuf":      {"application/vnd.kubernetes.protobuf", "", "k8s\x00" + string(nested), 400},
+		"lengths":       {"application/vnd.kubernetes.protobuf", "", "k8s\x00\x12\xff\xff\xff\xff\x07", 400},
+	} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, u.base+maps, strings.NewReader(tc.body))
+		check(t, err)
+		q.Header.Set("Content-Type", tc.media)
+		if tc.encoding != "" {
+			q.Header.Set("Content-Encoding", tc.encoding)
+		}
+		code, _, body := u.roundTrip(t, q)
+		if s := statusOf(t, body); code != tc.code && (tc.code == 415 || code != 422) { // what decodes is invalid
+			t.Errorf("%s: %d %.200s", name, code, s.Message)
+		}
+	}
+}

@@ -170,6 +170,13 @@ func decodeDeleteOptions(contentType string, body []byte, into *metav1.DeleteOpt
 
 // readBody reads a request's body, up to the limit.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		// As in Kubernetes nothing is unpacked; a few bytes could become a great many.
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+			Message: fmt.Sprintf("the body of the request is encoded as %q - it must be sent as it is", e),
+		}}
+	}
 	if r.ContentLength > codec.MaxBody {
 		return nil, tooLarge()
 	}
