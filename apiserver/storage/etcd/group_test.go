@@ -262,3 +262,27 @@ func TestRevisions(t *testing.T) {
 		t.Errorf("%d", last)
 	}
 }
+
+// The largest transaction that commits can share is one that etcd takes with its default limits.
+func TestLargestTransaction(t *testing.T) {
+	server := etcdtest.Start(t)
+	e := open(t, server, nil)
+	commits := make([]*waiting, groupCommits)
+	for i := range commits {
+		commits[i] = &waiting{}
+		for k := range groupOps {
+			commits[i].ops = append(commits[i].ops, storage.Op{Key: fmt.Sprintf("/%d/%d", i, k), Value: value("x"), If: storage.Absent})
+		}
+	}
+	if err := e.share(t.Context(), commits); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range commits {
+		if c.err != nil || i > 0 && c.rev != commits[i-1].rev+1 {
+			t.Fatalf("commit %d at %d: %v", i, c.rev, c.err)
+		}
+	}
+	if n, err := e.Count(t.Context(), "/"); err != nil || n != groupCommits*groupOps {
+		t.Errorf("%d keys: %v", n, err)
+	}
+}
