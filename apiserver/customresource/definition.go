@@ -49,9 +49,11 @@ type definition struct {
 
 // kindVersion is one version of a definition's kind.
 type kindVersion struct {
-	of   *definition
-	spec *v1.CustomResourceDefinitionVersion
-	kind schema.GroupVersionKind
+	of *definition
+	// spec lacks the schema, which is kept encoded: decoded it takes several times the memory.
+	spec    *v1.CustomResourceDefinitionVersion
+	encoded []byte
+	kind    schema.GroupVersionKind
 	// custom is what the objects of this version carry.
 	custom *registry.Custom
 
@@ -66,15 +68,20 @@ type validators struct{ whole, status crvalidation.SchemaValidator }
 
 // newDefinition makes a definition ready. The names are those that it was given, which may not be those that it asks for.
 func newDefinition(d *v1.CustomResourceDefinition, call Call) (*definition, error) {
+	lean := withoutSchemas(d)
 	def := &definition{
-		name: d.Name, spec: &d.Spec, names: d.Status.AcceptedNames, versions: map[string]*kindVersion{}, convert: newConverter(d, call),
+		name: d.Name, spec: &lean.Spec, names: d.Status.AcceptedNames, versions: map[string]*kindVersion{}, convert: newConverter(d, call),
 	}
 	if def.names.Plural == "" || def.names.Singular == "" || def.names.Kind == "" || def.names.ListKind == "" {
 		return nil, fmt.Errorf("customresource: %s has no accepted names", d.Name)
 	}
-	for i := range d.Spec.Versions {
-		v := &d.Spec.Versions[i]
-		def.versions[v.Name] = def.newVersion(v)
+	for i := range lean.Spec.Versions {
+		v := &lean.Spec.Versions[i]
+		made, err := def.newVersion(v, d.Spec.Versions[i].Schema)
+		if err != nil {
+			return nil, fmt.Errorf("customresource: %s: %w", d.Name, err)
+		}
+		def.versions[v.Name] = made
 		if v.Storage {
 			def.storage = def.versions[v.Name]
 		}
@@ -85,8 +92,25 @@ func newDefinition(d *v1.CustomResourceDefinition, call Call) (*definition, erro
 	return def, nil
 }
 
-func (d *definition) newVersion(spec *v1.CustomResourceDefinitionVersion) *kindVersion {
-	v := &kindVersion{of: d, spec: spec, kind: schema.GroupVersionKind{Group: d.spec.Group, Version: spec.Name, Kind: d.names.Kind}}
+// withoutSchemas returns a definition that shares all but the schemas with another, and has none.
+func withoutSchemas(d *v1.CustomResourceDefinition) *v1.CustomResourceDefinition {
+	lean := *d
+	lean.Spec.Versions = slices.Clone(d.Spec.Versions)
+	for i := range lean.Spec.Versions {
+		lean.Spec.Versions[i].Schema = nil
+	}
+	return &lean
+}
+
+func (d *definition) newVersion(spec *v1.CustomResourceDefinitionVersion, s *v1.CustomResourceValidation) (*kindVersion, error) {
+	var encoded []byte
+	if s != nil && s.OpenAPIV3Schema != nil {
+		var err error
+		if encoded, err = s.Marshal(); err != nil {
+			return nil, err
+		}
+	}
+	v := &kindVersion{of: d, spec: spec, encoded: encoded, kind: schema.GroupVersionKind{Group: d.spec.Group, Version: spec.Name, Kind: d.names.Kind}}
 	v.schema = sync.OnceValues(v.buildSchema)
 	v.validators = sync.OnceValues(v.buildValidators)
 	v.rules = sync.OnceValue(func() *cel.Validator {
@@ -100,16 +124,20 @@ func (d *definition) newVersion(spec *v1.CustomResourceDefinitionVersion) *kindV
 		ListKind: d.names.ListKind, Form: d, View: d.view, Coerce: v.coerce, Converter: d.typeConverter, Replicas: d.replicas(),
 		Convert: d.convertTo, Warnings: v.deprecation(), Schema: v.openAPI, Selectable: d.selectable(),
 	}
-	return v
+	return v, nil
 }
 
 // internalSchema is the version's schema in the library's form; nil if it has none.
 func (v *kindVersion) internalSchema() (*apiextensions.JSONSchemaProps, error) {
-	if v.spec.Schema == nil || v.spec.Schema.OpenAPIV3Schema == nil {
+	if v.encoded == nil {
 		return nil, nil
 	}
+	in := &v1.CustomResourceValidation{}
+	if err := in.Unmarshal(v.encoded); err != nil {
+		return nil, fmt.Errorf("the server could not properly serve the CR schema: %w", err)
+	}
 	out := &apiextensions.JSONSchemaProps{}
-	if err := v1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(v.spec.Schema.OpenAPIV3Schema, out, nil); err != nil {
+	if err := v1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(in.OpenAPIV3Schema, out, nil); err != nil {
 		return nil, fmt.Errorf("the server could not properly serve the CR schema: %w", err)
 	}
 	return out, nil

@@ -47,7 +47,8 @@ type Runner struct {
 	applied storage.Revision
 	moved   chan struct{}
 
-	// What follows is Run's alone.
+	// What follows is Run's alone. The definitions that are known lack their schemas once something has been made of them, but for
+	// those whose schemas their status speaks of.
 	known map[string]*v1.CustomResourceDefinition
 	made  map[types.UID]*madeDefinition
 	// serving is what the pipeline was last told.
@@ -268,6 +269,9 @@ func (r *Runner) serve() error {
 			continue
 		}
 		made[d.UID] = m
+		if !d.Spec.PreserveUnknownFields {
+			r.known[name] = withoutSchemas(d)
+		}
 		if terminating(d) {
 			resources = append(resources, m.closed...)
 		} else {

@@ -107,6 +107,17 @@ func (c *Cache) slot(item *Item) *atomic.Pointer[decodedItem] {
 	return &c.decoded[maphash.Comparable(c.seed, item)%decodedObjects]
 }
 
+// forget drops the decoded object of an item that has been replaced: few look at it again, and some objects are large.
+func (c *Cache) forget(item *Item) {
+	if item == nil {
+		return
+	}
+	slot := c.slot(item)
+	if d := slot.Load(); d != nil && d.item == item {
+		slot.CompareAndSwap(d, nil)
+	}
+}
+
 // newItem makes an item and logs what is wrong with it; nil if it cannot be sent to anybody.
 func (c *Cache) newItem(e storage.Entry) *Item {
 	it, obj, err := c.cfg.item(e)
@@ -142,6 +153,7 @@ func (c *Cache) enter(events []storage.Event, items []*Item, upTo storage.Revisi
 			continue
 		}
 		c.state.replace(ch.prev, ch.cur, c.cfg.Indexes)
+		c.forget(ch.prev)
 		c.log.append(ch, c.cfg.Indexes, woken)
 	}
 	c.frozen, c.revision = nil, upTo
