@@ -53,7 +53,7 @@ func TestStatefulSet(t *testing.T) {
 		{Name: "scale", Edit: "spec: {replicas: 3}"},
 		{Name: "template", Edit: "spec: {template: {metadata: {annotations: {a: b}}}}"},
 		{Name: "service", Edit: "spec: {serviceName: other}", Want: []string{
-			"spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"}},
+			`spec.serviceName: Invalid value: "other": field is immutable`}},
 	})
 }
 

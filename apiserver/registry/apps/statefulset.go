@@ -127,11 +127,8 @@ func checkStatefulSet(e *check.Errors, s *appsv1.StatefulSet) {
 	}
 	e.NonNegative(spec.Child("replicas"), int64(*s.Spec.Replicas))
 	e.NonNegative(spec.Child("minReadySeconds"), int64(s.Spec.MinReadySeconds))
-	if s.Spec.RevisionHistoryLimit != nil {
-		e.NonNegative(spec.Child("revisionHistoryLimit"), int64(*s.Spec.RevisionHistoryLimit))
-	}
 	if o := s.Spec.Ordinals; o != nil {
-		e.NonNegative(spec.Child("ordinals", "start"), int64(o.Start))
+		e.NonNegative(spec.Child("ordinals.start"), int64(o.Start))
 	}
 	checkStatefulSetTemplate(e, s)
 }
@@ -165,7 +162,7 @@ func checkStatefulSetStrategy(e *check.Errors, u *appsv1.StatefulSetUpdateStrate
 	}
 }
 
-// checkStatefulSetTemplate checks the template as its pods will be: with a volume per claim template.
+// checkStatefulSetTemplate checks the template as its pods will be: with a volume per claim template, and without names.
 func checkStatefulSetTemplate(e *check.Errors, s *appsv1.StatefulSet) {
 	at := spec.Child("selector")
 	if sel := s.Spec.Selector; sel == nil {
@@ -186,6 +183,8 @@ func checkStatefulSetTemplate(e *check.Errors, s *appsv1.StatefulSet) {
 		e.Invalid(template.Child("metadata", "labels"), s.Spec.Template.Labels, "`selector` does not match template `labels`")
 	}
 	t := s.Spec.Template.DeepCopy()
+	// The controller sets these for each pod.
+	t.Spec.Hostname, t.Spec.Subdomain = "", ""
 	for _, c := range s.Spec.VolumeClaimTemplates {
 		t.Spec.Volumes = append(withoutVolume(t.Spec.Volumes, c.Name), corev1.Volume{Name: c.Name, VolumeSource: corev1.VolumeSource{
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name + "-" + s.Name},
@@ -206,14 +205,10 @@ func withoutVolume(volumes []corev1.Volume, name string) []corev1.Volume {
 
 func checkStatefulSetUpdate(e *check.Errors, s, old *appsv1.StatefulSet) {
 	checkStatefulSet(e, s)
-	rest := old.Spec.DeepCopy()
-	rest.Replicas, rest.Ordinals, rest.Template, rest.UpdateStrategy = s.Spec.Replicas, s.Spec.Ordinals, s.Spec.Template, s.Spec.UpdateStrategy
-	rest.RevisionHistoryLimit, rest.MinReadySeconds = s.Spec.RevisionHistoryLimit, s.Spec.MinReadySeconds
-	rest.PersistentVolumeClaimRetentionPolicy = s.Spec.PersistentVolumeClaimRetentionPolicy
-	if !equality.Semantic.DeepEqual(*rest, s.Spec) {
-		e.Forbidden(spec, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "+
-			"'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden")
-	}
+	e.Immutable(spec.Child("selector"), s.Spec.Selector, old.Spec.Selector)
+	e.Immutable(spec.Child("volumeClaimTemplates"), s.Spec.VolumeClaimTemplates, old.Spec.VolumeClaimTemplates)
+	e.Immutable(spec.Child("serviceName"), s.Spec.ServiceName, old.Spec.ServiceName)
+	e.Immutable(spec.Child("podManagementPolicy"), s.Spec.PodManagementPolicy, old.Spec.PodManagementPolicy)
 }
 
 func checkStatefulSetStatus(e *check.Errors, s, old *appsv1.StatefulSet) {

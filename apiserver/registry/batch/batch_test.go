@@ -90,7 +90,7 @@ func TestJobUpdate(t *testing.T) {
 		{"", "", "parallelism", 0}, {"", "", "completions", 1}, {indexed, "", "both", 0}, {indexed, "", "completions", 1},
 		{"", "", "node selector", 1}, {"", seen, "node selector", 1}, {suspended, "", "node selector", 0},
 		{suspended, started, "node selector", 1}, {suspended, seen, "node selector", 0}, {suspended, seen + "\nactive: 1", "node selector", 1},
-		{"", seen, "resources", 1}, {suspended, "", "resources", 1}, {suspended, seen, "resources", 0}, {suspended, seen + "\nactive: 1", "resources", 1},
+		{"", seen, "resources", 1}, {suspended, "", "resources", 0}, {suspended, seen, "resources", 0}, {suspended, seen + "\nactive: 1", "resources", 1},
 	} {
 		if got := update(tc.old, tc.edit, tc.status); len(got) != tc.errors {
 			t.Errorf("%s of %q, %q: %q", tc.edit, tc.old, tc.status, got)

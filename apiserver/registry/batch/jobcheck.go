@@ -367,23 +367,22 @@ func checkJobUpdate(e *check.Errors, j, old *batchv1.Job) {
 	checkTemplateUpdate(e, is, old)
 }
 
-// checkTemplateUpdate: what decides where pods go may change while a job is suspended and has no pods (KEP-2926), as
-// may what its containers ask for once the job controller has seen the suspension (KEP-5440).
+// checkTemplateUpdate: what decides where pods go (KEP-2926) and what their containers ask for (KEP-5440) may change while
+// a job is suspended and has no pods.
 func checkTemplateUpdate(e *check.Errors, is *batchv1.JobSpec, old *batchv1.Job) {
-	template, was := is.Template.DeepCopy(), &old.Spec.Template
+	template, was, at := is.Template.DeepCopy(), &old.Spec.Template, specPath.Child("template")
 	suspended := old.Spec.Suspend != nil && *old.Spec.Suspend
-	stopped := suspended && old.Status.Active == 0 && slices.ContainsFunc(old.Status.Conditions, func(c batchv1.JobCondition) bool {
+	seen := slices.ContainsFunc(old.Status.Conditions, func(c batchv1.JobCondition) bool {
 		return c.Type == batchv1.JobSuspended && c.Status == corev1.ConditionTrue
 	})
-	if stopped || suspended && old.Status.StartTime == nil {
+	if suspended && (seen || old.Status.StartTime == nil) && old.Status.Active == 0 {
+		at = at.Child("spec")
 		keepDirectives(template, was)
-	}
-	if stopped {
 		keepResources(template.Spec.Containers, was.Spec.Containers)
 		keepResources(template.Spec.InitContainers, was.Spec.InitContainers)
 	}
 	if !equality.Semantic.DeepEqual(*template, *was) {
-		e.Invalid(specPath.Child("template"), is.Template, "field is immutable")
+		e.Invalid(at, is.Template, "field is immutable")
 	}
 }
 
@@ -408,7 +407,9 @@ func keepResources(containers, were []corev1.Container) {
 		return
 	}
 	for i := range containers {
-		containers[i].Resources = were[i].Resources
+		if containers[i].Name == were[i].Name {
+			containers[i].Resources = were[i].Resources
+		}
 	}
 }
 
