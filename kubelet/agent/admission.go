@@ -23,7 +23,7 @@ func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
 	}
 	r := v.Rejection
 	if r == nil {
-		err := a.Devices.Reserve(p)
+		err := a.reserve(p)
 		if err == nil {
 			return
 		}
@@ -32,6 +32,19 @@ func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
 	w.stop = &pod.Stop{Reason: r.Reason, Message: r.Message}
 	a.event(p, corev1.EventTypeWarning, r.Reason, "", "%s", strings.TrimPrefix(r.Message, "Pod was rejected: "))
 	a.Log.Warn("pod rejected", "pod", podKey(p), "reason", r.Reason, "message", r.Message)
+}
+
+// reserve chooses what a pod gets for itself alone: devices and CPUs.
+func (a *Agent) reserve(p *corev1.Pod) error {
+	if err := a.Devices.Reserve(p); err != nil {
+		return err
+	}
+	err := a.CPUs.Reserve(p)
+	if err != nil {
+		return errors.Join(err, a.Devices.Release(p.UID))
+	}
+	a.cpusChanged()
+	return nil
 }
 
 // node is what pods are held against.
@@ -113,9 +126,10 @@ func (w *worker) overLocked() {
 	}
 	close(w.over)
 	// Before anybody is told that the pod has ended: what takes its place may ask for its devices.
-	if err := w.a.Devices.Release(w.uid); err != nil {
-		w.a.Log.Error("devices of a pod were not noted as free", "uid", w.uid, "error", err)
+	if err := errors.Join(w.a.Devices.Release(w.uid), w.a.CPUs.Release(w.uid)); err != nil {
+		w.a.Log.Error("devices and CPUs of a pod were not noted as free", "uid", w.uid, "error", err)
 	}
+	w.a.cpusChanged()
 	w.a.wg.Go(func() {
 		w.a.mu.Lock()
 		defer w.a.mu.Unlock()

@@ -64,6 +64,7 @@ type Deps struct {
 	Shims   Shims
 	Groups  Groups
 	Devices Devices
+	CPUs    CPUs
 	Node    Node
 	Network *LateNetwork
 	Events  *events.Recorder
@@ -96,6 +97,8 @@ type Agent struct {
 	synced  bool
 	// manifests are the static pods that there are to be, by namespace and name.
 	manifests map[string]*corev1.Pod
+	// cpuKick asks for running containers' sets of CPUs to be looked at.
+	cpuKick chan struct{}
 	// shuttingDown says that the host is going down: no pod is taken any more.
 	shuttingDown atomic.Bool
 	mirrorKick   chan struct{}
@@ -104,7 +107,7 @@ type Agent struct {
 // New makes an agent; nothing runs before Run.
 func New(c Config, d Deps) *Agent {
 	a := &Agent{Config: c, Deps: d, workers: map[types.UID]*worker{}, caps: kernelCapabilities(), metrics: newMetrics(), adopted: make(chan struct{}),
-		mirrorKick: make(chan struct{}, 1)}
+		mirrorKick: make(chan struct{}, 1), cpuKick: make(chan struct{}, 1)}
 	a.pods = client.NewMirror(d.Client, client.Pods(), client.MirrorOptions[*corev1.Pod]{
 		FieldSelector: "spec.nodeName=" + c.NodeName, Log: d.Log,
 	})
@@ -133,7 +136,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.pods.OnChange(a.podChanged)
 	a.pods.OnSynced(a.podsSynced)
-	err = client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors)
+	err = client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors, a.shareCPUs)
 	cancel()
 	a.wg.Wait()
 	a.objects.Close()

@@ -49,6 +49,16 @@ type Devices interface {
 	Retain(keep func(types.UID) bool) error
 }
 
+// CPUs is what the agent needs of who gives CPUs away; [cpus.Manager] is one.
+type CPUs interface {
+	Active() bool
+	Reserve(p *corev1.Pod) error
+	CPUSet(uid types.UID, container string) string
+	Exclusive(uid types.UID) bool
+	Release(uid types.UID) error
+	Retain(keep func(types.UID) bool) error
+}
+
 // Shims makes and finds sandboxes.
 type Shims interface {
 	Launch(ctx context.Context, c shim.PodConfig) (Sandbox, error)

@@ -117,6 +117,7 @@ func (w *worker) noteStarted(c *corev1.Container, r *record, s shim.ContainerSta
 			noteExit(&instance, exit, w.a.terminationMessage(c, r, exit))
 		}
 		w.seen.Containers = append(w.seen.Containers, instance)
+		w.a.cpusChanged() // they may have been given away since it was made
 	}
 }
 
@@ -205,6 +206,7 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	}
 	spec, err := runspec.Build(in)
 	if err == nil {
+		a.limitCPUs(spec, view.pod.UID, c.Name)
 		err = addDevices(spec, granted)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -40,7 +41,9 @@ func (a *Agent) sweep(have map[types.UID]bool) {
 		defer a.mu.Unlock()
 		return a.workers[types.UID(uid)] != nil
 	}
-	a.logSweep("devices", "", a.Devices.Retain(func(uid types.UID) bool { return known(string(uid)) }))
+	keep := func(uid types.UID) bool { return known(string(uid)) }
+	a.logSweep("devices and CPUs", "", errors.Join(a.Devices.Retain(keep), a.CPUs.Retain(keep)))
+	a.cpusChanged()
 	if dirs, err := a.Shims.List(a.StateRoot); err == nil {
 		for _, dir := range dirs {
 			if uid := filepath.Base(dir); !known(uid) {

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/shutdown"
 )
@@ -76,6 +77,9 @@ type Config struct {
 
 	MaxPods      int   `json:"maxPods"`
 	PodPidsLimit int64 `json:"podPidsLimit"`
+	// CPUManagerPolicy is none, or static: containers of Guaranteed pods that ask for whole CPUs have them alone, but for ReservedCPUs.
+	CPUManagerPolicy string `json:"cpuManagerPolicy"`
+	ReservedCPUs     string `json:"reservedSystemCPUs"`
 	// AllowedUnsafeSysctls may be set by pods beside the safe ones.
 	AllowedUnsafeSysctls []string          `json:"allowedUnsafeSysctls"`
 	SystemReserved       map[string]string `json:"systemReserved"`
@@ -131,7 +135,7 @@ func Default() Config {
 		NetworkState: "/var/lib/bareboat/network", LogDir: "/var/log/pods", LinkDir: "/var/log/containers", Podshim: besideMe("podshim"),
 		CgroupRoot: "kubepods", ShimCgroup: "bareboat/shims",
 		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
-		MaxPods: 110, PodPidsLimit: -1,
+		MaxPods: 110, PodPidsLimit: -1, CPUManagerPolicy: string(cpus.None),
 		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
 		EvictionPressureTransitionPeriod: metav1.Duration{Duration: eviction.DefaultTransition},
 		ContainerLogMaxSize:              "10Mi", ContainerLogMaxFiles: 5,
@@ -186,6 +190,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.ClientCAFile, "client-ca-file", c.ClientCAFile, "authority of the certificates that clients must show")
 	f.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods that may run here")
 	f.Int64Var(&c.PodPidsLimit, "pod-max-pids", c.PodPidsLimit, "most processes of one pod; -1 for no limit")
+	f.StringVar(&c.CPUManagerPolicy, "cpu-manager-policy", c.CPUManagerPolicy, "none, or static: containers of Guaranteed pods that ask for whole CPUs have them alone")
+	f.StringVar(&c.ReservedCPUs, "reserved-cpus", c.ReservedCPUs, "CPUs that no container has alone, such as 0-1,8; the static policy needs some")
 	f.StringSliceVar(&c.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", c.AllowedUnsafeSysctls, "namespaced sysctls, or patterns ending in *, that pods may set beside the safe ones")
 	f.StringToStringVar(&c.SystemReserved, "system-reserved", c.SystemReserved, "resources that pods do not get, for the system: cpu=200m,memory=500Mi,…")
 	f.StringToStringVar(&c.KubeReserved, "kube-reserved", c.KubeReserved, "resources that pods do not get, for the cluster's daemons")
@@ -255,6 +261,14 @@ func (c *Config) Validate() error {
 	}
 	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
 		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
+	}
+	if reserved, err := cpus.Parse(c.ReservedCPUs); err != nil {
+		fail("--reserved-cpus: %w", err)
+	} else if c.CPUManagerPolicy == string(cpus.Static) && len(reserved) == 0 {
+		fail("--cpu-manager-policy static needs --reserved-cpus, which the system and all other pods have")
+	}
+	if p := cpus.Policy(c.CPUManagerPolicy); p != cpus.None && p != cpus.Static {
+		fail("--cpu-manager-policy %q: want none or static", p)
 	}
 	if _, err := c.ShutdownGroups(); err != nil {
 		errs = append(errs, err)

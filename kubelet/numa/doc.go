@@ -7,5 +7,6 @@
 //	hint, ok := numa.Merge(numa.SingleNode, nodes, numa.Hints(cpus, freeCPUs, 4), numa.Hints(memory, freeMemory, 8<<30))
 //	ids, ok := numa.TakeCPUs(all, free, 4, hint.Nodes.List())
 //
-// Nothing here is in force yet: the kubelet gives all containers all CPUs and nodes, as Kubernetes does by default (policy none).
+// [TakeCPUs] is what package cpus chooses by. The rest is not in force yet: memory and devices come from any node, as they do with
+// Kubernetes' default policies.
 package numa

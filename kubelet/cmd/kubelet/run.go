@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"bareboat.dev/kubelet/certificate"
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/device"
 	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/image"
@@ -149,6 +151,10 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	if err != nil {
 		return nil, err
 	}
+	own, err := makeCPUs(c)
+	if err != nil {
+		return nil, err
+	}
 	if k.node, err = k.makeNode(); err != nil {
 		return nil, err
 	}
@@ -164,7 +170,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
 		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 	}, agent.Deps{
-		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, Node: k.node, Network: k.network,
+		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, CPUs: own, Node: k.node, Network: k.network,
 		Events: k.events, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
@@ -208,6 +214,22 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 		Name: k.nodeName, IPs: ips, Port: k.c.Port, MaxPods: k.c.MaxPods, Reserved: reserved, Labels: k.c.NodeLabels, Taints: taints,
 		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks, Event: k.nodeEvent, Settled: k.settled.Load, Devices: k.devices.Resources,
 	}, k.api, k.env.Log), nil
+}
+
+// makeCPUs makes who gives CPUs away.
+func makeCPUs(c *config.Config) (*cpus.Manager, error) {
+	all, err := cpus.Host("/sys/devices/system/cpu")
+	if err != nil {
+		return nil, fmt.Errorf("read this host's CPUs: %w", err)
+	}
+	reserved, err := cpus.Parse(c.ReservedCPUs)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.RootDir, 0o750); err != nil {
+		return nil, err
+	}
+	return cpus.New(cpus.Config{Policy: cpus.Policy(c.CPUManagerPolicy), File: c.RootDir + "/cpu_manager.json", All: all, Reserved: reserved})
 }
 
 // makeGroups makes the group of all pods. Its limit is what pods may ask for and the hard threshold of memory beside it: what
