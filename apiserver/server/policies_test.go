@@ -89,5 +89,57 @@ func TestMutatingAdmissionPolicies(t *testing.T) {
 	)
 	writes = append(writes, mutatingPolicy("broken", "  mutations: [{patchType: JSONPatch, jsonPatch: {expression: \"[JSONPatch{op: 'remove', path: '/data/none'}]\"}}]\n")...)
 	writes = append(writes, write{name: "refused", at: maps, body: "metadata: {name: d}\n", refused: `policy 'broken' with binding 'broken' denied request: JSON Patch: `})
+	writes = append(writes, unbindMutating("broken"))
+	writes = append(writes, mutatingPolicy("whole", "  mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: \"Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{tolerations: [Object.spec.template.spec.tolerations{key: 'a'}]}}}}\"}}]\n")...)
+	writes = append(writes, write{name: "a list that is one value", at: "apps/v1/deployments@default", body: strings.Replace(webYAML, "{name: web}", "{name: other}", 1), code: 422,
+		refused: "policy 'whole' with binding 'whole' denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.tolerations"})
 	agree(t, writes)
+}
+
+const limitsCRD = `metadata: {name: limits.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: limits, singular: limit, kind: Limit, listKind: LimitList}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {most: {type: integer}, note: {type: string}}}}}
+`
+
+// Policies and webhooks hold custom objects to rules and change them, and take custom objects as parameters.
+func TestPoliciesOnCustomResources(t *testing.T) {
+	hook := newHookServer(t, map[string]answer{"/note": patching(`[{"op":"add","path":"/note","value":"seen"}]`)})
+	h := start(t, engines()["memory"](t))
+	u := h.admin()
+	do := func(w write) outcome {
+		t.Helper()
+		out := u.viaREST(t, &w)
+		w.judge(t, "REST", &out)
+		return out
+	}
+	const limits = "example.com/v1/limits@default"
+	limit := func(name, most string) string {
+		return "apiVersion: example.com/v1\nkind: Limit\nmetadata: {name: " + name + "}\nmost: " + most + "\n"
+	}
+	do(write{name: "definition", at: "apiextensions.k8s.io/v1/customresourcedefinitions", body: limitsCRD})
+	eventually(t, "custom resources are served", func() bool {
+		return u.viaREST(t, &write{at: limits, dryRun: true, body: limit("try", "1")}).status.Code == 0
+	})
+	rule := "{operations: ['*'], apiGroups: [example.com], apiVersions: ['*'], resources: [limits]}"
+	do(*configuration("MutatingWebhookConfiguration", "m", hook.webhook("/note", rule, "")))
+	do(write{name: "policy", at: policyAPI + "validatingadmissionpolicies", body: "metadata: {name: few}\nspec:\n  matchConstraints: {resourceRules: [" + rule + "]}\n  validations: [{expression: 'object.most < 10', messageExpression: \"string(object.most) + ' is too many'\"}]\n"})
+	do(bind("few", ""))
+	do(write{name: "changed by a webhook", at: limits, body: limit("five", "5"), has: []string{`"note":"seen"`, `"most":5`}})
+	do(write{name: "refused by a policy", at: limits, body: limit("many", "50"), code: 422, refused: `limits.example.com "many" is forbidden: ValidatingAdmissionPolicy 'few' with binding 'few' denied request: 50 is too many`})
+	for _, w := range mutatingPolicy("custom", "") {
+		w.body = strings.ReplaceAll(w.body, "{operations: [CREATE], apiGroups: ['', apps], apiVersions: [v1], resources: [configmaps, deployments]}", rule)
+		if strings.Contains(w.body, "reinvocationPolicy") {
+			w.body += "  mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: \"Object{metadata: Object.metadata{labels: {'by': 'policy'}}}\"}}]\n"
+		}
+		do(w)
+	}
+	do(write{name: "merged by a policy", at: limits, body: limit("six", "6"), has: []string{`"by":"policy"`, `"note":"seen"`}})
+	do(policy("bound", "  paramKind: {apiVersion: example.com/v1, kind: Limit}\n  validations: [{expression: 'size(object.data) <= params.most'}]\n"))
+	do(bind("bound", ", paramRef: {name: five, parameterNotFoundAction: Deny}"))
+	do(write{name: "within", at: "v1/configmaps@default", body: "metadata: {name: a}\ndata: {a: '1'}\n"})
+	do(write{name: "beyond", at: "v1/configmaps@default", body: "metadata: {name: b}\ndata: {a: '1', b: '2', c: '3', d: '4', e: '5', f: '6'}\n", code: 422, refused: "failed expression: size(object.data) <= params.most"})
 }
