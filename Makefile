@@ -70,6 +70,10 @@ test-vm: test-deps build images ## Run the kubelet's tests and a cluster in a vi
 	$(call require,$(VM_PACKAGES))
 	$(GO) test -tags vm -count=1 -timeout 40m ./integration/vm/
 
+.PHONY: test-images
+test-images: test-deps build ## Run servers and databases of Debian's packages on a cluster (as root; downloads some 300 MB once)
+	$(GO) test -tags realimages -count=1 -timeout 30m ./integration/realimages/
+
 .PHONY: verify
 verify: build-deps ## Check formatting, generated code, import rules and that each module builds alone
 	@test -z "$$(gofmt -l $(MODULES) deploy)" || { echo "not formatted; run make fix:"; gofmt -l $(MODULES) deploy; exit 1; }
