@@ -97,7 +97,11 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-again.C:
 		}
 		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
-			r.c.Log.Warn("CSI drivers were not brought up to date", "error", err)
+			level := slog.LevelWarn
+			if len(r.list()) == 0 {
+				level = slog.LevelDebug // there is nothing that anybody waits to hear
+			}
+			r.c.Log.Log(ctx, level, "CSI drivers were not brought up to date", "error", err)
 			again.Reset(publishRetry)
 		}
 	}
