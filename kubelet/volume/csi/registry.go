@@ -125,6 +125,7 @@ func (r *Registry) sync(ctx context.Context) error {
 			continue
 		}
 		if err := r.register(ctx, path); err != nil {
+			r.c.Log.Warn("plug-in was not registered", "socket", path, "error", err)
 			all = errors.Join(all, fmt.Errorf("%s: %w", path, err))
 		}
 	}
