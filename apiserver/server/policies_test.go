@@ -91,7 +91,7 @@ func TestMutatingAdmissionPolicies(t *testing.T) {
 	writes = append(writes, write{name: "refused", at: maps, body: "metadata: {name: d}\n", refused: `policy 'broken' with binding 'broken' denied request: JSON Patch: `})
 	writes = append(writes, unbindMutating("broken"))
 	writes = append(writes, mutatingPolicy("whole", "  mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: \"Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{tolerations: [Object.spec.template.spec.tolerations{key: 'a'}]}}}}\"}}]\n")...)
-	writes = append(writes, write{name: "a list that is one value", at: "apps/v1/deployments@default", body: strings.Replace(webYAML, "{name: web}", "{name: other}", 1), code: 422,
+	writes = append(writes, write{name: "a list that is one value", at: "apps/v1/deployments@default", body: strings.Replace(webYAML, "{name: web}", "{name: other}", 1), code: 403,
 		refused: "policy 'whole' with binding 'whole' denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.tolerations"})
 	agree(t, writes)
 }
