@@ -11,6 +11,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/attachdetach"
 	"bareboat.dev/controllermanager/autoscaler"
 	"bareboat.dev/controllermanager/certificates"
 	"bareboat.dev/controllermanager/claimprotection"
@@ -92,6 +93,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		autoscaler.Controller(),
 		persistentvolume.Controller(),
 		localpath.Controller(),
+		attachdetach.Controller(),
 		ephemeral.Controller(),
 		claimprotection.Controller(),
 		volumeprotection.Controller(),

@@ -63,6 +63,8 @@ var (
 	Jobs                   = Of(client.Jobs())
 	CronJobs               = Of(client.CronJobs())
 	PDBs                   = Of(client.PodDisruptionBudgets())
+	VolumeAttachments      = Of(client.VolumeAttachments())
+	CSIDrivers             = Of(client.CSIDrivers())
 	CSRs                   = Of(client.CertificateSigningRequests())
 	HPAs                   = Of(client.HorizontalPodAutoscalers())
 )
