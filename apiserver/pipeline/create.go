@@ -103,17 +103,12 @@ func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj regi
 	if s.Default != nil {
 		s.Default(obj)
 	}
-	if obj.GetName() == "" && obj.GetGenerateName() != "" {
-		r = withName(r, "")
-	} else {
-		r = withName(r, obj.GetName())
-	}
 	// What a client may not set is no field of his.
 	h.clearMeta(obj)
 	if err := p.track(h, r, obj, nil); err != nil {
 		return nil, err
 	}
-	a := h.attributes(r, admission.Create, obj, nil)
+	a := h.attributesOfNew(r, obj)
 	if err := p.mutate(ctx, a); err != nil {
 		return nil, err
 	}
@@ -137,10 +132,11 @@ func (p *Pipeline) admitNew(ctx context.Context, h *handle, r *Request, obj regi
 	return append(warnings, a.Warnings()...), nil
 }
 
-func withName(r *Request, name string) *Request {
-	c := *r
-	c.Name = name
-	return &c
+// attributesOfNew are the attributes of a creation: the name is the object's, which the request need not have.
+func (h *handle) attributesOfNew(r *Request, obj registry.Object) *admission.Attributes {
+	a := h.attributes(r, admission.Create, obj, nil)
+	a.Name = obj.GetName()
+	return a
 }
 
 // clearMeta takes out of a new object's metadata what the system owns.
@@ -178,7 +174,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	if err := h.invalid(obj.GetName(), errs); err != nil {
 		return nil, err
 	}
-	a := h.attributes(withName(r, obj.GetName()), admission.Create, obj, nil)
+	a := h.attributesOfNew(r, obj)
 	if err := p.checkAdmission(ctx, a); err != nil {
 		return nil, err
 	}
