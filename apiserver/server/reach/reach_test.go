@@ -1,0 +1,66 @@
+package reach
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netns"
+)
+
+// Nothing in the cluster can lead the server to loopback, link-local, multicast or unspecified addresses, in either family.
+func TestAllowed(t *testing.T) {
+	for address, want := range map[string]bool{
+		"10.0.0.1:80": true, "[2001:db8::1]:80": true, "[fd00::1]:80": true, "127.0.0.1:80": false, "[::1]:80": false, "169.254.169.254:80": false,
+		"[fe80::1]:80": false, "0.0.0.0:80": false, "[::]:80": false, "224.0.0.1:80": false, "[::ffff:127.0.0.1]:80": false, "255.255.255.255:80": false,
+	} {
+		if got := allowed("tcp", address, nil) == nil; got != want {
+			t.Errorf("%s: %v, want %v", address, got, want)
+		}
+	}
+}
+
+// An address is routed if the host has a route to it beyond its default route: seen on the real kernel, in a namespace of its own.
+func TestRouted(t *testing.T) {
+	runtime.LockOSThread() // never unlocked: the thread, and with it the namespace, ends with the test's goroutine
+	if _, err := netns.New(); err != nil {
+		t.Fatalf("this test needs root to make a network namespace: %v", err)
+	}
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"}, {"link", "add", "d0", "type", "veth", "peer", "name", "d1"}, {"link", "set", "d1", "up"}, {"addr", "add", "192.0.2.2/24", "dev", "d0"}, {"link", "set", "d0", "up"},
+		{"route", "add", "default", "via", "192.0.2.1"}, {"route", "add", "10.244.3.0/24", "via", "192.0.2.9"}, {"route", "add", "unreachable", "203.0.113.0/24"},
+	} {
+		if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v %s", args, err, out)
+		}
+	}
+	for address, want := range map[string]bool{
+		"192.0.2.7": true, "10.244.3.5": true, "192.0.2.2": true, "10.244.4.5": false, "198.51.100.1": false, "203.0.113.5": false, "2001:db8::1": false,
+	} {
+		if got := routed(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %v, want %v", address, got, want)
+		}
+	}
+}
+
+// Without kubelets, and for addresses of which no pod is known, the host's own network is used.
+func TestDialDirectly(t *testing.T) {
+	dialled := ""
+	n := New(Config{
+		Routed: func(netip.Addr) bool { return false },
+		Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+			dialled = address
+			near, far := net.Pipe()
+			far.Close()
+			return near, nil
+		},
+	})
+	conn, err := n.DialContext(t.Context(), "tcp", "198.51.100.7:80")
+	if err != nil || dialled != "198.51.100.7:80" {
+		t.Fatalf("%q %v", dialled, err)
+	}
+	conn.Close()
+}
