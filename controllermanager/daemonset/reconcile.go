@@ -47,6 +47,10 @@ type step struct {
 	update     *appsv1.ControllerRevision
 	sorted     []*appsv1.ControllerRevision
 	collisions *int32
+	// revised tells that the template has its revision. Before, observed, which goes into the status, is the generation of the
+	// status that there is: a reader takes the rest of the status as being of that generation.
+	revised  bool
+	observed int64
 	// on holds the set's pods by the node they are meant for.
 	on map[string][]*corev1.Pod
 	// rest is how many more pods this step may create and delete.
@@ -76,7 +80,11 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 	for _, pod := range slices.SortedFunc(slices.Values(claims.Owned), older) {
 		s.on[target(pod)] = append(s.on[target(pod)], pod)
 	}
-	if set.DeletionTimestamp == nil && s.revise(revisions.Owned) {
+	s.observed = set.Status.ObservedGeneration
+	if s.revised = set.DeletionTimestamp != nil || s.revise(revisions.Owned); s.revised {
+		s.observed = set.Generation
+	}
+	if s.revised && set.DeletionTimestamp == nil {
 		s.place()
 		s.roll()
 		s.plan.Add(history.Surplus(s.sorted, set.Spec.RevisionHistoryLimit, s.uses)...)
@@ -240,7 +248,7 @@ func (s *step) delete(pod *corev1.Pod, reason string) {
 // status writes what was seen, if it differs from what is written.
 func (s *step) status() {
 	set := s.Set
-	want := appsv1.DaemonSetStatus{ObservedGeneration: set.Generation, CollisionCount: s.collisions, Conditions: set.Status.Conditions}
+	want := appsv1.DaemonSetStatus{ObservedGeneration: s.observed, CollisionCount: s.collisions, Conditions: set.Status.Conditions}
 	for _, node := range s.Nodes {
 		run, _ := Fits(set, node)
 		var best *corev1.Pod

@@ -58,6 +58,10 @@ type step struct {
 	current, update *appsv1.ControllerRevision
 	sorted          []*appsv1.ControllerRevision
 	collisions      *int32
+	// revised tells that the template has its revision. Before, observed, which goes into the status, is the generation of the
+	// status that there is: a reader takes the rest of the status as being of that generation.
+	revised  bool
+	observed int64
 }
 
 // Reconcile plans the next step of a StatefulSet.
@@ -82,7 +86,11 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 		return s.plan
 	}
 	s.sort(claims.Owned)
-	if set.DeletionTimestamp == nil && s.revise(revisions.Owned) {
+	s.observed = set.Status.ObservedGeneration
+	if s.revised = set.DeletionTimestamp != nil || s.revise(revisions.Owned); s.revised {
+		s.observed = set.Generation
+	}
+	if s.revised && set.DeletionTimestamp == nil {
 		s.act()
 		s.retain()
 		s.plan.Add(history.Surplus(s.sorted, set.Spec.RevisionHistoryLimit, s.uses)...)

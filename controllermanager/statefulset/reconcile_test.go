@@ -332,3 +332,21 @@ func TestRevisionData(t *testing.T) {
 		t.Errorf("template %v, %v", template, err)
 	}
 }
+
+// Whoever reads the generation of a changed template in the status reads its revision there, too, after every single write.
+func TestObservedGenerationComesWithItsRevision(t *testing.T) {
+	w := settled(t, db(2, nil))
+	old := plantest.List[*appsv1.StatefulSet](w, plan.StatefulSets)[0]
+	next := old.DeepCopy()
+	next.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Image: "another"}}
+	changed := plantest.Put(w, plan.StatefulSets, next)
+	story := plantest.Story{Start: w, Plans: plans, Environment: kubelet, Invariant: func(w *plantest.World) error {
+		s := plantest.List[*appsv1.StatefulSet](w, plan.StatefulSets)[0].Status
+		if s.ObservedGeneration == changed.Generation && s.UpdateRevision == old.Status.UpdateRevision {
+			return fmt.Errorf("generation %d is observed with revision %s", s.ObservedGeneration, s.UpdateRevision)
+		}
+		return nil
+	}}
+	story.Run(t)
+	story.Crash(t)
+}

@@ -12,7 +12,7 @@ import (
 func (s *step) status() {
 	set := s.Set
 	want := appsv1.StatefulSetStatus{
-		ObservedGeneration: set.Generation, CollisionCount: s.collisions, Conditions: set.Status.Conditions,
+		ObservedGeneration: s.observed, CollisionCount: s.collisions, Conditions: set.Status.Conditions,
 		CurrentRevision: set.Status.CurrentRevision, UpdateRevision: set.Status.UpdateRevision,
 	}
 	if s.update != nil && s.current != nil {
