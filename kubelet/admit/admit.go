@@ -142,7 +142,7 @@ func taints(p Pod, n Node) *Rejection {
 	}
 	for _, t := range n.Object.Spec.Taints {
 		if t.Effect == corev1.TaintEffectNoExecute && !tolerates(p.Pod, t) {
-			return predicate("TaintToleration", "node(s) had untolerated taint(s)")
+			return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
 		}
 	}
 	return nil

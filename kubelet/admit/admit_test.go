@@ -71,7 +71,7 @@ func TestPlace(t *testing.T) {
 		"labels do not":      {`{nodeSelector: {disk: hdd}, ` + tolerant + `}`, false, Node{Object: object}, "NodeAffinity: Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"},
 		"labels not known":   {`{nodeSelector: {disk: hdd}, ` + tolerant + `}`, false, Node{}, ""},
 		"affinity does not":  {`{affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: disk, operator: DoesNotExist}]}]}}}, ` + tolerant + `}`, false, Node{Object: object}, "NodeAffinity: Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"},
-		"tainted":            {`{containers: [{name: c}]}`, false, Node{Object: object}, "TaintToleration: Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint(s)"},
+		"tainted":            {`{containers: [{name: c}]}`, false, Node{Object: object}, "TaintToleration: Pod was rejected: Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"},
 		"tainted, static":    {`{containers: [{name: c}]}`, true, Node{Object: object}, ""},
 		"best effort":        {`{containers: [{name: c}]}`, false, Node{Pressure: memory}, "Evicted: Pod was rejected: The node had condition: [MemoryPressure]. "},
 		"best, tolerant":     {`{tolerations: [{key: node.kubernetes.io/memory-pressure, operator: Exists}], containers: [{name: c}]}`, false, Node{Pressure: memory}, ""},

@@ -52,7 +52,7 @@ func (w *worker) grant() (*admit.Rejection, error) {
 		return nil, nil
 	}
 	if w.a.CPUs.Exclusive(w.uid) {
-		return &admit.Rejection{Reason: corev1.PodReasonInfeasible, Message: "Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy"}, nil
+		return &admit.Rejection{Reason: corev1.PodReasonInfeasible, Message: "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\""}, nil
 	}
 	if r := admit.Resize(admit.Pod{Pod: w.pod, Static: w.static}, others, w.a.node()); r != nil {
 		w.a.event(w.pod, corev1.EventTypeWarning, "Resize"+r.Reason, "", "Pod resize %s: %s", r.Reason, r.Message)
