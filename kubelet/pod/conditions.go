@@ -18,8 +18,8 @@ func (s *stepper) conditions(st *corev1.PodStatus) []corev1.PodCondition {
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
 	own = append(own, s.resizeConditions()...)
-	if s.restartingAllNow() {
-		own = append(own, corev1.PodCondition{Type: corev1.AllContainersRestarting, Status: corev1.ConditionTrue})
+	if c, ok := s.restartingAllCondition(st); ok {
+		own = append(own, c)
 	}
 	if t := s.memory.terminating; t != nil && t.condition != nil {
 		own = append(own, *t.condition)

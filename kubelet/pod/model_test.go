@@ -232,6 +232,9 @@ func describe(p Plan, now time.Time) string {
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress || c.Type == corev1.AllContainersRestarting {
+			if c.Status != corev1.ConditionTrue {
+				continue
+			}
 			fmt.Fprintf(&b, " +%s", c.Type)
 			if c.Reason != "" {
 				fmt.Fprintf(&b, "(%s)", c.Reason)

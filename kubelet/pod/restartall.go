@@ -83,14 +83,24 @@ func (c *container) retire() {
 	c.latest, c.retired = &old, true
 }
 
-// restartingAllNow says whether some container has yet to be started in its new life.
-func (s *stepper) restartingAllNow() bool {
-	for _, c := range s.containers {
-		if c.retired {
-			return true
+// restartingAllCondition tells whether a restart of all containers is under way: until nothing of the life before is left. Pods without
+// such a rule have no such condition.
+func (s *stepper) restartingAllCondition(st *corev1.PodStatus) (c corev1.PodCondition, ok bool) {
+	for _, k := range s.containers {
+		for _, r := range k.spec.RestartPolicyRules {
+			ok = ok || r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
 		}
 	}
-	return false
+	c = corev1.PodCondition{Type: corev1.AllContainersRestarting, Status: corev1.ConditionFalse}
+	switch {
+	case st.Phase == corev1.PodSucceeded:
+		c.Reason = "PodCompleted"
+	case st.Phase == corev1.PodFailed:
+		c.Reason = "PodFailed"
+	case s.memory.restart.gathering && s.memory.terminating == nil:
+		c.Status, c.Reason, c.Message = corev1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
+	}
+	return c, ok
 }
 
 // killNow ends an instance without hook or grace: its pod is to start anew as fast as it can.
