@@ -83,7 +83,6 @@ func pod(t *testing.T, name, path string) string {
 func TestCluster(t *testing.T) {
 	uplink(t)
 	before := children(t, groups)
-	must(t, "kctl", "up")
 	down := false
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -93,6 +92,7 @@ func TestCluster(t *testing.T) {
 			_, _ = run("kctl", "down")
 		}
 	})
+	must(t, "kctl", "up", "--timeout=6m")
 	for _, i := range []string{"redis", "api", "web"} {
 		must(t, "kctl", "image", "load", "/images/"+i+".tar")
 	}
