@@ -199,7 +199,9 @@ func TestPodRequest(t *testing.T) {
 		{Name: "references", Edit: "spec: {podName: A_b, podUID: '', nodeUID: ''}", Want: []string{
 			`spec.podName: Invalid value: "A_b": a lowercase RFC 1123 subdomain…`,
 			`spec.podUID: Invalid value: "": must not be empty`, `spec.nodeUID: Invalid value: "": must not be empty`}},
-		{Name: "stub", Edit: "spec: {stubPKCS10Request: YQ==}", Want: []string{"spec.stubPKCS10Request: Invalid value: must be a valid PKCS#10…"}},
+		{Name: "stub", Edit: "spec: {stubPKCS10Request: YQ==}", Want: []string{"spec.stubPKCS10Request: Invalid value: must be a valid PKCS#10 CSR"}},
+		{Name: "no stub", Edit: "spec: {stubPKCS10Request: null}", Want: []string{
+			"spec: Invalid value: exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set"}},
 		{Name: "annotations", Edit: "spec: {unverifiedUserAnnotations: {a: b}}", Want: []string{
 			`spec.unverifiedUserAnnotations: Invalid value: "a": all keys must be domain-prefixed`}},
 	})

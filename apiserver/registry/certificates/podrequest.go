@@ -150,7 +150,8 @@ func checkPodRequest(e *check.Errors, r podRequest) {
 // checkStub checks the request in DER: its signature proves that the kubelet has the key.
 func checkStub(e *check.Errors, der []byte, at *field.Path) {
 	if len(der) == 0 {
-		e.Required(at, "must contain a PKCS#10 certificate signing request")
+		// Older versions have the other pair.
+		e.Invalid(field.NewPath("spec"), field.OmitValueType{}, "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set")
 		return
 	}
 	if len(der) > maxStubRequest {
@@ -159,7 +160,7 @@ func checkStub(e *check.Errors, der []byte, at *field.Path) {
 	}
 	parsed, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		e.Invalid(at, field.OmitValueType{}, fmt.Sprintf("must be a valid PKCS#10 certificate signing request: %v", err))
+		e.Invalid(at, field.OmitValueType{}, "must be a valid PKCS#10 CSR")
 		return
 	}
 	switch key := parsed.PublicKey.(type) {
@@ -179,7 +180,7 @@ func checkStub(e *check.Errors, der []byte, at *field.Path) {
 		return
 	}
 	if err := parsed.CheckSignature(); err != nil {
-		e.Invalid(at, field.OmitValueType{}, "could not verify the signature of the certificate signing request")
+		e.Invalid(at, field.OmitValueType{}, "invalid signature")
 	}
 }
 
@@ -245,7 +246,7 @@ func checkIssued(e *check.Errors, r podRequest, now time.Time) {
 	}
 	stub, err := x509.ParseCertificateRequest(r.Spec.StubPKCS10Request)
 	if err != nil {
-		e.Invalid(field.NewPath("spec", "stubPKCS10Request"), field.OmitValueType{}, "must be a valid PKCS#10 certificate signing request")
+		e.Invalid(field.NewPath("spec", "stubPKCS10Request"), field.OmitValueType{}, "must be a valid PKCS#10 CSR")
 		return
 	}
 	if key, ok := stub.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !key.Equal(leaf.PublicKey) {

@@ -26,7 +26,7 @@ func TestDriver(t *testing.T) {
 		{Name: "period", Edit: "spec: {nodeAllocatableUpdatePeriodSeconds: 9}", Want: []string{
 			"spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds"}},
 		{Name: "secrets without tokens", Edit: "spec: {serviceAccountTokenInSecrets: true}", Want: []string{
-			"spec.serviceAccountTokenInSecrets: Invalid value: true: can only be set when tokenRequests is configured"}},
+			"spec.serviceAccountTokenInSecrets: Invalid value: true: serviceAccountTokenInSecrets is set but no tokenRequests are specified"}},
 	})
 	kindtest.Update(t, r, base, []kindtest.Case{
 		{Name: "mutable", Edit: "spec: {podInfoOnMount: true, storageCapacity: true, fsGroupPolicy: File}"},
