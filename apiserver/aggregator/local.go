@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -65,14 +66,18 @@ func (a *Aggregator) followDefinitions(ctx context.Context) error {
 		if initial = initial && !batch.InitialEventsEnd; initial {
 			continue
 		}
-		if err := a.syncLocal(ctx); err != nil {
+		if err := a.Register(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// syncLocal makes what is missing and removes what was made for a group that is gone.
-func (a *Aggregator) syncLocal(ctx context.Context) error {
+// localWriters is how many APIServices are made at once, so that they share the store's commits.
+const localWriters = 16
+
+// Register keeps an APIService for each group and version that is served here: it makes what is missing and removes what was made
+// for a group that is gone. Run does so whenever that changes; a server that begins does so before it is ready.
+func (a *Aggregator) Register(ctx context.Context) error {
 	objects, err := a.cfg.Pipeline.Fresh(ctx, apiregistrationv1.GroupName, "apiservices", "")
 	if err != nil {
 		return err
@@ -82,6 +87,8 @@ func (a *Aggregator) syncLocal(ctx context.Context) error {
 		have[obj.GetName()] = obj.(*apiregistrationv1.APIService)
 	}
 	wanted := map[string]bool{}
+	group, writing := errgroup.WithContext(ctx)
+	group.SetLimit(localWriters)
 	for _, res := range a.cfg.Pipeline.Set().All() {
 		want := local(res.Kind.GroupVersion(), res.New)
 		if wanted[want.Name] {
@@ -91,9 +98,15 @@ func (a *Aggregator) syncLocal(ctx context.Context) error {
 		if have[want.Name] != nil {
 			continue
 		}
-		if err := write(ctx, a.cfg.Pipeline, pipeline.Create, "", want); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("creating APIService %s: %w", want.Name, err)
-		}
+		group.Go(func() error {
+			if err := write(writing, a.cfg.Pipeline, pipeline.Create, "", want); err != nil && !apierrors.IsAlreadyExists(err) {
+				return fmt.Errorf("creating APIService %s: %w", want.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	for name, s := range have {
 		if s.Labels[managed] == "" || s.Spec.Service != nil || wanted[name] {

@@ -123,17 +123,16 @@ func (f *flows) read(ctx context.Context, p *pipeline.Pipeline) error {
 
 // makeFlows makes the objects that every cluster has, where they are missing.
 func makeFlows(ctx context.Context, p *pipeline.Pipeline) error {
+	group, ctx := errgroup.WithContext(ctx) // together, so that they share the store's commits
 	for _, l := range flow.Levels() {
-		if err := makeFlow(ctx, p, "PriorityLevelConfiguration", "prioritylevelconfigurations", l); err != nil {
-			return err
-		}
+		group.Go(func() error {
+			return makeFlow(ctx, p, "PriorityLevelConfiguration", "prioritylevelconfigurations", l)
+		})
 	}
 	for _, s := range flow.Schemas() {
-		if err := makeFlow(ctx, p, "FlowSchema", "flowschemas", s); err != nil {
-			return err
-		}
+		group.Go(func() error { return makeFlow(ctx, p, "FlowSchema", "flowschemas", s) })
 	}
-	return nil
+	return group.Wait()
 }
 
 func makeFlow(ctx context.Context, p *pipeline.Pipeline, kind, plural string, obj registry.Object) error {

@@ -311,7 +311,7 @@ func (s *Server) start(ctx context.Context) error {
 	for {
 		err := s.keeper.Once(ctx)
 		if err == nil {
-			return s.rules.readAll(ctx)
+			return s.furnish(ctx)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -323,6 +323,18 @@ func (s *Server) start(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// furnish reads the rules, and makes the objects that describe the server to its clients. What cannot be made now, because a
+// webhook forbids it for example, is tried again while the server runs, and keeps nobody from being served.
+func (s *Server) furnish(ctx context.Context) error {
+	if err := s.rules.readAll(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(s.aggregator.Register(ctx), makeFlows(ctx, s.pipeline)); err != nil && ctx.Err() == nil {
+		s.cfg.Log.Warn("making the objects that describe this server failed", "error", err)
+	}
+	return nil
 }
 
 func (s *Server) drain(ctx context.Context) {
