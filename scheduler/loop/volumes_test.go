@@ -126,7 +126,7 @@ func TestUnboundImmediateClaim(t *testing.T) {
 			t.Errorf("failures: %q", got)
 		}
 		r.bindClaim("data", "a")
-		time.Sleep(2 * time.Second)
+		time.Sleep(5 * time.Second) // the volume alone may have woken the pod once more in vain
 		r.expect("p=a")
 		stop()
 	})
