@@ -271,8 +271,9 @@ func (h *host) log(p *corev1.Pod, container string, attempt string) string {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(string(data)) {
-		parts := strings.SplitN(line, " ", 4)
-		b.WriteString(parts[3])
+		if parts := strings.SplitN(line, " ", 4); len(parts) == 4 { // the last line may be on its way
+			b.WriteString(parts[3])
+		}
 	}
 	return b.String()
 }
