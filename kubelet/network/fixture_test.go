@@ -133,10 +133,13 @@ func serve(t testing.TB, ns, address string) {
 }
 
 // ask connects from a namespace and returns what the server saw as its address.
-func ask(ns, address string) (string, error) {
+func ask(ns, address string) (string, error) { return askFrom(ns, nil, address) }
+
+// askFrom is ask with an address of the namespace's own to connect from; nil leaves it to the kernel.
+func askFrom(ns string, own net.IP, address string) (string, error) {
 	var c net.Conn
 	err := in(ns, func() (err error) {
-		c, err = net.DialTimeout("tcp", address, testLimit)
+		c, err = (&net.Dialer{Timeout: testLimit, LocalAddr: &net.TCPAddr{IP: own}}).Dial("tcp", address)
 		return err
 	})
 	if err != nil {

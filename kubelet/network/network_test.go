@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -103,6 +104,22 @@ func TestHostPort(t *testing.T) {
 		t.Error("the host port still answers after the pod is gone")
 	}
 	setup(t, n, "web-2", port)
+}
+
+// Shows that a host port of a loopback address leads to its pod for who connects from the node's own address, and nobody
+// outside can use it.
+func TestHostPortOfLoopback(t *testing.T) {
+	node, client := newNode(t), newNode(t)
+	joinNodes(t, node, client, "192.168.60.1/24", "192.168.60.2/24")
+	n := openNetwork(t, config(t, node, "10.244.3.0/24"))
+	_, ns := setup(t, n, "web", HostPort{Protocol: TCP, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080, ContainerPort: 80})
+	serve(t, ns, ":80")
+	if _, err := askFrom(node, net.IPv4(192, 168, 60, 1), "127.0.0.1:8080"); err != nil {
+		t.Errorf("from the node's address: %v", err)
+	}
+	if _, err := ask(client, "192.168.60.1:8080"); err == nil {
+		t.Error("the port answers at the node's other address")
+	}
 }
 
 // Shows that a restarted kubelet finds the addresses as they were, that Setup repeats, and that what belongs to nobody is removed.

@@ -20,8 +20,9 @@ type jump struct {
 	rule         []string
 }
 
-// jumps lists them for a family. Packets to the loopback addresses are left alone: they cannot leave the host without
-// route_localnet, which exposes services that listen there.
+// jumps lists them for a family. Packets from the loopback addresses, which is what the host's own packets to them are unless
+// they are bound to another, are left alone: they cannot leave the host without route_localnet, which exposes services that
+// listen there.
 func jumps(ipv6 bool) []jump {
 	local := []string{"-m", "addrtype", "--dst-type", "LOCAL", "-j", chainPorts}
 	loopback := "127.0.0.0/8"
@@ -31,7 +32,7 @@ func jumps(ipv6 bool) []jump {
 	return []jump{
 		{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", "bareboat pod network", "-j", chainMasq}},
 		{"nat", "PREROUTING", local},
-		{"nat", "OUTPUT", append([]string{"!", "-d", loopback}, local...)},
+		{"nat", "OUTPUT", append([]string{"!", "-s", loopback}, local...)},
 		{"filter", "FORWARD", []string{"-m", "comment", "--comment", "bareboat pod network", "-j", chainForward}},
 	}
 }
