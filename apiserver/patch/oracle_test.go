@@ -44,7 +44,7 @@ func TestTrackAgreesWithFieldManager(t *testing.T) {
 			continue // k8s.io/api has no golden objects of them
 		}
 		golden := goldenObject(t, r, api)
-		for range 15 {
+		for range 8 {
 			a, b := thinned(t, r, golden, rng), thinned(t, r, golden, rng)
 			sub := ""
 			if _, ok := r.Subresources["status"]; ok && rng.IntN(2) == 0 {
