@@ -158,11 +158,11 @@ func TestPodSpec(t *testing.T) {
 			"spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"}},
 		{Name: "security", Edit: "spec: {hostNetwork: true, hostPID: true, shareProcessNamespace: true, securityContext: {fsGroup: -1, sysctls: [{name: net.ipv4.ip_forward, value: '1'}, {name: A, value: '1'}], supplementalGroupsPolicy: Loose}}", Want: []string{
 			"spec.securityContext.fsGroup: Invalid value: -1: must be between 0 and 2147483647, inclusive",
-			"spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+			"spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
 			`spec.securityContext.sysctls[0].name: Invalid value: "net.ipv4.ip_forward": may not be specified when 'hostNetwork' is true`,
 			`spec.securityContext.sysctls[1].name: Invalid value: "A": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`,
 			`spec.securityContext.supplementalGroupsPolicy: Unsupported value: "Loose": supported values: "Merge", "Strict"`}},
-		{Name: "user namespace", Edit: "spec: {hostUsers: false, hostIPC: true}", Want: []string{"spec.hostIPC: Forbidden: when `hostUsers` is false"}},
+		{Name: "user namespace", Edit: "spec: {hostUsers: false, hostIPC: true}", Want: []string{"spec.HostIPC: Forbidden: when `hostUsers` is false"}},
 		{Name: "windows", Edit: "spec: {os: {name: windows}, securityContext: {runAsUser: 1}}", Want: []string{
 			"spec.securityContext.runAsUser: Forbidden: cannot be set for a windows pod"}},
 		{Name: "os", Edit: "spec: {os: {name: plan9}}", Want: []string{`spec.os: Unsupported value: "plan9": supported values: "linux", "windows"`}},

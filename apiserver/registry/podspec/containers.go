@@ -414,13 +414,13 @@ func (s *scope) checkRestartPolicy(c *corev1.Container, init bool, at *field.Pat
 }
 
 func (s *scope) checkRestartRule(r corev1.ContainerRestartRule, at *field.Path) {
-	check.OneOf(s.Errors, at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)
+	check.Supported(s.Errors, at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)
 	if r.ExitCodes == nil {
 		s.Required(at.Child("exitCodes"), "must be specified")
 		return
 	}
 	codes := at.Child("exitCodes")
-	check.OneOf(s.Errors, codes.Child("operator"), r.ExitCodes.Operator,
+	check.Supported(s.Errors, codes.Child("operator"), r.ExitCodes.Operator,
 		corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)
 	if len(r.ExitCodes.Values) > maxRestartExitCodes {
 		s.Add(field.TooMany(codes.Child("values"), len(r.ExitCodes.Values), maxRestartExitCodes))

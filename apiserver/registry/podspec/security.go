@@ -16,9 +16,6 @@ import (
 
 func (s *scope) checkPodSecurityContext(at *field.Path) {
 	sc := s.spec.SecurityContext
-	if share := s.spec.ShareProcessNamespace; share != nil && *share && s.spec.HostPID {
-		s.Invalid(at.Child("shareProcessNamespace"), *share, "ShareProcessNamespace and HostPID cannot both be enabled")
-	}
 	if sc == nil {
 		return
 	}

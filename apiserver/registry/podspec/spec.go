@@ -57,6 +57,9 @@ func ValidateSpec(e *check.Errors, spec *corev1.PodSpec, meta *metav1.ObjectMeta
 		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	e.Labels(at.Child("nodeSelector"), spec.NodeSelector)
 	s.checkPodSecurityContext(at.Child("securityContext"))
+	if share := s.spec.ShareProcessNamespace; share != nil && *share && s.spec.HostPID {
+		s.Invalid(at.Child("shareProcessNamespace"), *share, "ShareProcessNamespace and HostPID cannot both be enabled")
+	}
 	s.checkAffinity(at.Child("affinity"))
 	s.checkDNSConfig(at.Child("dnsConfig"))
 	s.checkGates(at)
@@ -235,10 +238,10 @@ func (s *scope) checkHostUsers(at *field.Path) {
 		s.Forbidden(at.Child("hostNetwork"), detail)
 	}
 	if s.spec.HostPID {
-		s.Forbidden(at.Child("hostPID"), detail)
+		s.Forbidden(at.Child("HostPID"), detail)
 	}
 	if s.spec.HostIPC {
-		s.Forbidden(at.Child("hostIPC"), detail)
+		s.Forbidden(at.Child("HostIPC"), detail)
 	}
 }
 
