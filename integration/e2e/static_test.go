@@ -27,7 +27,6 @@ spec:
 func TestStaticPods(t *testing.T) {
 	h := up(t, "static")
 	h.Must("kctl", "image", "load", filepath.Join(host.Root(), "build/images/redis.tar"))
-	h.Must("sh", "-c", "echo 'staticPodPath: /etc/bareboat/manifests' >> /etc/bareboat/kubelet.yaml; mkdir -p /etc/bareboat/manifests; pkill -x kubelet")
 	h.WriteFile("/etc/bareboat/manifests/static.yaml", staticManifest)
 	const uid = "-o=jsonpath={.metadata.uid} {.metadata.ownerReferences[0].kind} {.status.phase} {.status.containerStatuses[0].restartCount}"
 	node := strings.TrimSpace(h.Must("kctl", "get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"))

@@ -37,7 +37,8 @@ func writeConfigs(l Layout, o Options) error {
 		"kubelet": {
 			"kubeconfig": l.Kubeconfig(pki.Kubelet), "hostnameOverride": o.NodeName, "nodeIP": []string{o.NodeIP.String()},
 			"clusterDNS": []string{o.DNSServiceIP().String()}, "clusterDomain": o.ClusterDomain, "clusterCIDR": []string{o.PodCIDR.String()}, "rootDir": l.Kubelet,
-			"tlsCertFile": store.CertFile(pki.Kubelet), "tlsPrivateKeyFile": store.KeyFile(pki.Kubelet), "clientCAFile": ca,
+			"staticPodPath": filepath.Join(l.Etc, "manifests"),
+			"tlsCertFile":   store.CertFile(pki.Kubelet), "tlsPrivateKeyFile": store.KeyFile(pki.Kubelet), "clientCAFile": ca,
 		},
 		"proxy": {
 			"kubeconfig": l.Kubeconfig(pki.Proxy), "hostnameOverride": o.NodeName, "clusterCIDR": o.PodCIDR.String(), "proxyMode": o.ProxyMode,
