@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry/check"
@@ -25,13 +24,13 @@ func checkDevice(e *check.Errors, d, old *resourcev1.Device, perDevice bool, at 
 	const longest = maxDomain + 1 + maxID
 	for _, key := range slices.Sorted(maps.Keys(d.Attributes)) {
 		here := at.Child("attributes").Key(shortKey(string(key), longest))
-		checkQualified(e, string(key), here)
+		checkQualified(e, string(key), at.Child("attributes"))
 		checkAttribute(e, d.Attributes[key], here)
 	}
 	shared := d.AllowMultipleAllocations != nil && *d.AllowMultipleAllocations
 	for _, key := range slices.Sorted(maps.Keys(d.Capacity)) {
 		here := at.Child("capacity").Key(shortKey(string(key), longest))
-		checkQualified(e, string(key), here)
+		checkQualified(e, string(key), at.Child("capacity"))
 		switch policy := d.Capacity[key].RequestPolicy; {
 		case policy == nil:
 		case shared:
@@ -95,7 +94,7 @@ func checkCounters(e *check.Errors, counters map[string]resourcev1.Counter, most
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(counters)) {
-		e.Label(at.Key(shortKey(name, validation.DNS1123LabelMaxLength)), name)
+		e.Label(at, name)
 	}
 }
 
