@@ -164,7 +164,7 @@ func TestSlice(t *testing.T) {
 			"spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
 			"spec.pool.generation: Invalid value: -1: must be greater than or equal to zero"}},
 		{Name: "attributes", Edit: device("attributes: {'a b': {int: 1}, /m: {string: a, int: 1}, v: {version: '1'}, q: {}}"), Want: []string{
-			"spec.devices[0].attributes[a b]: Invalid value: \"a b\": a valid C identifier…",
+			"spec.devices[0].attributes: Invalid value: \"a b\": a valid C identifier…",
 			`spec.devices[0].attributes: Invalid value: "": the domain must not be empty`,
 			`spec.devices[0].attributes[/m]: Invalid value: {"int":1,"string":"a"}: exactly one value must be specified`,
 			`spec.devices[0].attributes[v].version: Invalid value: "1": must be a string compatible with semver.org spec 2.0.0`,
