@@ -1,7 +1,9 @@
 package vm
 
 import (
+	"crypto/sha256"
 	"debug/elf"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
@@ -92,9 +94,10 @@ func depends(path string) ([]string, error) {
 	return nil, nil
 }
 
-// debian unpacks packages, once for all runs: a folder in cache by the name of what is in it.
+// debian unpacks packages, once for all runs: a folder in cache that is named by what is in it.
 func debian(cache, name string, packages []string) (string, error) {
-	root := filepath.Join(cache, name)
+	sum := sha256.Sum256([]byte(strings.Join(packages, " ")))
+	root := filepath.Join(cache, name+"-"+hex.EncodeToString(sum[:8]))
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}

@@ -30,7 +30,7 @@ const onlyVariable = "BAREBOAT_TEST_VM_ONLY"
 
 // packages are what the machine's host has: what Bareboat needs of one, and what its tests use.
 func packages() []string {
-	return []string{"base-files", "base-passwd", "bash", "coreutils", "busybox-static", "iproute2", "iptables", "nftables", "kmod", "procps", "util-linux",
+	return []string{"base-files", "base-passwd", "bash", "coreutils", "busybox-static", "iproute2", "iptables", "nftables", "kmod", "procps", "util-linux", "mount",
 		"apparmor", "curl", "ca-certificates", "e2fsprogs", "conntrack"}
 }
 
