@@ -28,7 +28,7 @@ func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revisio
 		return 0, storage.ErrClosed
 	}
 	if shareable(ops) {
-		return e.group.commit(ctx, ops)
+		return e.group.outcome(ctx, e.group.enqueue(ops))
 	}
 	call, cancel := e.bound(ctx)
 	defer cancel()

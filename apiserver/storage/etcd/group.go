@@ -36,9 +36,11 @@ type waiting struct {
 	bytes int
 	// flight is the transaction that the commit is part of, nil as long as it waits; guarded by the group.
 	flight *flight
-	done   chan struct{}
-	rev    storage.Revision
-	err    error
+	// gone: nobody waits for it any more, or it was answered; guarded by the group.
+	gone bool
+	done chan struct{}
+	rev  storage.Revision
+	err  error
 }
 
 // flight is a transaction under way. It ends when nobody waits for it any more.
@@ -80,20 +82,25 @@ func shareable(ops []storage.Op) bool {
 	})
 }
 
-// commit queues ops and waits for their outcome.
-func (g *group) commit(ctx context.Context, ops []storage.Op) (storage.Revision, error) {
+// enqueue has ops leave with the next flight.
+func (g *group) enqueue(ops []storage.Op) *waiting {
 	w := &waiting{ops: ops, bytes: weight(ops), done: make(chan struct{})}
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.queue = append(g.queue, w)
 	g.departLocked()
-	g.mu.Unlock()
+	return w
+}
+
+// outcome waits for that of a commit.
+func (g *group) outcome(ctx context.Context, w *waiting) (storage.Revision, error) {
 	select {
 	case <-w.done:
 		return w.rev, w.err
 	case <-ctx.Done():
-		return 0, g.abandon(w, ctx.Err())
+		return g.abandon(w, ctx.Err())
 	case <-g.engine.ctx.Done():
-		return 0, g.abandon(w, storage.ErrClosed)
+		return g.abandon(w, storage.ErrClosed)
 	}
 }
 
@@ -106,23 +113,33 @@ func weight(ops []storage.Op) int {
 	return n
 }
 
-// abandon is the answer to a commit that nobody waits for any more. What has not been sent has not happened.
-func (g *group) abandon(w *waiting, why error) error {
+// abandon is the answer to a commit that nobody waits for any more. What has not been sent has not happened, and what was
+// answered meanwhile has its outcome.
+func (g *group) abandon(w *waiting, why error) (storage.Revision, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
 	case <-w.done:
-		return w.err
+		return w.rev, w.err
 	default:
 	}
 	if w.flight == nil {
 		g.queue = slices.DeleteFunc(g.queue, func(other *waiting) bool { return other == w })
-		return why
+		return 0, why
 	}
+	w.leaveLocked()
+	return 0, fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, why)
+}
+
+// leaveLocked has one less wait for the flight that the commit is part of.
+func (w *waiting) leaveLocked() {
+	if w.gone || w.flight == nil {
+		return
+	}
+	w.gone = true
 	if w.flight.audience--; w.flight.audience == 0 {
 		w.flight.cancel()
 	}
-	return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, why)
 }
 
 // departLocked begins a flight if something waits and one may leave.
@@ -242,6 +259,7 @@ func (g *group) answer(commits []*waiting, err error) {
 		if err != nil {
 			w.err = err
 		}
+		w.leaveLocked()
 		close(w.done)
 	}
 }

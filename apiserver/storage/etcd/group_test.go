@@ -122,32 +122,22 @@ func TestQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	errs := make([]error, flights)
-	begin := func(ctx context.Context, i int) {
-		wg.Go(func() { _, errs[i] = e.Commit(ctx, storage.Op{Key: "/same", Value: value("x"), If: storage.Absent}) })
-		for {
-			e.group.mu.Lock()
-			n := e.group.airborne
-			e.group.mu.Unlock()
-			if n > i {
-				return
-			}
+	var sent []*waiting
+	for range flights {
+		w := e.group.enqueue([]storage.Op{{Key: "/same", Value: value("x"), If: storage.Absent}})
+		for !boarded(e, w) {
 			runtime.Gosched()
 		}
-	}
-	for i := range flights {
-		begin(ctx, i)
+		sent = append(sent, w)
 	}
 	w := &waiting{ops: []storage.Op{{Key: "/late", Value: value("x")}}, done: make(chan struct{})}
-	if err := e.group.abandon(w, context.Canceled); !errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrUnknownOutcome) {
+	if _, err := e.group.abandon(w, context.Canceled); !errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrUnknownOutcome) {
 		t.Errorf("what was not sent: %v", err)
 	}
 	cancel()
-	wg.Wait()
-	for i := range flights {
-		if !errors.Is(errs[i], storage.ErrUnknownOutcome) || !errors.Is(errs[i], context.Canceled) {
-			t.Errorf("what was sent: %v", errs[i])
+	for _, w := range sent {
+		if _, err := e.group.outcome(ctx, w); !errors.Is(err, storage.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+			t.Errorf("what was sent: %v", err)
 		}
 	}
 	if err := server.Resume(); err != nil {
@@ -155,6 +145,43 @@ func TestQueue(t *testing.T) {
 	}
 	if _, err := e.Commit(t.Context(), storage.Op{Key: "/after", Value: value("x")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// boarded reports whether a commit is part of a flight, as it is from then on.
+func boarded(e *Engine, w *waiting) bool {
+	e.group.mu.Lock()
+	defer e.group.mu.Unlock()
+	return w.flight != nil
+}
+
+// A flight of which some commits have been answered ends when the callers of the others have given up.
+func TestFlightWithoutAudience(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := &flight{ctx: ctx, cancel: cancel, audience: 3}
+	for range f.audience {
+		f.commits = append(f.commits, &waiting{flight: f, done: make(chan struct{})})
+	}
+	g := &group{}
+	g.abandon(f.commits[0], context.Canceled)
+	g.answer(f.commits[:2], nil)
+	if ctx.Err() != nil {
+		t.Error("ended although one waits")
+	}
+	g.abandon(f.commits[2], context.Canceled)
+	if ctx.Err() == nil {
+		t.Error("goes on although nobody waits")
+	}
+}
+
+// A commit that was answered just when its caller gave up has the revision of its outcome.
+func TestAnsweredWhileGivenUp(t *testing.T) {
+	w := &waiting{done: make(chan struct{})}
+	g := &group{}
+	w.rev = whole(7)
+	g.answer([]*waiting{w}, nil)
+	if rev, err := g.abandon(w, context.Canceled); rev != whole(7) || err != nil {
+		t.Errorf("at %d: %v", rev, err)
 	}
 }
 
