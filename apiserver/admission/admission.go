@@ -27,6 +27,8 @@ const (
 	Create Operation = "CREATE"
 	Update Operation = "UPDATE"
 	Delete Operation = "DELETE"
+	// Connect opens a stream to a pod, or passes a request on to a pod, a Service or a node.
+	Connect Operation = "CONNECT"
 )
 
 // Attributes are what a plugin may look at.
@@ -42,7 +44,8 @@ type Attributes struct {
 	Object registry.Object
 	// Old is the stored object, shared and never changed; nil on Create.
 	Old registry.Object
-	// Body is a subresource's request (a Binding, an Eviction), if its kind is another than Object's.
+	// Body is a subresource's request (a Binding, an Eviction), if its kind is another than Object's. On Connect it is the options, and
+	// there are no objects.
 	Body   runtime.Object
 	DryRun bool
 	// Request is what else the request says.
@@ -170,6 +173,8 @@ type Plugin struct {
 	Name     string
 	Mutate   func(ctx context.Context, a *Attributes) error
 	Validate func(ctx context.Context, a *Attributes) error
+	// Connects: the plugin also decides on Connect.
+	Connects bool
 	// Obeys are the resources whose objects tell the plugin what to decide. A write of one of them is answered once this server's caches
 	// show it, so that no later request passes by it.
 	Obeys []schema.GroupResource

@@ -22,7 +22,7 @@ func (a *Attributes) Review(operation string, as *registry.Resource) *admissionv
 		RequestResource: &metav1.GroupVersionResource{Group: a.Resource.Kind.Group, Version: a.Resource.Kind.Version, Resource: a.Resource.Plural},
 		Name:            a.Name, Namespace: a.Namespace, Operation: admissionv1.Operation(operation), DryRun: &a.DryRun,
 	}
-	if sub, ok := a.Resource.Subresources[a.Subresource]; ok && sub.New != nil {
+	if sub, ok := a.Resource.Subresources[a.Subresource]; ok && (sub.New != nil || a.Operation == Connect && !sub.Kind.Empty()) {
 		kind := metav1.GroupVersionKind(sub.Kind)
 		r.Kind, r.RequestKind = kind, &kind
 	}
@@ -54,6 +54,8 @@ func (a *Attributes) options() []byte {
 		return metav1.TypeMeta{APIVersion: metav1.SchemeGroupVersion.String(), Kind: kind}
 	}
 	switch {
+	case a.Operation == Connect:
+		return nil // what is asked for is the object
 	case a.Operation == Delete:
 		o := metav1.DeleteOptions{}
 		if q.Delete != nil {

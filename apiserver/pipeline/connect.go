@@ -30,6 +30,35 @@ func (p *Pipeline) Admit(ctx context.Context, r *Request, stored registry.Object
 	return p.checkAdmission(ctx, a)
 }
 
+// AdmitConnect asks the admission plugins about a stream or a request that a door passes on: about its options, which are of the
+// subresource's kind. The caller has authorized it.
+func (p *Pipeline) AdmitConnect(ctx context.Context, r *Request, options runtime.Object) error {
+	h, err := p.served.lookup(ctx, r.Group, r.Version, r.Resource)
+	if err != nil {
+		return err
+	}
+	options.GetObjectKind().SetGroupVersionKind(h.res.Subresources[r.Subresource].Kind)
+	if r.Notes == nil {
+		r.Notes = &admission.Notes{}
+	}
+	a := h.attributes(r, admission.Connect, nil, nil)
+	a.Body = options
+	connects := func(ask func(*admission.Plugin) func(context.Context, *admission.Attributes) error) error {
+		for i := range p.cfg.Plugins {
+			if f := ask(&p.cfg.Plugins[i]); f != nil && p.cfg.Plugins[i].Connects {
+				if err := f(ctx, a); err != nil {
+					return admissionError(a, err)
+				}
+			}
+		}
+		return nil
+	}
+	if err := connects(func(g *admission.Plugin) func(context.Context, *admission.Attributes) error { return g.Mutate }); err != nil {
+		return err
+	}
+	return connects(func(g *admission.Plugin) func(context.Context, *admission.Attributes) error { return g.Validate })
+}
+
 // NewID returns a random UUID.
 func (p *Pipeline) NewID() string { return p.newUID() }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry/check"
@@ -76,3 +77,9 @@ func StatusSubresource[T Object](take func(obj, body T), validate func(e *check.
 
 // ConnectSubresource is one whose requests the pipeline serves with code of its own.
 func ConnectSubresource(verbs ...string) Subresource { return Subresource{Verbs: verbs, Connect: true} }
+
+// StreamSubresource is one that a door serves by passing a stream or a request on; what its caller asks for is an object of the
+// options' kind.
+func StreamSubresource(options schema.GroupVersionKind, verbs ...string) Subresource {
+	return Subresource{Verbs: verbs, Kind: options, Connect: true}
+}

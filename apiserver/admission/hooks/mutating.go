@@ -22,7 +22,7 @@ const mutatingName = "MutatingAdmissionWebhook"
 func Mutating(cfg Config) admission.Plugin {
 	k := newAsker(cfg, "mutatingwebhookconfigurations")
 	return admission.Plugin{
-		Name: mutatingName, Mutate: k.mutate,
+		Name: mutatingName, Mutate: k.mutate, Connects: true,
 		Obeys: []schema.GroupResource{{Group: admissionregistrationv1.GroupName, Resource: "mutatingwebhookconfigurations"}, {Resource: "namespaces"}},
 	}
 }

@@ -16,7 +16,7 @@ import (
 func Validating(cfg Config) admission.Plugin {
 	k := newAsker(cfg, "validatingwebhookconfigurations")
 	return admission.Plugin{
-		Name: "ValidatingAdmissionWebhook", Validate: k.validate,
+		Name: "ValidatingAdmissionWebhook", Validate: k.validate, Connects: true,
 		Obeys: []schema.GroupResource{{Group: admissionregistrationv1.GroupName, Resource: "validatingwebhookconfigurations"}, {Resource: "namespaces"}},
 	}
 }

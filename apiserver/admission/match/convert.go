@@ -47,6 +47,12 @@ func Replace(a *admission.Attributes, as *registry.Resource, text []byte) error 
 		return err
 	}
 	obj.GetObjectKind().SetGroupVersionKind(as.Kind)
+	if custom, ok := obj.(*registry.CustomObject); ok && as.Custom.Coerce != nil {
+		// What the schema does not have is gone before anybody else sees it.
+		if _, err := as.Custom.Coerce(custom.Object, false); err != nil {
+			return err
+		}
+	}
 	obj, err := Convert(obj, as, a.Resource)
 	if err != nil {
 		return err

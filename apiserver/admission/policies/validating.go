@@ -42,7 +42,7 @@ func Validating(cfg Config) admission.Plugin {
 	v := &validator{cfg: cfg}
 	v.planner.init(cfg, "validatingadmissionpolicies", "validatingadmissionpolicybindings", v.compile, bindValidating)
 	return admission.Plugin{
-		Name: "ValidatingAdmissionPolicy", Validate: v.validate,
+		Name: "ValidatingAdmissionPolicy", Validate: v.validate, Connects: true,
 		Obeys: []schema.GroupResource{{Group: group, Resource: v.planner.policies}, {Group: group, Resource: v.planner.bindings}, {Resource: "namespaces"}},
 	}
 }

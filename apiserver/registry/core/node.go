@@ -44,7 +44,7 @@ func nodes() *registry.Resource {
 		Columns: nodeColumns(),
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(n, body *corev1.Node) { n.Status = body.Status }, checkNodeUpdate),
-			"proxy":  registry.ConnectSubresource("create", "delete", "get", "patch", "update"),
+			"proxy":  registry.StreamSubresource(corev1.SchemeGroupVersion.WithKind("NodeProxyOptions"), "create", "delete", "get", "patch", "update"),
 		},
 	}
 }

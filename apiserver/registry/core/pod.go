@@ -84,10 +84,10 @@ func podSubresources() map[string]registry.Subresource {
 		},
 		"eviction":    eviction,
 		"log":         registry.ConnectSubresource("get"),
-		"exec":        registry.ConnectSubresource("create", "get"),
-		"attach":      registry.ConnectSubresource("create", "get"),
-		"portforward": registry.ConnectSubresource("create", "get"),
-		"proxy":       registry.ConnectSubresource("create", "delete", "get", "patch", "update"),
+		"exec":        registry.StreamSubresource(corev1.SchemeGroupVersion.WithKind("PodExecOptions"), "create", "get"),
+		"attach":      registry.StreamSubresource(corev1.SchemeGroupVersion.WithKind("PodAttachOptions"), "create", "get"),
+		"portforward": registry.StreamSubresource(corev1.SchemeGroupVersion.WithKind("PodPortForwardOptions"), "create", "get"),
+		"proxy":       registry.StreamSubresource(corev1.SchemeGroupVersion.WithKind("PodProxyOptions"), "create", "delete", "get", "patch", "update"),
 	}
 }
 

@@ -42,7 +42,7 @@ func services(config Config) *registry.Resource {
 		Columns: serviceColumns(),
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(s, body *corev1.Service) { s.Status = body.Status }, checkServiceStatus),
-			"proxy":  registry.ConnectSubresource("create", "delete", "get", "patch", "update"),
+			"proxy":  registry.StreamSubresource(corev1.SchemeGroupVersion.WithKind("ServiceProxyOptions"), "create", "delete", "get", "patch", "update"),
 		},
 	}
 }

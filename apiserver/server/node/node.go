@@ -20,9 +20,9 @@ import (
 	rpc "google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"bareboat.dev/apiserver/authz"
 	"bareboat.dev/apiserver/pipeline"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
@@ -69,14 +69,20 @@ func (p *Proxy) Close() error {
 	return errors.Join(errs...)
 }
 
-// Pod authorizes a request to a part of a pod and returns the kubelet that runs it.
-func (p *Proxy) Pod(ctx context.Context, caller pipeline.Caller, verb, sub, namespace, name string) (nodev1.NodeServiceClient, *corev1.Pod, error) {
+// Pod authorizes a request to a part of a pod, asks admission about its options, if it has any (corev1.PodExecOptions and the like),
+// and returns the kubelet that runs the pod.
+func (p *Proxy) Pod(ctx context.Context, r *pipeline.Request, options runtime.Object) (nodev1.NodeServiceClient, *corev1.Pod, error) {
+	namespace, name := r.Namespace, r.Name
 	if namespace == "" || name == "" {
 		return nil, nil, apierrors.NewBadRequest("namespace and pod are required")
 	}
-	a := &authz.Attributes{User: caller.User, Verb: verb, Version: "v1", Resource: "pods", Subresource: sub, Namespace: namespace, Name: name}
-	if err := p.cfg.Pipeline.AuthorizeAttributes(ctx, a); err != nil {
+	if err := p.cfg.Pipeline.Authorize(ctx, r); err != nil {
 		return nil, nil, err
+	}
+	if options != nil {
+		if err := p.cfg.Pipeline.AdmitConnect(ctx, r, options); err != nil {
+			return nil, nil, err
+		}
 	}
 	obj, ok, err := p.cfg.Pipeline.Object(ctx, "", "pods", namespace, name, true)
 	if err != nil {
@@ -96,12 +102,16 @@ func (p *Proxy) Pod(ctx context.Context, caller pipeline.Caller, verb, sub, name
 	return k.Service(), pod, nil
 }
 
-// observe begins to count a stream into a pod; what it returns ends it and tells the observers, such as the audit log, how it went.
-func (p *Proxy) observe(ctx context.Context, verb, sub, namespace, name string) func(err *error) {
-	r := &pipeline.Request{
-		Caller: p.cfg.Caller(ctx), Connect: true, Served: true, Verb: pipeline.Verb(verb),
+// request is a call through gRPC as the request to a part of a pod that it is.
+func (p *Proxy) request(ctx context.Context, verb pipeline.Verb, sub, namespace, name string) *pipeline.Request {
+	return &pipeline.Request{
+		Caller: p.cfg.Caller(ctx), Connect: true, Served: true, Verb: verb,
 		Ref: pipeline.Ref{Version: "v1", Resource: "pods", Namespace: namespace, Name: name, Subresource: sub},
 	}
+}
+
+// observe begins to count a stream into a pod; what it returns ends it and tells the observers, such as the audit log, how it went.
+func (p *Proxy) observe(ctx context.Context, r *pipeline.Request) func(err *error) {
 	if p.cfg.LongRunning != nil {
 		p.cfg.LongRunning(r, 1)
 	}
@@ -114,13 +124,18 @@ func (p *Proxy) observe(ctx context.Context, verb, sub, namespace, name string) 
 	}
 }
 
-// Node authorizes a request about a node itself and returns its kubelet.
-func (p *Proxy) Node(ctx context.Context, caller pipeline.Caller, verb, name string) (*Kubelet, error) {
+// Node lets a call about a node itself pass as the request to nodes/proxy that it is, and returns the node's kubelet. To admission,
+// the path of the request is that of the gRPC method.
+func (p *Proxy) Node(ctx context.Context, verb pipeline.Verb, name string) (*Kubelet, error) {
 	if name == "" {
 		return nil, apierrors.NewBadRequest("node is required")
 	}
-	a := &authz.Attributes{User: caller.User, Verb: verb, Version: "v1", Resource: "nodes", Subresource: "proxy", Name: name}
-	if err := p.cfg.Pipeline.AuthorizeAttributes(ctx, a); err != nil {
+	r := &pipeline.Request{Caller: p.cfg.Caller(ctx), Connect: true, Served: true, Verb: verb, Ref: pipeline.Ref{Version: "v1", Resource: "nodes", Name: name, Subresource: "proxy"}}
+	if err := p.cfg.Pipeline.Authorize(ctx, r); err != nil {
+		return nil, err
+	}
+	method, _ := rpc.Method(ctx)
+	if err := p.cfg.Pipeline.AdmitConnect(ctx, r, &corev1.NodeProxyOptions{Path: method}); err != nil {
 		return nil, err
 	}
 	return p.Kubelet(ctx, name)

@@ -6,8 +6,10 @@ import (
 	"io"
 
 	rpc "google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"bareboat.dev/apiserver/pipeline"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
 
@@ -19,14 +21,18 @@ func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.E
 	if err != nil {
 		return err
 	}
-	ref := first.GetStart().GetRef()
+	start := first.GetStart()
+	ref := start.GetRef()
 	if ref == nil {
 		return errNoStart
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
-	defer p.observe(ctx, "create", "exec", ref.GetNamespace(), ref.GetPod())(&err)
-	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "exec", ref.GetNamespace(), ref.GetPod())
+	r := p.request(ctx, pipeline.Create, "exec", ref.GetNamespace(), ref.GetPod())
+	defer p.observe(ctx, r)(&err)
+	kubelet, _, err := p.Pod(ctx, r, &corev1.PodExecOptions{
+		Stdin: start.GetStdin(), Stdout: true, Stderr: !start.GetTty(), TTY: start.GetTty(), Container: ref.GetContainer(), Command: start.GetCommand(),
+	})
 	if err != nil {
 		return err
 	}
@@ -43,14 +49,18 @@ func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, node
 	if err != nil {
 		return err
 	}
-	ref := first.GetStart().GetRef()
+	start := first.GetStart()
+	ref := start.GetRef()
 	if ref == nil {
 		return errNoStart
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
-	defer p.observe(ctx, "create", "attach", ref.GetNamespace(), ref.GetPod())(&err)
-	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "attach", ref.GetNamespace(), ref.GetPod())
+	r := p.request(ctx, pipeline.Create, "attach", ref.GetNamespace(), ref.GetPod())
+	defer p.observe(ctx, r)(&err)
+	kubelet, _, err := p.Pod(ctx, r, &corev1.PodAttachOptions{
+		Stdin: start.GetStdin(), Stdout: true, Stderr: !start.GetTty(), TTY: start.GetTty(), Container: ref.GetContainer(),
+	})
 	if err != nil {
 		return err
 	}
@@ -73,8 +83,9 @@ func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardReq
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
-	defer p.observe(ctx, "create", "portforward", start.GetNamespace(), start.GetPod())(&err)
-	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "create", "portforward", start.GetNamespace(), start.GetPod())
+	r := p.request(ctx, pipeline.Create, "portforward", start.GetNamespace(), start.GetPod())
+	defer p.observe(ctx, r)(&err)
+	kubelet, _, err := p.Pod(ctx, r, &corev1.PodPortForwardOptions{Ports: []int32{int32(start.GetPort())}})
 	if err != nil {
 		return err
 	}
@@ -88,8 +99,9 @@ func (p *Proxy) PortForward(server rpc.BidiStreamingServer[nodev1.PortForwardReq
 // Logs implements nodev1.NodeServiceServer.
 func (p *Proxy) Logs(q *nodev1.LogsRequest, server rpc.ServerStreamingServer[nodev1.LogsResponse]) (err error) {
 	ctx := server.Context()
-	defer p.observe(ctx, "get", "log", q.GetRef().GetNamespace(), q.GetRef().GetPod())(&err)
-	kubelet, _, err := p.Pod(ctx, p.cfg.Caller(ctx), "get", "log", q.GetRef().GetNamespace(), q.GetRef().GetPod())
+	r := p.request(ctx, pipeline.Get, "log", q.GetRef().GetNamespace(), q.GetRef().GetPod())
+	defer p.observe(ctx, r)(&err)
+	kubelet, _, err := p.Pod(ctx, r, nil)
 	if err != nil {
 		return err
 	}
@@ -113,7 +125,7 @@ func (p *Proxy) Logs(q *nodev1.LogsRequest, server rpc.ServerStreamingServer[nod
 
 // Stats implements nodev1.NodeServiceServer. It asks about one pod.
 func (p *Proxy) Stats(ctx context.Context, q *nodev1.StatsRequest) (*nodev1.StatsResponse, error) {
-	kubelet, pod, err := p.Pod(ctx, p.cfg.Caller(ctx), "get", "", q.GetNamespace(), q.GetPod())
+	kubelet, pod, err := p.Pod(ctx, p.request(ctx, pipeline.Get, "", q.GetNamespace(), q.GetPod()), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +134,7 @@ func (p *Proxy) Stats(ctx context.Context, q *nodev1.StatsRequest) (*nodev1.Stat
 
 // ListImages implements nodev1.NodeServiceServer.
 func (p *Proxy) ListImages(ctx context.Context, q *nodev1.ListImagesRequest) (*nodev1.ListImagesResponse, error) {
-	kubelet, err := p.Node(ctx, p.cfg.Caller(ctx), "get", q.GetNode())
+	kubelet, err := p.Node(ctx, pipeline.Get, q.GetNode())
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +143,7 @@ func (p *Proxy) ListImages(ctx context.Context, q *nodev1.ListImagesRequest) (*n
 
 // RemoveImage implements nodev1.NodeServiceServer.
 func (p *Proxy) RemoveImage(ctx context.Context, q *nodev1.RemoveImageRequest) (*nodev1.RemoveImageResponse, error) {
-	kubelet, err := p.Node(ctx, p.cfg.Caller(ctx), "create", q.GetNode())
+	kubelet, err := p.Node(ctx, pipeline.Create, q.GetNode())
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +161,7 @@ func (p *Proxy) LoadImage(server rpc.ClientStreamingServer[nodev1.LoadImageReque
 	}
 	ctx, cancel := context.WithCancel(server.Context())
 	defer cancel()
-	kubelet, err := p.Node(ctx, p.cfg.Caller(ctx), "create", first.GetStart().GetNode())
+	kubelet, err := p.Node(ctx, pipeline.Create, first.GetStart().GetNode())
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/net/websocket"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/streaming/pkg/httpstream"
@@ -25,9 +27,21 @@ import (
 // dozens. At 256 KiB each that is 32 MiB.
 const maxForwards = 128
 
+// ports are those that a port-forward names in its URL, for admission; most clients name them later, in the stream.
+func ports(r *http.Request) (named []int32) {
+	for _, text := range r.URL.Query()["ports"] {
+		for _, one := range strings.Split(text, ",") {
+			if n, err := strconv.ParseUint(one, 10, 16); err == nil {
+				named = append(named, int32(n))
+			}
+		}
+	}
+	return named
+}
+
 // portForward carries connections into a pod: over SPDY, over SPDY in a WebSocket (KEP-4006, what kubectl does), or over one
 // WebSocket for a fixed list of ports.
-func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
 	options := &portforward.V4Options{}
 	if isWebSocket(r) && !tunnels(r) {
 		var err error
@@ -35,7 +49,7 @@ func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, caller pip
 			return apierrors.NewBadRequest(err.Error())
 		}
 	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "portforward", t.namespace, t.name)
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodPortForwardOptions{Ports: ports(r)})
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,9 @@ import (
 	"path"
 	"strings"
 
-	"bareboat.dev/apiserver/authz"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/server/inflight"
 	"bareboat.dev/apiserver/server/relay"
@@ -21,10 +23,8 @@ type Backends interface {
 }
 
 // proxy passes a request on to a pod, a pod of a Service, or a node: /api/v1/namespaces/<ns>/services/<scheme>:<name>:<port>/proxy/….
-func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
-	verb := verbOf(r.Method)
-	a := &authz.Attributes{User: caller.User, Verb: verb, Version: "v1", Resource: t.resource, Subresource: "proxy", Namespace: t.namespace, Name: t.name}
-	if err := h.cfg.Pipeline.AuthorizeAttributes(r.Context(), a); err != nil {
+func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
+	if err := h.cfg.Pipeline.Authorize(r.Context(), ask); err != nil {
 		return err
 	}
 	prefix, rest := cutPath(r.URL, segments(t))
@@ -36,13 +36,18 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, caller pipeline.
 		return nil
 	}
 	find := h.cfg.Backends.Pod
+	var options runtime.Object = &corev1.PodProxyOptions{Path: rest.Path}
 	switch t.resource {
 	case "services":
-		find = h.cfg.Backends.Service
+		find, options = h.cfg.Backends.Service, &corev1.ServiceProxyOptions{Path: rest.Path}
 	case "nodes":
+		options = &corev1.NodeProxyOptions{Path: rest.Path}
 		find = func(ctx context.Context, _, id string) (*url.URL, http.RoundTripper, error) {
 			return h.cfg.Backends.Node(ctx, id)
 		}
+	}
+	if err := h.cfg.Pipeline.AdmitConnect(r.Context(), ask, options); err != nil {
+		return err
 	}
 	to, transport, err := find(r.Context(), t.namespace, t.name)
 	if err != nil {
@@ -115,7 +120,7 @@ func cutParts(s string, n int) (head, tail string) {
 }
 
 // longRunning counts a stream, and tells the observers when it has ended. An empty verb is that of the method.
-func (h *Handler) longRunning(verb string, serve streamFunc) streamFunc {
+func (h *Handler) longRunning(verb string, serve streamFunc) func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
 	return func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
 		leave, err := h.enter(caller, inflight.Stream)
 		if err != nil {
@@ -134,7 +139,7 @@ func (h *Handler) longRunning(verb string, serve streamFunc) streamFunc {
 			defer h.cfg.LongRunning(req, -1)
 		}
 		start := h.cfg.Now()
-		err = serve(w, r, caller, t)
+		err = serve(w, r, req, t)
 		h.cfg.Pipeline.Observed(r.Context(), req, start, err)
 		return err
 	}

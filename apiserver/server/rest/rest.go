@@ -50,15 +50,15 @@ type Config struct {
 	Log         *slog.Logger
 }
 
-// streamFunc serves a subresource that is a stream or a proxied request.
-type streamFunc func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error
+// streamFunc serves a subresource that is a stream or a proxied request, which q is to the pipeline.
+type streamFunc func(w http.ResponseWriter, r *http.Request, q *pipeline.Request, t target) error
 
 // Handler is the REST door.
 type Handler struct {
 	cfg   Config
 	paths *http.ServeMux
 	// streams are the subresources that are streams to a node, by "group/resource/subresource".
-	streams map[string]streamFunc
+	streams map[string]func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error
 	// stopping ends when watches must.
 	stopping context.Context
 	stop     context.CancelFunc

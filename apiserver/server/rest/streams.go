@@ -16,15 +16,16 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 
 	"bareboat.dev/apiserver/pipeline"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
 
-// Nodes finds the kubelet of a pod and authorizes what is asked of it.
+// Nodes finds the kubelet of a pod, once what is asked of it is authorized and its options, if it has any, are admitted.
 type Nodes interface {
-	Pod(ctx context.Context, caller pipeline.Caller, verb, sub, namespace, name string) (nodev1.NodeServiceClient, *corev1.Pod, error)
+	Pod(ctx context.Context, r *pipeline.Request, options runtime.Object) (nodev1.NodeServiceClient, *corev1.Pod, error)
 }
 
 const (
@@ -36,7 +37,7 @@ const (
 
 // streamRoutes are the subresources that are served by a node.
 func (h *Handler) streamRoutes() {
-	h.streams = map[string]streamFunc{}
+	h.streams = map[string]func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error{}
 	if h.cfg.Backends != nil {
 		for _, resource := range []string{"pods", "services", "nodes"} {
 			h.streams["/"+resource+"/proxy"] = h.longRunning("", h.proxy)
@@ -52,12 +53,12 @@ func (h *Handler) streamRoutes() {
 }
 
 // logs sends a container's log as plain text, for as long as the client wants it.
-func (h *Handler) logs(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+func (h *Handler) logs(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
 	q, err := logsRequest(r, t)
 	if err != nil {
 		return err
 	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "get", "log", t.namespace, t.name)
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, nil)
 	if err != nil {
 		return err
 	}
@@ -153,20 +154,23 @@ func containerOf(pod *corev1.Pod, name string) (string, error) {
 }
 
 // exec runs a command in a container over WebSocket or SPDY.
-func (h *Handler) exec(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+func (h *Handler) exec(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
 	options, err := remotecommand.NewOptions(normalize(r))
 	if err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
-	command := r.URL.Query()["command"]
+	q := r.URL.Query()
+	command := q["command"]
 	if len(command) == 0 {
 		return apierrors.NewBadRequest("you must specify at least 1 command")
 	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "exec", t.namespace, t.name)
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodExecOptions{
+		Stdin: boolean(q, "stdin"), Stdout: boolean(q, "stdout"), Stderr: boolean(q, "stderr"), TTY: boolean(q, "tty"), Container: q.Get("container"), Command: command,
+	})
 	if err != nil {
 		return err
 	}
-	container, err := containerOf(pod, r.URL.Query().Get("container"))
+	container, err := containerOf(pod, q.Get("container"))
 	if err != nil {
 		return err
 	}
@@ -179,16 +183,19 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request, caller pipeline.C
 }
 
 // attach joins a container's own standard streams.
-func (h *Handler) attach(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error {
+func (h *Handler) attach(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
 	options, err := remotecommand.NewOptions(normalize(r))
 	if err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), caller, "create", "attach", t.namespace, t.name)
+	q := r.URL.Query()
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodAttachOptions{
+		Stdin: boolean(q, "stdin"), Stdout: boolean(q, "stdout"), Stderr: boolean(q, "stderr"), TTY: boolean(q, "tty"), Container: q.Get("container"),
+	})
 	if err != nil {
 		return err
 	}
-	container, err := containerOf(pod, r.URL.Query().Get("container"))
+	container, err := containerOf(pod, q.Get("container"))
 	if err != nil {
 		return err
 	}
