@@ -77,7 +77,7 @@ func storeError(gr schema.GroupResource, name string, err error) error {
 	case errors.Is(err, storage.ErrFuture):
 		return tooLarge(err)
 	case errors.Is(err, storage.ErrUnknownOutcome):
-		return apierrors.NewTimeoutError("the write was sent to the store and its outcome is unknown", 1)
+		return apierrors.NewTimeoutError(fmt.Sprintf("the write was sent to the store: %v", err), 1)
 	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrClosed):
 		return apierrors.NewServiceUnavailable(err.Error())
 	}

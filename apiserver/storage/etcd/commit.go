@@ -131,7 +131,8 @@ func (e *Engine) commitFailure(ctx context.Context, err error) error {
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return fmt.Errorf("%w: etcd: %w", storage.ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fmt.Errorf("%w: etcd has reached its quota: compact and defragment it, then disarm the alarm: %w", storage.ErrUnavailable, err)
+		// It says so both of what it refuses and of what it has applied and was over the quota with.
+		return fmt.Errorf("%w: etcd has reached its quota: compact and defragment it, then disarm the alarm: %w", storage.ErrUnknownOutcome, err)
 	case definite(err):
 		return fmt.Errorf("%w: etcd: %w", storage.ErrUnavailable, err)
 	case e.ctx.Err() != nil:
@@ -144,8 +145,8 @@ func (e *Engine) commitFailure(ctx context.Context, err error) error {
 
 // definite reports whether a failed commit has certainly not happened: the server refused it before it was proposed.
 func definite(err error) bool {
-	for _, refused := range []error{rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyRequests, rpctypes.ErrNoSpace, rpctypes.ErrNoLeader,
-		rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrTooManyOps} {
+	for _, refused := range []error{rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyRequests, rpctypes.ErrNoLeader, rpctypes.ErrPermissionDenied,
+		rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrTooManyOps} {
 		if errors.Is(err, refused) {
 			return true
 		}
