@@ -2,7 +2,6 @@ package apiextensions
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -111,7 +110,7 @@ func (c *checker) client(path *field.Path, cc *apiextensions.WebhookClientConfig
 	case (cc.URL == nil) == (cc.Service == nil):
 		c.Required(path, "exactly one of url or service is required")
 	case cc.URL != nil:
-		c.webhookURL(path.Child("url"), *cc.URL)
+		c.WebhookURL(path.Child("url"), *cc.URL)
 	default:
 		c.service(path.Child("service"), cc.Service)
 	}
@@ -130,30 +129,6 @@ func checkBundle(pem []byte) error {
 	return nil
 }
 
-func (c *checker) webhookURL(path *field.Path, text string) {
-	const form = "; desired format: https://host[/path]"
-	u, err := url.Parse(text)
-	if err != nil {
-		c.Required(path, "url must be a valid URL: "+err.Error()+form)
-		return
-	}
-	if u.Scheme != "https" {
-		c.Invalid(path, u.Scheme, "'https' is the only allowed URL scheme"+form)
-	}
-	if u.Host == "" {
-		c.Invalid(path, u.Host, "host must be specified"+form)
-	}
-	if u.User != nil {
-		c.Invalid(path, u.User.String(), "user information is not permitted in the URL")
-	}
-	if u.Fragment != "" {
-		c.Invalid(path, u.Fragment, "fragments are not permitted in the URL")
-	}
-	if u.RawQuery != "" {
-		c.Invalid(path, u.RawQuery, "query parameters are not permitted in the URL")
-	}
-}
-
 func (c *checker) service(path *field.Path, s *apiextensions.ServiceReference) {
 	// Kubernetes passes the two names in the other order, and so names the other field; so do we.
 	if s.Namespace == "" {
@@ -166,28 +141,6 @@ func (c *checker) service(path *field.Path, s *apiextensions.ServiceReference) {
 		c.Invalid(path.Child("port"), s.Port, "port is not valid: "+strings.Join(bad, ", "))
 	}
 	if s.Path != nil {
-		c.urlPath(path.Child("path"), *s.Path)
-	}
-}
-
-func (c *checker) urlPath(path *field.Path, text string) {
-	switch text {
-	case "", "/":
-		return
-	case "//":
-		c.Invalid(path, text, "segment[0] may not be empty")
-		return
-	}
-	if text[0] != '/' {
-		c.Invalid(path, text, "must start with a '/'")
-	}
-	for i, step := range strings.Split(strings.TrimSuffix(text[1:], "/"), "/") {
-		if step == "" {
-			c.Invalid(path, text, fmt.Sprintf("segment[%d] may not be empty", i))
-			continue
-		}
-		for _, bad := range validation.IsDNS1123Subdomain(step) {
-			c.Invalid(path, text, fmt.Sprintf("segment[%d]: %v", i, bad))
-		}
+		c.WebhookPath(path.Child("path"), *s.Path)
 	}
 }
