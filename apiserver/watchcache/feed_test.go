@@ -181,6 +181,26 @@ func TestResumeAfterRestart(t *testing.T) {
 	want(t, events(t, c, 5), expected...)
 }
 
+// A read from the store gets past a page on which nothing is an object.
+func TestReadsPastJunk(t *testing.T) {
+	t.Parallel()
+	engine := &stoppable{Engine: memory.New(), gate: make(chan struct{}, 1)}
+	_, caches := serve(t, engine, podConfig())
+	engine.stop()
+	defer engine.resume()
+	const junk = 600
+	for i := 0; i < junk; i += storage.MaxOps {
+		var ops []storage.Op
+		for k := i; k < min(i+storage.MaxOps, junk); k++ {
+			ops = append(ops, storage.Op{Key: fmt.Sprintf("%sA/junk%03d", podsAt, k), Value: []byte("junk")})
+		}
+		commit(t, engine, ops...)
+	}
+	commit(t, engine, putPod(t, "a", "after", "web", "n1"), putPod(t, "b", "other", "web", "n1"))
+	page := list(t, caches[0], watchcache.Query{}, watchcache.ListOptions{})
+	want(t, names(page.Items), "a/after", "b/other")
+}
+
 // Without progress notifications of the store a fresh read is answered from the store itself, and a watch from there
 // misses and repeats nothing.
 func TestReadsPastALaggingFeed(t *testing.T) {

@@ -69,14 +69,11 @@ func (s *Snapshot) storedItems(ctx context.Context, m matcher, after string) ite
 				return
 			}
 			for _, e := range page.Entries {
-				it, err := s.cache.stored(e)
-				if it == nil && err != nil {
-					continue
-				}
-				if m.selects(it) && !yield(it, nil) {
+				after = e.Key
+				// What is no object at all is left out, as in the cache, which logs it.
+				if it, _ := s.cache.stored(e); m.selects(it) && !yield(it, nil) {
 					return
 				}
-				after = e.Key
 			}
 			if !page.More {
 				return
