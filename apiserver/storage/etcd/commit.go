@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -51,7 +52,16 @@ func (e *Engine) transact(ctx context.Context, ops []storage.Op) (storage.Revisi
 // three times.
 func (e *Engine) txn(ctx context.Context, r *etcdserverpb.TxnRequest) (*etcdserverpb.TxnResponse, error) {
 	resp, err := e.kv.Txn(ctx, r, grpc.MaxCallSendMsgSize(sendBytes), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	if unreceived(err) {
+		return nil, fmt.Errorf("%w: %w", rpctypes.ErrRequestTooLarge, err)
+	}
 	return resp, clientv3.ContextError(ctx, err)
+}
+
+// unreceived reports whether gRPC itself refused a request for its size: etcd lets it take 512 KiB more than --max-request-bytes. It has
+// no code of its own, and a response is never refused.
+func unreceived(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
 }
 
 // translate makes a transaction: what to compare, what to do, and what to read if a comparison fails.

@@ -1,7 +1,8 @@
 // Package etcd is the storage engine for several API servers: the keys and values are in an etcd cluster, as they are, so
-// that the ecosystem's etcd tools read them. A revision is etcd's revision.
+// that the ecosystem's etcd tools read them. A revision is etcd's times 128 and, in the low bits, the place of a commit among
+// those that shared its transaction (see revision.go).
 //
-// Commits are transactions that compare modification revisions. Reads at Latest are linearizable. Watches use etcd's own;
+// Commits are transactions that compare modification revisions; those that come at the same time share one. Reads at Latest are linearizable. Watches use etcd's own;
 // they resume by themselves over a lost connection, and end with ErrUnavailable when the member they are on has lost its
 // quorum, so that the caller starts them again elsewhere.
 //

@@ -241,6 +241,7 @@ func (g *group) fly() {
 // objects came together.
 func (g *group) alone(f *flight, err error) {
 	if errors.Is(err, rpctypes.ErrTooManyOps) {
+		g.engine.cfg.Log.Warn("etcd allows no transactions that commits can share, its --max-txn-ops is low", "commits", len(f.commits))
 		g.mu.Lock()
 		g.single = true
 		g.mu.Unlock()

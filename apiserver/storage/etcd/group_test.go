@@ -255,6 +255,35 @@ func TestLargeTogether(t *testing.T) {
 	wg.Wait()
 }
 
+// Commits that come together to an etcd with a lower limit of a request's size than the default each get what they would have got alone.
+func TestSmallRequests(t *testing.T) {
+	server := etcdtest.Start(t, "--max-request-bytes=65536")
+	e := open(t, server, nil)
+	commits := make([]*waiting, 80)
+	for i := range commits {
+		size := 20 << 10
+		if i == len(commits)/2 {
+			size = 100 << 10
+		}
+		op := storage.Op{Key: fmt.Sprintf("/%d", i), Value: value(string(bytes.Repeat([]byte("x"), size)))}
+		// They are in the queue before the first flight boards.
+		commits[i] = &waiting{ops: []storage.Op{op}, bytes: weight([]storage.Op{op}), done: make(chan struct{})}
+	}
+	e.group.mu.Lock()
+	e.group.queue = commits
+	e.group.departLocked()
+	e.group.mu.Unlock()
+	for i, w := range commits {
+		_, err := e.group.outcome(t.Context(), w)
+		if large := i == len(commits)/2; large && !errors.Is(err, storage.ErrTooLarge) || !large && err != nil {
+			t.Errorf("commit %d: %v", i, err)
+		}
+	}
+	if _, err := e.Commit(t.Context(), storage.Op{Key: "/larger", Value: value(string(bytes.Repeat([]byte("x"), 1<<20)))}); !errors.Is(err, storage.ErrTooLarge) {
+		t.Errorf("what etcd does not even receive: %v", err)
+	}
+}
+
 // A value and its place come back as they were kept, also a value that ends as if it had a place.
 func FuzzPlace(f *testing.F) {
 	f.Add([]byte("k8s\x00abc"), 3)
