@@ -135,7 +135,7 @@ func typedNumber(columnType string, x json.Number) any {
 }
 
 // selectable are the fields by which objects can be selected, of all versions together, in which they are found in the same
-// way: how a converted object would look is not asked.
+// way.
 func (d *definition) selectable() map[string]func(registry.Object) string {
 	out := map[string]func(registry.Object) string{}
 	for i := range d.spec.Versions {

@@ -120,9 +120,10 @@ func (d *definition) newVersion(spec *v1.CustomResourceDefinitionVersion, s *v1.
 		}
 		return cel.NewValidator(s, true, celconfig.PerCallLimit)
 	})
+	_, remade := d.convert.(*remote)
 	v.custom = &registry.Custom{
 		ListKind: d.names.ListKind, Form: d, View: d.view, Coerce: v.coerce, Converter: d.typeConverter, Replicas: d.replicas(),
-		Convert: d.convertTo, Warnings: v.deprecation(), Schema: v.openAPI, Selectable: d.selectable(),
+		Convert: d.convertTo, Remade: remade, Warnings: v.deprecation(), Schema: v.openAPI, Selectable: d.selectable(),
 	}
 	return v, nil
 }

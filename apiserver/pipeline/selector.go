@@ -41,7 +41,23 @@ func (h *handle) query(r *Request) (watchcache.Query, error) {
 	if !s.Empty() {
 		q.Fields, err = h.storedFields(s)
 	}
+	if c := h.res.Custom; c != nil && c.Remade {
+		q.FieldsOf = h.remadeFields
+	}
 	return q, err
+}
+
+// remadeFields are an item's selectable fields as they are in the handle's version. What cannot be converted has none.
+func (h *handle) remadeFields(it *watchcache.Item) map[string]string {
+	obj, err := h.object(it)
+	if err != nil {
+		return nil
+	}
+	found := make(map[string]string, len(h.res.Fields))
+	for path, get := range h.res.Fields {
+		found[path] = get(obj)
+	}
+	return found
 }
 
 // selection is a request's selectors, which have been found good, as a predicate on objects of the request's version.

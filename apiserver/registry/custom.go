@@ -28,11 +28,14 @@ type Custom struct {
 	Coerce func(obj map[string]any, paths bool) (unknown []string, err error)
 	// Convert returns an object in another of the definition's versions. It does not modify it, and may return it as it is.
 	Convert func(obj *CustomObject, to schema.GroupVersion) (*CustomObject, error)
+	// Remade: an object in another version has other fields, and it is those that it is selected by.
+	Remade bool
 	// Converter gives the objects types for managed fields. It is made when first used.
 	Converter func() (managedfields.TypeConverter, error)
 	// Replicas is where spec.replicas of the scale subresource is kept, by API version, nil where there is none.
 	Replicas managedfields.ResourcePathMappings
-	// Selectable are the selectable fields of all versions; they are read off stored objects, in whatever version those are.
+	// Selectable are the selectable fields of all versions, as read off stored objects in whatever version those are: unless objects are
+	// Remade, they are the same in all.
 	Selectable map[string]func(Object) string
 	// Warnings are sent with every answer: the version is deprecated.
 	Warnings []string

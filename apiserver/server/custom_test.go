@@ -384,11 +384,13 @@ spec:
   - name: v1
     served: true
     storage: STOREV1
+    selectableFields: [{jsonPath: .host}]
     schema: {openAPIV3Schema: {type: object, properties: {host: {type: string}, old: {type: string}, count: {type: integer, default: 1}}}}
   - name: v2
     served: true
     storage: STOREV2
     deprecated: true
+    selectableFields: [{jsonPath: .address}]
     schema: {openAPIV3Schema: {type: object, properties: {host: {type: string}, address: {type: string}, size: {type: integer, default: 2}}}}
 `
 
@@ -502,6 +504,12 @@ func TestCustomResourceWebhook(t *testing.T) {
 	}
 	if got := u.ask(t, "GET", "/apis/example.com/v2/things", "", "").want(200); got.body["items"].([]any)[0].(map[string]any)["address"] != "other" {
 		t.Errorf("list in v2: %v", got.body)
+	}
+	// Objects are selected by what they are in the version that is asked for.
+	for query, want := range map[string]int{"v1/things?fieldSelector=host=other": 1, "v2/things?fieldSelector=address=other": 1, "v1/things?fieldSelector=host=h": 0, "v2/things?fieldSelector=address=h": 0} {
+		if got := u.ask(t, "GET", "/apis/example.com/"+query, "", "").want(200); len(got.body["items"].([]any)) != want {
+			t.Errorf("%s: %v", query, got.body["items"])
+		}
 	}
 	fail = true
 	failed := u.ask(t, "PATCH", "/apis/example.com/v2/things/a", merge, `{"address":"third"}`)

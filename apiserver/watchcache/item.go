@@ -68,10 +68,13 @@ func (it *Item) tombstone(rev storage.Revision) (*Item, error) {
 }
 
 // itemFields makes an item what field selectors look at.
-type itemFields struct{ *Item }
+type itemFields struct {
+	*Item
+	fields map[string]string
+}
 
 func (f itemFields) Has(field string) bool {
-	_, ok := f.Fields[field]
+	_, ok := f.fields[field]
 	return ok || field == fieldName || field == fieldNamespace
 }
 
@@ -82,7 +85,7 @@ func (f itemFields) Get(field string) string {
 	case fieldNamespace:
 		return f.Namespace
 	}
-	return f.Fields[field]
+	return f.fields[field]
 }
 
 // matcher is a Query made ready.
@@ -90,6 +93,7 @@ type matcher struct {
 	namespace, name string
 	labels          labels.Selector
 	fields          fields.Selector
+	fieldsOf        func(it *Item) map[string]string // nil: the item's own
 }
 
 // compile takes what is implied by the selectors out of them: a field selector on the name or namespace becomes the
@@ -100,7 +104,7 @@ func (q Query) compile() matcher {
 		m.labels = q.Labels
 	}
 	if q.Fields != nil && !q.Fields.Empty() {
-		m.fields = q.Fields
+		m.fields, m.fieldsOf = q.Fields, q.FieldsOf
 		if v, ok := q.Fields.RequiresExactMatch(fieldName); ok && m.name == "" {
 			m.name = v
 		}
@@ -117,7 +121,15 @@ func (m matcher) selects(it *Item) bool {
 		(m.namespace == "" || m.namespace == it.Namespace) &&
 		(m.name == "" || m.name == it.Name) &&
 		(m.labels == nil || m.labels.Matches(it.Labels)) &&
-		(m.fields == nil || m.fields.Matches(itemFields{it}))
+		(m.fields == nil || m.fields.Matches(m.seen(it)))
+}
+
+// seen is what the field selector looks at.
+func (m matcher) seen(it *Item) itemFields {
+	if m.fieldsOf != nil {
+		return itemFields{it, m.fieldsOf(it)}
+	}
+	return itemFields{it, it.Fields}
 }
 
 // plain reports whether the matcher looks at nothing but the namespace.

@@ -60,7 +60,7 @@ func (s *state) replace(prev, cur *Item, indexes []string) {
 	}
 }
 
-func indexValue(it *Item, field string) string { return itemFields{it}.Get(field) }
+func indexValue(it *Item, field string) string { return itemFields{it, it.Fields}.Get(field) }
 
 // get returns the object with the key, or nil.
 func (s *state) get(key string) *Item {

@@ -81,6 +81,9 @@ type Query struct {
 	// Fields is nil for everything. The caller has checked that the resource declares the fields; one that it does not
 	// declare is compared as empty.
 	Fields fields.Selector
+	// FieldsOf is what Fields looks at instead of an item's Fields; nil: those. It may take its time: it is called by whoever reads, and
+	// holds up nobody else.
+	FieldsOf func(it *Item) map[string]string
 }
 
 // Match says how the Revision of a read is understood (KEP-2523, resourceVersionMatch).
