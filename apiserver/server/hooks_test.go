@@ -13,9 +13,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/server/servertest"
 )
 
@@ -158,7 +161,8 @@ func TestWebhooks(t *testing.T) {
 // What a webhook is sent is what upstream sends.
 func TestWebhookReview(t *testing.T) {
 	hook := newHookServer(t, map[string]answer{"/see": allow})
-	h := start(t, engines()["memory"](t))
+	var registry *prometheus.Registry
+	h := start(t, engines()["memory"](t), func(c *server.Config) { registry = c.Metrics })
 	u := h.admin()
 	if out := u.viaREST(t, configuration("ValidatingWebhookConfiguration", "v", hook.webhook("/see", "{operations: ['*'], apiGroups: ['*'], apiVersions: ['*'], resources: ['*/*']}", ""))); out.status.Code != 0 {
 		t.Fatal(out.status.Message)
@@ -191,5 +195,8 @@ func TestWebhookReview(t *testing.T) {
 	r = see(write{verb: "patch", at: "apps/v1/deployments@default:web:scale", body: `{"spec":{"replicas":5}}`})
 	if r.SubResource != "scale" || r.Kind.Kind != "Scale" || !strings.Contains(string(r.Object.Raw), `"replicas":5`) || !strings.Contains(string(r.OldObject.Raw), `"replicas":2`) {
 		t.Errorf("scale: %+v %s %s", r, r.Object.Raw, r.OldObject.Raw)
+	}
+	if n, err := testutil.GatherAndCount(registry, "apiserver_admission_webhook_request_total"); err != nil || n != 3 {
+		t.Errorf("%d operations counted, %v", n, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"bareboat.dev/apiserver/admission/policies"
 	"bareboat.dev/apiserver/admission/quota"
 	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/server/metrics"
 )
 
 // plugins are the built-in admission plugins, in the order in which Kubernetes runs them.
@@ -26,8 +27,9 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 		return nil, fmt.Errorf("PodSecurity: %w", err)
 	}
 	compiler := expression.NewCompiler()
-	asked := hooks.Config{Reader: s.pipeline, Client: s.webhooks, Authorizer: authorizer, Compiler: compiler, ID: s.pipeline.NewID}
-	held := policies.Config{Reader: s.pipeline, Authorizer: authorizer, Compiler: compiler, Types: s.pipeline.Types}
+	counts := metrics.NewAdmission(s.cfg.Metrics)
+	asked := hooks.Config{Reader: s.pipeline, Client: s.webhooks, Authorizer: authorizer, Compiler: compiler, ID: s.pipeline.NewID, Observe: counts.Asked, Now: s.cfg.Now}
+	held := policies.Config{Reader: s.pipeline, Authorizer: authorizer, Compiler: compiler, Types: s.pipeline.Types, Observe: counts.Checked, Now: s.cfg.Now}
 	all := []admission.Plugin{
 		admission.NamespaceLifecycle(known),
 		limitrange.Plugin(s.pipeline),

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -28,6 +30,21 @@ type Config struct {
 	Compiler   *expression.Compiler
 	// ID makes the uid of a review.
 	ID func() string
+	// Observe is told of every webhook that was asked, and Now is the clock by which it is told how long that took; nil: nobody is.
+	Observe func(Asked)
+	Now     func() time.Time
+}
+
+// Asked is a webhook that was asked about a write.
+type Asked struct {
+	// Name is the webhook's, Kind "admit" or "validating".
+	Name, Kind string
+	Operation  admission.Operation
+	Took       time.Duration
+	// Code is that of the refusal or error, and 200 if there was none.
+	Code int
+	// Failed: there was no answer, which refuses the write unless the webhook's failures are ignored.
+	Failed, Rejected bool
 }
 
 // asker asks webhooks of one kind.
@@ -104,6 +121,34 @@ func (k *asker) ask(ctx context.Context, h *hook, w *match.Write, as *registry.R
 		return nil, &callError{h.name, fmt.Errorf("received invalid webhook response: %w", err)}
 	}
 	return answer.Response, nil
+}
+
+// asked asks, and tells the observer.
+func (k *asker) asked(ctx context.Context, kind string, h *hook, w *match.Write, as *registry.Resource, object, old runtime.Object) (*admissionv1.AdmissionResponse, error) {
+	if k.cfg.Observe == nil {
+		return k.ask(ctx, h, w, as, object, old)
+	}
+	start := k.cfg.Now()
+	answer, err := k.ask(ctx, h, w, as, object, old)
+	o := Asked{Name: h.name, Kind: kind, Operation: admission.Operation(w.Operation()), Took: k.cfg.Now().Sub(start), Code: http.StatusOK}
+	var call *callError
+	var status apierrors.APIStatus
+	switch {
+	case errors.As(err, &call):
+		o.Failed, o.Rejected, o.Code = true, !h.ignore, http.StatusInternalServerError
+	case err != nil:
+		o.Rejected, o.Code = true, http.StatusInternalServerError
+		if errors.As(err, &status) {
+			o.Code = int(status.Status().Code)
+		}
+	case !answer.Allowed:
+		o.Rejected, o.Code = true, http.StatusBadRequest
+		if answer.Result != nil && answer.Result.Code >= http.StatusBadRequest {
+			o.Code = int(answer.Result.Code)
+		}
+	}
+	k.cfg.Observe(o)
+	return answer, err
 }
 
 // encode writes an object as JSON in the form that a webhook wants.

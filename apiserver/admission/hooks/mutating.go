@@ -118,7 +118,7 @@ func state(a *admission.Attributes) ([]byte, error) {
 func (k *asker) let(ctx context.Context, h *hook, w *match.Write, as *registry.Resource, r *rounds, index int) error {
 	a := w.Attributes
 	object, old := w.Reviewed()
-	answer, err := k.ask(ctx, h, w, as, object, old)
+	answer, err := k.asked(ctx, "admit", h, w, as, object, old)
 	if err != nil {
 		return failed(h, a, "mutating", index, err)
 	}

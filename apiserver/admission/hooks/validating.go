@@ -48,7 +48,7 @@ func (k *asker) validate(ctx context.Context, a *admission.Attributes) error {
 	object, old := w.Reviewed()
 	var group sync.WaitGroup
 	for _, q := range asked {
-		group.Go(func() { q.answer, q.err = k.ask(ctx, q.hook, w, q.as, object, old) })
+		group.Go(func() { q.answer, q.err = k.asked(ctx, "validating", q.hook, w, q.as, object, old) })
 	}
 	group.Wait()
 	return judge(a, asked)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -24,6 +25,21 @@ type Config struct {
 	Compiler   *expression.Compiler
 	// Types gives a kind's objects types, by which apply configurations are merged.
 	Types func(r *registry.Resource) (managedfields.TypeConverter, error)
+	// Observe is told of every rule of a validating policy that a write was held to, and Now is the clock by which it is told how long
+	// that took; nil: nobody is.
+	Observe func(Checked)
+	Now     func() time.Time
+}
+
+// Checked is a rule of a validating policy that a write was held to.
+type Checked struct {
+	Policy, Binding string
+	// Fault is what went wrong with the rule itself: compile_error, out_of_budget, invalid_error; or no_error.
+	Fault string
+	// Broken: the write is not as the rule says, which has Actions for effect.
+	Broken  bool
+	Actions []admissionregistrationv1.ValidationAction
+	Took    time.Duration
 }
 
 // policy is a compiled policy and whoever binds it.

@@ -90,6 +90,8 @@ type failure struct {
 	index   int
 	message string
 	reason  metav1.StatusReason
+	// fault is what is wrong with the rule itself, as metrics call it.
+	fault string
 }
 
 func (f *failure) String() string {
@@ -135,32 +137,46 @@ func (v *validator) evaluate(ctx context.Context, w *match.Write, e *evaluation,
 	}
 	ok, err := p.conditions.Match(ctx, in, expression.MatchBudget)
 	if err != nil {
-		r.deny(&failure{p, b, 0, err.Error(), ""}, p.ignore)
+		r.deny(&failure{policy: p, binding: b, message: err.Error()}, p.ignore)
 	}
 	if err != nil || !ok {
 		return nil
 	}
 	budget := expression.PolicyBudget
 	for i := range p.validations {
-		if !p.validations[i].check(ctx, in, &budget, &failure{policy: p, binding: b, index: i}, r) {
+		if !v.check(ctx, &p.validations[i], in, &budget, &failure{policy: p, binding: b, index: i, fault: "no_error"}, r) {
 			break
 		}
 	}
 	return v.note(ctx, p, in, r)
 }
 
+// check evaluates one rule and tells the observer.
+func (v *validator) check(ctx context.Context, c *validation, in *expression.Input, budget *expression.Budget, f *failure, r *report) bool {
+	if v.cfg.Observe == nil {
+		return c.check(ctx, in, budget, f, r)
+	}
+	before, start := len(r.failures), v.cfg.Now()
+	more := c.check(ctx, in, budget, f, r)
+	v.cfg.Observe(Checked{
+		Policy: f.policy.name, Binding: f.binding.name, Fault: f.fault, Broken: len(r.failures) > before, Actions: f.binding.actions, Took: v.cfg.Now().Sub(start),
+	})
+	return more
+}
+
 // check evaluates one rule; false means that there is no budget left for others.
 func (c *validation) check(ctx context.Context, in *expression.Input, budget *expression.Budget, f *failure, r *report) bool {
 	if c.err != nil {
-		f.message = "compilation error: " + c.err.Error()
+		f.message, f.fault = "compilation error: "+c.err.Error(), "compile_error"
 		r.deny(f, f.policy.ignore)
 		return true
 	}
 	value, err := c.program.Eval(ctx, in, budget)
 	switch {
 	case err != nil:
-		f.message = err.Error()
+		f.message, f.fault = err.Error(), "out_of_budget"
 		if !errors.Is(err, expression.ErrOutOfBudget) {
+			f.fault = "invalid_error"
 			f.message = fmt.Sprintf("expression '%s' resulted in error: %v", c.Expression, err)
 		}
 		r.deny(f, f.policy.ignore)
