@@ -158,7 +158,8 @@ type Engine interface {
 	// Current returns the newest committed revision (linearizable).
 	Current(ctx context.Context) (Revision, error)
 	// Compact forgets the history before revision: reads and watches from before it fail with ErrCompacted from then on.
-	// The state at the revision itself stays readable. Compacting to a revision already compacted is no error; to one in
+	// The state at the revision itself stays readable, and so may that of commits that were made together with its own, and the one
+	// before them, as in etcd. Compacting to a revision already compacted is no error; to one in
 	// the future is ErrFuture.
 	Compact(ctx context.Context, before Revision) error
 	// Close ends all watchers and releases the store. Every call after it, and every call that it interrupts before there

@@ -188,10 +188,19 @@ func TestRestartUnderCommits(t *testing.T) {
 func TestCompactedInside(t *testing.T) {
 	server := etcdtest.Start(t)
 	e := open(t, server, nil)
+	first := finish(t, e)
 	c := share(t, e, storage.Op{Key: "/a", Value: value("1")}, storage.Op{Key: "/b", Value: value("1")}, storage.Op{Key: "/c", Value: value("1")})
 	end := finish(t, e)
 	if err := e.Compact(t.Context(), c[1].rev); err != nil {
 		t.Fatal(err)
+	}
+	for rev, want := range map[storage.Revision]string{first: "/end=end ", c[0].rev: "/a=1 /end=end ", c[1].rev: "/a=1 /b=1 /end=end "} {
+		if got := keys(t, e, rev); got != want {
+			t.Errorf("at %d: %s, not %s", rev, got, want)
+		}
+	}
+	if _, err := e.List(t.Context(), "/", storage.ListOptions{Revision: first - 1}); !errors.Is(err, storage.ErrCompacted) {
+		t.Errorf("list before what is kept: %v", err)
 	}
 	if rest := collect(t, e, c[1].rev, end); len(rest) != 2 || rest[0].Entry.Key != "/c" {
 		t.Errorf("from where it was compacted to: %+v", rest)
