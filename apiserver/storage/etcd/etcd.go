@@ -111,7 +111,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.cancel()
-	e.prod.running.Wait()
+	e.prod.close()
 	e.group.close()
 	if err := e.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return err

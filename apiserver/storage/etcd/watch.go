@@ -173,10 +173,10 @@ func (w *watcher) batch(r clientv3.WatchResponse) (storage.Batch, bool) {
 // prodder asks for progress notifications while watchers are behind what Current has returned: other users of the etcd
 // cluster make revisions that the watchers see no events of.
 type prodder struct {
-	enabled bool
 	running sync.WaitGroup
 
 	mu       sync.Mutex
+	enabled  bool
 	watchers map[*watcher]struct{}
 	target   storage.Revision
 	active   bool
@@ -209,17 +209,25 @@ func (p *prodder) behindLocked() bool {
 
 // reach has watchers get to a revision.
 func (p *prodder) reach(e *Engine, rev storage.Revision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.enabled {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.target = max(p.target, rev)
 	if !p.active && p.behindLocked() && e.ctx.Err() == nil {
 		p.active = true
 		p.running.Add(1)
 		go p.run(e)
 	}
+}
+
+// close lets nobody begin to ask any more and waits for who does, which the engine's end stops.
+func (p *prodder) close() {
+	p.mu.Lock()
+	p.enabled = false
+	p.mu.Unlock()
+	p.running.Wait()
 }
 
 // run asks until no watcher is behind. A failure needs no answer: the watch itself notices that the server is gone.
