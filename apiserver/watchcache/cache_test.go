@@ -96,6 +96,24 @@ func TestListSelects(t *testing.T) {
 	}
 }
 
+// Where a query says itself what its field selector looks at, lists and watches go by that, also for fields that are indexed.
+func TestFieldsOfTheQuery(t *testing.T) {
+	engine := memory.New()
+	_, caches := serve(t, engine, podConfig())
+	q := watchcache.Query{Fields: fields.OneTermEqualSelector("spec.nodeName", "x"), FieldsOf: func(it *watchcache.Item) map[string]string {
+		return map[string]string{"spec.nodeName": it.Labels["app"]}
+	}}
+	rev := commit(t, engine, putPod(t, "a", "one", "x", "n1"), putPod(t, "a", "two", "y", "x"))
+	if got := names(list(t, caches[0], q, watchcache.ListOptions{}).Items); !slices.Equal(got, []string{"a/one"}) {
+		t.Errorf("listed %v", got)
+	}
+	cursor := must(caches[0].Watch(deadline(t), q, watchcache.WatchOptions{From: rev}))
+	defer cursor.Close()
+	into := commit(t, engine, putPod(t, "a", "two", "x", "n1"))
+	out := commit(t, engine, putPod(t, "a", "one", "y", "x"))
+	want(t, events(t, cursor, 2), fmt.Sprintf("%v two@%d", watchcache.Added, into), fmt.Sprintf("%v one@%d", watchcache.Deleted, out))
+}
+
 // A list that is continued shows the state of its first page, whatever has been written since, from the cache and, when
 // the cache no longer has it, from the store; after a compaction it is ErrExpired.
 func TestContinueSurvivesWrites(t *testing.T) {

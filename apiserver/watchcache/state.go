@@ -95,7 +95,7 @@ func (s *state) items(c Config, m matcher, after string) iter.Seq[*Item] {
 
 // index returns which of Config.Indexes the matcher asks for exactly, and for what value; -1 if none.
 func (m matcher) index(c Config) (int, string) {
-	if m.fields == nil {
+	if m.fields == nil || m.fieldsOf != nil {
 		return -1, ""
 	}
 	for i, field := range c.Indexes {
