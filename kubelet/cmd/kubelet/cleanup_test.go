@@ -17,9 +17,15 @@ func TestCleanup(t *testing.T) {
 	h := newHost(t)
 	h.load()
 	h.c.CleanupGracePeriod.Duration = time.Hour
-	h.create("deaf", `containers: [{name: app, command: [sleep, "1000"]}]`)
+	h.create("deaf", `{volumes: [{name: v, hostPath: {path: `+t.TempDir()+`}}], containers: [{name: app, volumeMounts: [{name: v, mountPath: /v}], command: [sh, -c, "touch /v/up; exec sleep 1000"]}]}`)
 	h.create("polite", `{volumes: [{name: v, hostPath: {path: `+t.TempDir()+`}}], containers: [{name: app, volumeMounts: [{name: v, mountPath: /v}], command: [sh, -c, "trap 'sleep 0.3; echo ended well > /v/said; exit 0' TERM; touch /v/said; while true; do sleep 0.1; done"]}]}`)
 	deaf, polite := h.await("deaf", "Running", running), h.await("polite", "Running", running)
+	// A container's process is the runtime's own, which listens, until it becomes the command.
+	up := deaf.Spec.Volumes[0].HostPath.Path
+	h.awaitOn(up, "the command", func() bool {
+		_, err := os.Stat(up + "/up")
+		return err == nil
+	})
 	if listens(h.pid(deaf)) {
 		t.Error("sleep listens to SIGTERM")
 	}
