@@ -240,17 +240,22 @@ func (c *haCluster) history() (lines []string) {
 				what = "ADDED"
 			}
 			lines = append(lines, fmt.Sprintf("%d %s %s", ev.Kv.ModRevision, strings.TrimPrefix(string(ev.Kv.Key), prefix), what))
-			if ev.Kv.ModRevision == last.Kvs[0].ModRevision {
-				return lines
-			}
+		}
+		// What shares the last transaction comes in one response.
+		if n := len(resp.Events); n > 0 && resp.Events[n-1].Kv.ModRevision == last.Kvs[0].ModRevision {
+			return lines
 		}
 	}
 	c.t.Fatalf("etcd's history ended before revision %d: %v", last.Kvs[0].ModRevision, ctx.Err())
 	return nil
 }
 
+// commitsPerRevision is how many commits may share a revision of etcd's: docs/decisions/0011-commits-share-transactions.md.
+const commitsPerRevision = 128
+
+// describeChange names etcd's own revision of a change; of those that share one the order tells.
 func describeChange(ch client.Change[*corev1.ConfigMap]) string {
-	return fmt.Sprintf("%d %s %s", ch.Revision, ch.Object().Name, ch.Type)
+	return fmt.Sprintf("%d %s %s", ch.Revision/commitsPerRevision, ch.Object().Name, ch.Type)
 }
 
 // sameHistory compares what happened with what a mirror was told.
