@@ -27,6 +27,8 @@ const (
 	// recheck is when to judge an object again whose owner exists, or may, but is not in the graph, which therefore will not
 	// tell of its end: an owner of a kind that cannot be watched, or is not served.
 	recheck = time.Minute
+	// catchUp is when to judge an owner again whose dependents the API has and the graph has not yet.
+	catchUp = 200 * time.Millisecond
 )
 
 // Controller returns the controller's declaration.
@@ -254,12 +256,59 @@ func (c *collector) step(ctx context.Context, s engine.Step) (plan.Plan, error) 
 		again = again || state == Present
 		in.Owners[i] = state
 	}
+	behind := false
+	if lonely(in) {
+		held, err := c.hasDependents(ctx, in.Item)
+		if err != nil {
+			return plan.Plan{}, err
+		}
+		if behind = held; behind {
+			in.Complete = false
+		}
+	}
 	decided := Decide(in)
+	if behind {
+		decided.LookAgain(s.Now, s.Now.Add(catchUp))
+	}
 	decided.Events = append(decided.Events, p.Events...)
 	if again {
 		decided.LookAgain(s.Now, s.Now.Add(recheck))
 	}
 	return decided, nil
+}
+
+// hasDependents asks the API whether anything is left that a deleted owner waits for. It costs a list of each kind, which the
+// few owners that are deleted in the foreground or orphan are worth.
+func (c *collector) hasDependents(ctx context.Context, it *Item) (bool, error) {
+	for _, k := range c.dependentKinds(it) {
+		objects, _, err := engine.ListMeta(ctx, c.setup.Client(), k, it.Namespace, 0)
+		if apierrors.IsNotFound(err) {
+			continue // not served any more
+		}
+		if err != nil {
+			return false, err
+		}
+		for _, m := range objects {
+			d := newItem(k, m)
+			if ref := d.owner(it.UID); ref != nil && (it.orphans() || blocked(Input{Item: it, Dependents: []*Item{d}})) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// dependentKinds are the kinds that may have it as an owner: a namespaced object owns only what is in its namespace.
+func (c *collector) dependentKinds(it *Item) []plan.Kind {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var kinds []plan.Kind
+	for k := range c.kinds {
+		if k.Namespaced || it.Namespace == "" {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
 }
 
 // lookup is what the graph says of one owner.

@@ -10,6 +10,8 @@
 //   - Foreground deletion: an owner with the foregroundDeletion finalizer waits until no dependent with blockOwnerDeletion is
 //     left; its dependents are deleted meanwhile, in the foreground if they have dependents themselves.
 //   - Orphaning: an owner with the orphan finalizer waits until every dependent has lost its reference to it.
+//   - That such an owner has no dependents left is believed only after quorum reads: kinds are followed each at its own pace,
+//     so that the graph may know of an owner's deletion before it knows of a dependent.
 //
 // Every write carries the resource version of the object that was judged.
 package garbagecollector
@@ -54,7 +56,7 @@ func Decide(in Input) plan.Plan {
 	case it.orphans():
 		orphan(&p, in)
 	case it.waitsForDependents():
-		if in.Complete && !blocked(in) {
+		if lonely(in) {
 			p.Add(withoutFinalizer(it, metav1.FinalizerDeleteDependents))
 		}
 	case it.Deleting:
@@ -72,8 +74,20 @@ func orphan(p *plan.Plan, in Input) {
 			p.Add(withoutOwners(d, func(ref metav1.OwnerReference) bool { return ref.UID == in.Item.UID }))
 		}
 	}
-	if len(in.Dependents) == 0 && in.Complete {
+	if lonely(in) {
 		p.Add(withoutFinalizer(in.Item, metav1.FinalizerOrphanDependents))
+	}
+}
+
+// lonely reports whether nothing is left of what a deleted owner waits for.
+func lonely(in Input) bool {
+	switch it := in.Item; {
+	case !in.Complete:
+		return false
+	case it.orphans():
+		return len(in.Dependents) == 0
+	default:
+		return it.waitsForDependents() && !blocked(in)
 	}
 }
 
