@@ -52,7 +52,7 @@ func dumpLogs(t *testing.T, h *host.Host) {
 		out, _ := h.Run("tail", "-n", "40", "/var/log/bareboat/"+d+".log")
 		t.Logf("--- %s\n%s", d, out)
 	}
-	out, _ := h.Run("sh", "-c", "ls -la /etc/bareboat; grep bareboat /proc/mounts")
+	out, _ := h.Run("sh", "-c", "ls -la /etc/bareboat; echo $(grep -c bareboat /proc/mounts) mounts")
 	t.Logf("--- /etc/bareboat\n%s", out)
 	for _, args := range [][]string{{"get", "pods", "-A", "-o", "wide"}, {"events", "-A"}} {
 		out, _ := h.Run("kctl", args...)

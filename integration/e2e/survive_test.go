@@ -268,10 +268,14 @@ func (k *ownKubelet) supervisor(s syscall.Signal) {
 	}
 }
 
+// serviceManager does what systemd's Restart=on-failure and RestartSec=100ms do. A kubelet may find its port taken: what the killed one was
+// just forking has all its files until it becomes another program.
+const serviceManager = `while "$@" >> /var/log/bareboat/kubelet.log 2>&1; [ $? = 1 ]; do sleep 0.1; done`
+
 // start starts a kubelet and waits until it is healthy.
 func (k *ownKubelet) start() {
 	k.t.Helper()
-	cmd := k.h.Command(context.Background(), k.command[0], k.command[1:]...)
+	cmd := k.h.Command(context.Background(), "sh", append([]string{"-c", serviceManager, "sh"}, k.command...)...)
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -292,14 +296,16 @@ func (k *ownKubelet) kill() {
 	}
 }
 
-// ended is nil when a process is gone or waits for its parent, which may be stopped, to collect it.
+// ended is nil when a process is gone or waits for its parent, which may be stopped, to collect it. Its first thread waits so even while
+// others still hold its files and with them its ports.
 func ended(pid int) error {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil
 	}
-	if _, after, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(after, "Z") {
-		return fmt.Errorf("process %d: %s", pid, stat)
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if _, after, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(after, "Z") || len(threads) > 1 {
+		return fmt.Errorf("process %d has %d threads: %s", pid, len(threads), stat)
 	}
 	return nil
 }
