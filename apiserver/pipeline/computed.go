@@ -5,8 +5,6 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"bareboat.dev/apiserver/registry"
 )
@@ -44,18 +42,15 @@ func (p *Pipeline) getComputed(ctx context.Context, r *Request, make Computed) (
 
 // listComputed lists what the request selects; there is no revision to watch from.
 func (p *Pipeline) listComputed(ctx context.Context, h *handle, r *Request, make Computed) (*Listing, error) {
-	q, err := h.query(r)
-	if err != nil {
+	if _, err := h.query(r); err != nil {
 		return nil, err
 	}
 	all, err := make(ctx)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	all = slices.DeleteFunc(all, func(obj registry.Object) bool {
-		return q.Labels != nil && !q.Labels.Matches(labels.Set(obj.GetLabels())) ||
-			q.Fields != nil && !q.Fields.Matches(fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()})
-	})
+	selects := h.selection(r)
+	all = slices.DeleteFunc(all, func(obj registry.Object) bool { return !selects(obj) })
 	objects := func(yield func(*Object, error) bool) {
 		for _, obj := range all {
 			obj.GetObjectKind().SetGroupVersionKind(h.res.Kind)

@@ -253,19 +253,13 @@ func (p *Pipeline) Do(ctx context.Context, r *Request) (*Result, error) {
 }
 
 func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {
-	for {
-		h, err := p.lookup(ctx, r)
-		if err != nil {
-			return nil, err
-		}
+	return serve(ctx, p, r, func(h *handle) (*Result, error) {
 		res, err := p.doWith(ctx, h, r)
 		if err == nil {
 			p.finish(ctx, h, r, res)
 		}
-		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
-			return res, err
-		}
-	}
+		return res, err
+	})
 }
 
 // finish does what custom resources and their definitions ask for after a request has succeeded.

@@ -87,25 +87,12 @@ type Listing struct {
 // List answers a List request.
 func (p *Pipeline) List(ctx context.Context, r *Request) (*Listing, error) {
 	start := p.now()
-	l, err := p.list(ctx, r)
+	l, err := serve(ctx, p, r, func(h *handle) (*Listing, error) { return p.list(ctx, h, r) })
 	p.observe(ctx, r, start, err, false)
 	return l, err
 }
 
-func (p *Pipeline) list(ctx context.Context, r *Request) (*Listing, error) {
-	for {
-		h, err := p.lookup(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		l, err := p.listWith(ctx, h, r)
-		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
-			return l, err
-		}
-	}
-}
-
-func (p *Pipeline) listWith(ctx context.Context, h *handle, r *Request) (*Listing, error) {
+func (p *Pipeline) list(ctx context.Context, h *handle, r *Request) (*Listing, error) {
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
@@ -247,19 +234,10 @@ const bookmarkEvery = minute
 
 // Watch answers a Watch request. The caller closes the stream's cursor.
 func (p *Pipeline) Watch(ctx context.Context, r *Request) (*Stream, error) {
-	for {
-		h, err := p.lookup(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		s, err := p.watchWith(ctx, h, r)
-		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
-			return s, err
-		}
-	}
+	return serve(ctx, p, r, func(h *handle) (*Stream, error) { return p.watch(ctx, h, r) })
 }
 
-func (p *Pipeline) watchWith(ctx context.Context, h *handle, r *Request) (*Stream, error) {
+func (p *Pipeline) watch(ctx context.Context, h *handle, r *Request) (*Stream, error) {
 	if err := p.Authorize(ctx, r); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/registry"
@@ -188,6 +189,21 @@ func (p *Pipeline) Serve(custom []*registry.Resource) error {
 		close(s.told)
 	}
 	return nil
+}
+
+// serve answers a request with its resource's handle, and begins again with another one if that has been replaced meanwhile.
+func serve[T any](ctx context.Context, p *Pipeline, r *Request, answer func(*handle) (T, error)) (T, error) {
+	for {
+		h, err := p.lookup(ctx, r)
+		if err != nil {
+			var none T
+			return none, err
+		}
+		res, err := answer(h)
+		if err == nil || !apierrors.IsServiceUnavailable(err) || !p.replaced(h) {
+			return res, err
+		}
+	}
 }
 
 // replaced reports whether a handle's cache has gone because its definition changed while a request used it, in which case
