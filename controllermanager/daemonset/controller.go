@@ -140,14 +140,7 @@ func (c *controller) step(_ context.Context, set *appsv1.DaemonSet, s engine.Ste
 	}
 	in := Input{
 		Set: set, Nodes: c.nodes.List(), Pods: engine.Owned(c.pods, set), Revisions: engine.Owned(c.revisions, set),
-		PodTaken: func(name string) bool {
-			_, taken := c.pods.Get(set.Namespace, name)
-			return taken || c.recent.Has(set.Namespace, name)
-		},
-		RevisionTaken: func(name string) bool {
-			rev, ok := c.revisions.Get(set.Namespace, name)
-			return ok && owner.UID(rev) != set.UID
-		},
+		PodTaken: c.recent.Taken(c.pods, set.Namespace), RevisionTaken: c.revisions.TakenFrom(set),
 		NotBefore: func(node string) time.Time { return c.notBefore(place{set.UID, node}) },
 	}
 	if we := engine.Refused(s.Last, plan.Pods, plan.VerbCreate); we != nil {

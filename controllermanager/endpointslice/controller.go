@@ -127,9 +127,6 @@ func (c *controller) step(_ context.Context, s engine.Step) (plan.Plan, error) {
 			n, _ := c.nodes.Get("", name)
 			return n
 		},
-		NameTaken: func(name string) bool {
-			_, taken := c.slices.Get(svc.Namespace, name)
-			return taken
-		},
+		NameTaken: c.slices.Taken(svc.Namespace),
 	}), nil
 }

@@ -44,10 +44,7 @@ func setup(s *engine.Setup) error {
 	services := engine.Mirror(s, client.Services())
 	all := engine.Mirror(s, client.EndpointSlices(), mirroredOf)
 	loop := s.Loop(engine.LoopConfig{Name: "endpoint_slice_mirroring", Workers: workers, Step: func(_ context.Context, s engine.Step) (plan.Plan, error) {
-		in := Input{Slices: all.ByIndex(mirroredOf.Name, s.Key), NameTaken: func(name string) bool {
-			_, taken := all.Get(s.Namespace, name)
-			return taken
-		}}
+		in := Input{Slices: all.ByIndex(mirroredOf.Name, s.Key), NameTaken: all.Taken(s.Namespace)}
 		in.Endpoints, _ = endpoints.Get(s.Namespace, s.Name)
 		in.Service, _ = services.Get(s.Namespace, s.Name)
 		return Reconcile(in), nil

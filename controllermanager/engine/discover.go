@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -30,6 +31,26 @@ func (r Resource) Can(verbs ...string) bool {
 		}
 	}
 	return true
+}
+
+// Kinds returns the kinds of the resources that are wanted, one version of each, in the order of their names.
+func Kinds(resources []Resource, wanted func(Resource) bool) []plan.Kind {
+	best := map[[2]string]Resource{}
+	for _, r := range resources {
+		if !wanted(r) {
+			continue
+		}
+		id := [2]string{r.Group, r.Resource}
+		if have, ok := best[id]; !ok || r.Preferred && !have.Preferred {
+			best[id] = r
+		}
+	}
+	out := make([]plan.Kind, 0, len(best))
+	for _, r := range best {
+		out = append(out, r.Kind)
+	}
+	slices.SortFunc(out, func(a, b plan.Kind) int { return strings.Compare(a.String(), b.String()) })
+	return out
 }
 
 // Discover asks the server what it serves, built in and custom.

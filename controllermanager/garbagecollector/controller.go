@@ -152,22 +152,9 @@ func (c *collector) update(ctx context.Context, watches *sync.WaitGroup, resourc
 // Collectable returns the kinds to follow, one version each. Events are left out: they are many, short-lived, and own and
 // are owned by nothing.
 func Collectable(resources []engine.Resource) []plan.Kind {
-	best := map[[2]string]engine.Resource{}
-	for _, r := range resources {
-		if !r.Can("list", "watch", "delete") || r.Resource == "events" {
-			continue
-		}
-		id := [2]string{r.Group, r.Resource}
-		if have, ok := best[id]; !ok || r.Preferred && !have.Preferred {
-			best[id] = r
-		}
-	}
-	var out []plan.Kind
-	for _, r := range best {
-		out = append(out, r.Kind)
-	}
-	slices.SortFunc(out, func(a, b plan.Kind) int { return strings.Compare(a.String(), b.String()) })
-	return out
+	return engine.Kinds(resources, func(r engine.Resource) bool {
+		return r.Can("list", "watch", "delete") && r.Resource != "events"
+	})
 }
 
 func (c *collector) handler(k plan.Kind, f *following) engine.MetaHandler {

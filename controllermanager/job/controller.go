@@ -69,13 +69,7 @@ func setup(s *engine.Setup) error {
 }
 
 func (c *controller) step(_ context.Context, job *batchv1.Job, s engine.Step) (plan.Plan, error) {
-	in := Input{
-		Job: job, Pods: engine.Owned(c.pods, job),
-		Taken: func(name string) bool {
-			_, taken := c.pods.Get(job.Namespace, name)
-			return taken || c.recent.Has(job.Namespace, name)
-		},
-	}
+	in := Input{Job: job, Pods: engine.Owned(c.pods, job), Taken: c.recent.Taken(c.pods, job.Namespace)}
 	if we := engine.Refused(s.Last, plan.Pods, plan.VerbCreate); we != nil {
 		in.Failure = we.Err.Error()
 	}

@@ -2,8 +2,6 @@ package namespace
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -88,20 +86,5 @@ func (c *controller) survey(ctx context.Context, namespace string, resources []e
 
 // Deletable returns the namespaced kinds that can be listed and deleted, one version each.
 func Deletable(resources []engine.Resource) []plan.Kind {
-	best := map[[2]string]engine.Resource{}
-	for _, r := range resources {
-		if !r.Namespaced || !r.Can("list", "delete") {
-			continue
-		}
-		id := [2]string{r.Group, r.Resource}
-		if have, ok := best[id]; !ok || r.Preferred && !have.Preferred {
-			best[id] = r
-		}
-	}
-	var out []plan.Kind
-	for _, r := range best {
-		out = append(out, r.Kind)
-	}
-	slices.SortFunc(out, func(a, b plan.Kind) int { return strings.Compare(a.String(), b.String()) })
-	return out
+	return engine.Kinds(resources, func(r engine.Resource) bool { return r.Namespaced && r.Can("list", "delete") })
 }

@@ -40,9 +40,17 @@ func (r *Recent) Note(old, new *corev1.Pod) {
 	r.next = (r.next + 1) % maxRecent
 }
 
-// Has reports whether a pod of that name was deleted lately.
-func (r *Recent) Has(namespace, name string) bool {
+// has reports whether a pod of that name was deleted lately.
+func (r *Recent) has(namespace, name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.names[namespace+"/"+name] > 0
+}
+
+// Taken returns a function that reports whether a pod of a name exists in a namespace, or was deleted there lately.
+func (r *Recent) Taken(existing interface {
+	Taken(namespace string) func(name string) bool
+}, namespace string) func(name string) bool {
+	exists := existing.Taken(namespace)
+	return func(name string) bool { return exists(name) || r.has(namespace, name) }
 }

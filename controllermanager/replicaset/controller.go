@@ -60,10 +60,7 @@ func (c *controller) step(_ context.Context, rs *appsv1.ReplicaSet, s engine.Ste
 		Pods:    engine.Owned(c.pods, rs),
 		Related: func() map[string]int { return c.related(rs) },
 		Failure: FailureOf(s.Last),
-		Taken: func(name string) bool {
-			_, exists := c.pods.Get(rs.Namespace, name)
-			return exists || c.recent.Has(rs.Namespace, name)
-		},
+		Taken:   c.recent.Taken(c.pods, rs.Namespace),
 	}, s.Now), nil
 }
 

@@ -38,10 +38,7 @@ func setup(s *engine.Setup) error {
 	loop := controllers.Loop(s, engine.LoopConfig{Name: "replicationmanager", Workers: workers}, func(_ context.Context, rc *corev1.ReplicationController, s engine.Step) (plan.Plan, error) {
 		return Reconcile(Input{
 			RC: rc, Pods: engine.Owned(all, rc), Failure: replicaset.FailureOf(s.Last),
-			Taken: func(name string) bool {
-				_, exists := all.Get(rc.Namespace, name)
-				return exists || recent.Has(rc.Namespace, name)
-			},
+			Taken: recent.Taken(all, rc.Namespace),
 		}, s.Now), nil
 	})
 	all.OnChange(recent.Note)

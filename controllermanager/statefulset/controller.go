@@ -11,7 +11,6 @@ import (
 
 	"bareboat.dev/client"
 	"bareboat.dev/controllermanager/engine"
-	"bareboat.dev/controllermanager/owner"
 	"bareboat.dev/controllermanager/plan"
 )
 
@@ -74,14 +73,7 @@ func (c *controller) step(_ context.Context, set *appsv1.StatefulSet, s engine.S
 			claim, _ := c.claims.Get(set.Namespace, name)
 			return claim
 		},
-		PodTaken: func(name string) bool {
-			pod, ok := c.pods.Get(set.Namespace, name)
-			return ok && owner.UID(pod) != set.UID
-		},
-		RevisionTaken: func(name string) bool {
-			rev, ok := c.revisions.Get(set.Namespace, name)
-			return ok && owner.UID(rev) != set.UID
-		},
+		PodTaken: c.pods.TakenFrom(set), RevisionTaken: c.revisions.TakenFrom(set),
 	}, s.Now), nil
 }
 

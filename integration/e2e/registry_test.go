@@ -84,12 +84,9 @@ type ociRegistry struct {
 
 func (r *ociRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	user, password, _ := req.BasicAuth()
-	if strings.HasPrefix(req.URL.Path, "/v2/private/") && (user != r.user || password != r.password) {
-		w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	if req.URL.Path == "/v2/" { // clients learn here how to log in
+	known := user == r.user && password == r.password
+	// At /v2/ clients learn how to log in.
+	if req.URL.Path == "/v2/" || strings.HasPrefix(req.URL.Path, "/v2/private/") && !known {
 		w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return

@@ -99,23 +99,28 @@ func (s *session) whoAmICommand() *cobra.Command {
 
 // ask creates an object that is answered and never stored.
 func (s *session) ask(ctx context.Context, apiVersion, kind string, spec map[string]any) (*unstructured.Unstructured, error) {
-	u := &unstructured.Unstructured{Object: object(apiVersion, kind)}
-	if spec != nil {
-		u.Object["spec"] = spec
-	}
 	info, err := s.server.ForKind(ctx, schema.FromAPIVersionAndKind(apiVersion, kind))
 	if err != nil {
 		return nil, err
+	}
+	return s.askAt(ctx, info, api.Ref(info, "", ""), spec)
+}
+
+// askAt is ask at a place of its own, such as a subresource. The question is of the kind that answer describes.
+func (s *session) askAt(ctx context.Context, answer *apiv1.ResourceInfo, ref *apiv1.ResourceRef, spec map[string]any) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{Object: object(groupVersion(answer), answer.Kind)}
+	if spec != nil {
+		u.Object["spec"] = spec
 	}
 	body, err := api.JSON(u)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := s.server.Create(ctx, &apiv1.CreateRequest{Ref: api.Ref(info, "", ""), Object: body})
+	resp, err := s.server.Create(ctx, &apiv1.CreateRequest{Ref: ref, Object: body})
 	if err != nil {
 		return nil, err
 	}
-	return api.Decode(info, resp.Object)
+	return api.Decode(answer, resp.Object)
 }
 
 // createToken asks for a token of a service account; it is printed alone, for scripts.
@@ -129,7 +134,6 @@ func (s *session) createToken() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			u := &unstructured.Unstructured{Object: object("authentication.k8s.io/v1", "TokenRequest")}
 			spec := map[string]any{}
 			if len(audiences) > 0 {
 				spec["audiences"] = anyList(audiences)
@@ -137,22 +141,13 @@ func (s *session) createToken() *cobra.Command {
 			if duration > 0 {
 				spec["expirationSeconds"] = int64(duration / time.Second)
 			}
-			u.Object["spec"] = spec
-			info, err := server.ForKind(cmd.Context(), schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"})
+			account, err := server.ForKind(cmd.Context(), schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"})
 			if err != nil {
 				return err
 			}
-			body, err := api.JSON(u)
-			if err != nil {
-				return err
-			}
-			ref := api.Ref(info, s.namespace, args[0])
+			ref := api.Ref(account, s.namespace, args[0])
 			ref.Subresource = "token"
-			resp, err := server.Create(cmd.Context(), &apiv1.CreateRequest{Ref: ref, Object: body})
-			if err != nil {
-				return err
-			}
-			request, err := api.Decode(&apiv1.ResourceInfo{Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest"}, resp.Object)
+			request, err := s.askAt(cmd.Context(), &apiv1.ResourceInfo{Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest"}, ref, spec)
 			if err != nil {
 				return err
 			}

@@ -3,7 +3,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -49,10 +48,8 @@ func writeConfigs(l Layout, o Options) error {
 	}
 	settings["controllermanager"]["clusterCIDR"] = o.PodCIDR.String()
 	settings["controllermanager"]["allocateNodeCIDRs"] = true
-	// A CA whose key the user keeps elsewhere signs no requests here.
-	if key := store.KeyFile("ca"); readable(key) {
-		settings["controllermanager"]["clusterSigningCertFile"], settings["controllermanager"]["clusterSigningKeyFile"] = ca, key
-	}
+	// up has loaded the authority with its key, or failed.
+	settings["controllermanager"]["clusterSigningCertFile"], settings["controllermanager"]["clusterSigningKeyFile"] = ca, store.KeyFile("ca")
 	var errs []error
 	for daemon, values := range settings {
 		values["apiVersion"], values["kind"] = configVersion, strings.ToUpper(daemon[:1])+daemon[1:]+"Configuration"
@@ -71,12 +68,4 @@ func serving(l Layout, store pki.Store, name string) map[string]any {
 		"kubeconfig":  l.Kubeconfig(name),
 		"tlsCertFile": store.CertFile(name), "tlsPrivateKeyFile": store.KeyFile(name), "clientCAFile": store.CertFile("ca"),
 	}
-}
-
-func readable(file string) bool {
-	f, err := os.Open(file)
-	if err != nil {
-		return false
-	}
-	return f.Close() == nil
 }
