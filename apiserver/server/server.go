@@ -260,6 +260,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 	group.Go(func() error { return s.expire(ctx) })
 	group.Go(func() error { return s.customs.Run(ctx) })
 	group.Go(func() error { return s.rules.run(ctx, s.pipeline) })
+	group.Go(func() error { return s.checkTypes(ctx) })
 	group.Go(func() error {
 		select {
 		case <-s.rules.ready:

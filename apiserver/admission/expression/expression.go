@@ -71,21 +71,36 @@ func base() *environment.EnvSet {
 	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
 }
 
+// Types are what the objects that expressions see are known to be; of one that is nil nothing is.
+type Types struct{ Object, Params *apicel.DeclType }
+
+func (t Types) declared() []*apicel.DeclType {
+	return slices.DeleteFunc([]*apicel.DeclType{t.Object, t.Params}, func(d *apicel.DeclType) bool { return d == nil })
+}
+
+// known is the type of a variable.
+func known(t *apicel.DeclType) *cel.Type {
+	if t == nil {
+		return cel.DynType
+	}
+	return t.CelType()
+}
+
 // extend adds a scope's variables. The types of patches come last: what resolves them must see every type before it.
-func extend(set *environment.EnvSet, s Scope) (*environment.EnvSet, error) {
+func extend(set *environment.EnvSet, s Scope, t Types) (*environment.EnvSet, error) {
 	namespace, request := namespaceType(), requestType()
 	options := []cel.EnvOption{
-		cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType),
+		cel.Variable("object", known(t.Object)), cel.Variable("oldObject", known(t.Object)),
 		cel.Variable("namespaceObject", namespace.CelType()), cel.Variable("request", request.CelType()),
 	}
 	if s.Params {
-		options = append(options, cel.Variable("params", cel.DynType))
+		options = append(options, cel.Variable("params", known(t.Params)))
 	}
 	if s.Authorizer {
 		options = append(options, cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType))
 	}
 	set, err := set.Extend(environment.VersionedOptions{
-		IntroducedVersion: always, EnvOptions: options, DeclTypes: []*apicel.DeclType{namespace, request},
+		IntroducedVersion: always, EnvOptions: options, DeclTypes: append(t.declared(), namespace, request),
 	}, environment.StrictCostOpt)
 	if err == nil && s.Patch {
 		set, err = set.Extend(environment.VersionedOptions{IntroducedVersion: always, EnvOptions: []cel.EnvOption{
@@ -104,7 +119,7 @@ func (c *Compiler) scope(s Scope) (*environment.EnvSet, error) {
 	if set, ok := c.envs[s]; ok {
 		return set, nil
 	}
-	set, err := extend(base(), s)
+	set, err := extend(base(), s, Types{})
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +138,11 @@ func (c *Compiler) Environment(s Scope) (*Environment, error) {
 }
 
 // Composed returns an environment of its own that can have variables declared.
-func (c *Compiler) Composed(s Scope) (*Environment, error) {
+func (c *Compiler) Composed(s Scope) (*Environment, error) { return c.Typed(s, Types{}) }
+
+// Typed returns an environment of its own that can have variables declared and knows more of the objects. What does not compile in it need
+// not be wrong: expressions are evaluated without types.
+func (c *Compiler) Typed(s Scope, t Types) (*Environment, error) {
 	declared := apicel.NewObjectType("kubernetes.variables", map[string]*apicel.DeclField{})
 	set, err := base().Extend(environment.VersionedOptions{
 		IntroducedVersion: always, EnvOptions: []cel.EnvOption{cel.Variable("variables", declared.CelType())}, DeclTypes: []*apicel.DeclType{declared},
@@ -131,7 +150,7 @@ func (c *Compiler) Composed(s Scope) (*Environment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("CEL environment: %w", err)
 	}
-	if set, err = extend(set, s); err != nil {
+	if set, err = extend(set, s, t); err != nil {
 		return nil, err
 	}
 	env, err := set.Env(environment.StoredExpressions)
@@ -149,6 +168,14 @@ func (e *Environment) Declare(name, text string) error {
 	e.variables.Fields[name] = apicel.NewDeclField(name, declType(out), true, nil, nil)
 	e.declared = append(e.declared, variable{name, p, err})
 	return err
+}
+
+// Check is what is wrong with an expression, in the compiler's words; "" is nothing.
+func (e *Environment) Check(text string) string {
+	if _, issues := e.env.Compile(text); issues != nil && issues.Err() != nil {
+		return issues.String()
+	}
+	return ""
 }
 
 // ErrCompile is wrapped by the errors of Compile.
