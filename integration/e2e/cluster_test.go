@@ -223,6 +223,7 @@ func useKctl(t *testing.T, g guestbook) {
 	if out := n("get", "deploy/web", "-o", "jsonpath={.spec.template.metadata.annotations}"); strings.Contains(out, "two") {
 		t.Errorf("undo left the annotation: %s", out)
 	}
-	n("wait", "pods", "-l", "tier=web", "--for=condition=Ready", "--timeout=60s")
+	n("wait", "deploy/web", "--for=condition=Available", "--timeout=60s")
+	n("wait", "pods", "-l", "tier=redis", "--for=condition=Ready", "--timeout=60s") // web's old pods may still be going, and are no longer found
 	contains("image list", g.Must("kctl", "image", "list"), "guestbook-redis")
 }
