@@ -14,6 +14,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/kubelet/apparmor"
+	"bareboat.dev/kubelet/dirwatch"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
@@ -68,6 +69,8 @@ type Deps struct {
 	Node    Node
 	Network *LateNetwork
 	Events  *events.Recorder
+	// Watches is how directories are followed; nil is fine.
+	Watches *dirwatch.Source
 	Log     *slog.Logger
 }
 
@@ -114,7 +117,7 @@ func New(c Config, d Deps) *Agent {
 	a.services = client.NewMirror(d.Client, client.Services(), client.MirrorOptions[*corev1.Service]{Log: d.Log})
 	a.objects = objects.New(d.Client, d.Log, a.objectChanged)
 	a.profiles = apparmor.NewLoader("")
-	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Log: d.Log})
+	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Watches: d.Watches, Log: d.Log})
 	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
 		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a},
 	}})

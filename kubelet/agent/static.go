@@ -235,7 +235,7 @@ func (a *Agent) WatchManifests(ctx context.Context, dir string, bad func(manifes
 		a.SetStatic(nil) // an earlier kubelet may have had some
 		return nil
 	}
-	return manifest.Watch(ctx, dir, a.NodeName, func(pods []*corev1.Pod, problems []manifest.Problem) {
+	return manifest.Watch(ctx, a.Watches, dir, a.NodeName, func(pods []*corev1.Pod, problems []manifest.Problem) {
 		for _, p := range problems {
 			a.Log.LogAttrs(ctx, slog.LevelError, "static pod manifest is not used", slog.String("file", p.File), slog.Any("error", p.Err))
 			bad(p)

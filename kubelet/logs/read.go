@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"bareboat.dev/kubelet/dirwatch"
 )
 
 // Options say what of a log is wanted.
@@ -27,10 +27,15 @@ type Options struct {
 	Follow bool
 	// Done says that the container has exited: nothing more will be written.
 	Done <-chan struct{}
+	// Watches is how Follow waits; nil is fine.
+	Watches *dirwatch.Source
 }
 
 // ErrLimit ends the reading when LimitBytes have been written. Read does not return it.
 var errLimit = errors.New("limit reached")
+
+// errRemoved ends the following of a log whose directory has been removed.
+var errRemoved = errors.New("the directory has been removed")
 
 // Read writes the log at path to stdout and stderr, by stream. It returns when everything wanted is written or ctx ends. A log
 // that does not exist is an error that is os.ErrNotExist.
@@ -153,14 +158,11 @@ func (r *reader) write(line []byte) error {
 
 // follow writes what there is and what comes, until the container has exited or ctx ends.
 func (r *reader) follow(ctx context.Context) error {
-	watcher, err := fsnotify.NewWatcher()
+	w, err := r.o.Watches.Open(filepath.Dir(r.path), dirwatch.Names|dirwatch.Growing)
 	if err != nil {
 		return fmt.Errorf("watch the log: %w", err)
 	}
-	defer watcher.Close()
-	if err := watcher.Add(filepath.Dir(r.path)); err != nil {
-		return fmt.Errorf("watch the log: %w", err)
-	}
+	defer w.Close()
 	for {
 		done := isClosed(r.o.Done) // asked before reading: what is written before the exit is read after it
 		if err := r.drain(ctx); err != nil {
@@ -175,27 +177,24 @@ func (r *reader) follow(ctx context.Context) error {
 		if done {
 			return nil
 		}
-		if err := r.wait(ctx, watcher); err != nil {
+		if err := r.wait(ctx, w); err != nil {
 			return err
 		}
 	}
 }
 
 // wait returns when the log may have changed, or the container has exited.
-func (r *reader) wait(ctx context.Context, watcher *fsnotify.Watcher) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-r.o.Done:
-			return nil
-		case e, ok := <-watcher.Events:
-			if !ok || e.Name == r.path {
-				return nil
-			}
-		case err := <-watcher.Errors:
-			return err
+func (r *reader) wait(ctx context.Context, w *dirwatch.Watcher) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.o.Done:
+		return nil
+	case _, there := <-w.Changed():
+		if !there {
+			return fmt.Errorf("watch the log: %s: %w", filepath.Dir(r.path), errRemoved)
 		}
+		return nil
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"bareboat.dev/kubelet/dirwatch/dirwatchtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -77,7 +79,16 @@ func TestTailOfLongLog(t *testing.T) {
 }
 
 // TestFollow shows that a followed log goes on across a rotation, in order and once, and ends after the container has.
-func TestFollow(t *testing.T) {
+func TestFollow(t *testing.T) { follow(t) }
+
+// TestFollowWithoutInotify shows that it does so where inotify is used up.
+func TestFollowWithoutInotify(t *testing.T) {
+	if dirwatchtest.Exhausted(t) {
+		follow(t)
+	}
+}
+
+func follow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	f, err := os.Create(path)
 	if err != nil {

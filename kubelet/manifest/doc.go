@@ -4,7 +4,7 @@
 // [Parse] turns a file into a pod; it is pure. [Watch] follows a directory and hands over all of its pods whenever one of
 // its files has been written, renamed or removed.
 //
-//	err := manifest.Watch(ctx, "/etc/bareboat/manifests", "node1", func(pods []*corev1.Pod, bad []manifest.Problem) { … })
+//	err := manifest.Watch(ctx, watches, "/etc/bareboat/manifests", "node1", func(pods []*corev1.Pod, bad []manifest.Problem) { … })
 //
 // The contract:
 //

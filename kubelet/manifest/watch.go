@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/kubelet/dirwatch"
 )
 
 // Problem is a file that is no manifest.
@@ -23,17 +23,14 @@ type Problem struct {
 	Err  error
 }
 
-// events are what can change a directory's manifests (inotify(7)). A file that is still being written is not one of them.
-const events = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
-
 // lostRetry is when a directory that was removed while it was watched is made and watched again.
 const lostRetry = time.Second
 
 // Watch reads the manifests of a directory, which it makes if there is none, and calls changed with all pods, in the order of
 // their files' names, and with the files that have become bad: at first, and then whenever a file changes. It returns when ctx
 // ends, or if the directory cannot be watched at all.
-func Watch(ctx context.Context, dir, node string, changed func([]*corev1.Pod, []Problem)) error {
-	r := reader{dir: dir, node: node, files: map[string]file{}}
+func Watch(ctx context.Context, watches *dirwatch.Source, dir, node string, changed func([]*corev1.Pod, []Problem)) error {
+	r := reader{watches: watches, dir: dir, node: node, files: map[string]file{}}
 	for {
 		err := r.follow(ctx, changed)
 		if ctx.Err() != nil {
@@ -54,8 +51,13 @@ func Watch(ctx context.Context, dir, node string, changed func([]*corev1.Pod, []
 
 // reader knows what the files of a directory have said.
 type reader struct {
+	watches   *dirwatch.Source
 	dir, node string
 	files     map[string]file
+	// told is whether anything was told yet, pods and bad what was read last.
+	told bool
+	pods []*corev1.Pod
+	bad  []Problem
 }
 
 // file is what is known of one; the zero value is none.
@@ -71,21 +73,14 @@ func (r *reader) follow(ctx context.Context, changed func([]*corev1.Pod, []Probl
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return err
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	w, err := r.watches.Open(r.dir, dirwatch.Moved|dirwatch.Written)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	in := os.NewFile(uintptr(fd), "inotify")
-	stop := context.AfterFunc(ctx, func() { _ = in.Close() })
-	defer func() {
-		if stop() {
-			_ = in.Close()
-		}
-	}()
-	if _, err := unix.InotifyAddWatch(fd, r.dir, events|unix.IN_ONLYDIR); err != nil {
-		return &fs.PathError{Op: "watch", Path: r.dir, Err: err}
-	}
-	buffer := make([]byte, 16<<10) // a few dozen events; what does not fit comes with the next read
+	defer w.Close()
 	for {
 		pods, bad, err := r.read()
 		if errors.Is(err, fs.ErrNotExist) {
@@ -94,27 +89,27 @@ func (r *reader) follow(ctx context.Context, changed func([]*corev1.Pod, []Probl
 		if err != nil {
 			return err
 		}
-		changed(pods, bad)
-		n, err := in.Read(buffer)
-		if err != nil {
-			return err // closed: ctx has ended
+		if r.differs(pods, bad) {
+			changed(pods, bad)
 		}
-		if gone(buffer[:n]) {
+		select {
+		case <-ctx.Done():
 			return nil
+		case _, there := <-w.Changed():
+			if !there {
+				return nil
+			}
 		}
 	}
 }
 
-// gone says whether events tell that the directory itself is no longer there.
-func gone(data []byte) bool {
-	for len(data) >= unix.SizeofInotifyEvent {
-		mask, length := binary.NativeEndian.Uint32(data[4:]), int(binary.NativeEndian.Uint32(data[12:]))
-		if mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0 {
-			return true
-		}
-		data = data[min(unix.SizeofInotifyEvent+length, len(data)):]
-	}
-	return false
+// differs notes what was read and says whether it is worth telling: where the directory is only looked at, most times it is not.
+func (r *reader) differs(pods []*corev1.Pod, bad []Problem) bool {
+	same := r.told && slices.Equal(pods, r.pods) && !slices.ContainsFunc(bad, func(p Problem) bool {
+		return !slices.ContainsFunc(r.bad, func(old Problem) bool { return old.File == p.File && old.Err.Error() == p.Err.Error() })
+	})
+	r.told, r.pods, r.bad = true, pods, bad
+	return !same
 }
 
 // read reads the directory anew.

@@ -1,8 +1,10 @@
 package manifest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,9 @@ import (
 
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/kubelet/dirwatch"
+	"bareboat.dev/kubelet/dirwatch/dirwatchtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,13 +37,27 @@ func manifestOf(name, image string) string {
 
 // TestWatch shows a directory's life: files come, change, turn bad and good again, are renamed and go; so does the
 // directory, and comes back.
-func TestWatch(t *testing.T) {
+func TestWatch(t *testing.T) { live(t) }
+
+// TestWatchWithoutInotify shows that it is the same where inotify is used up, and that this is said.
+func TestWatchWithoutInotify(t *testing.T) {
+	if dirwatchtest.Exhausted(t) {
+		if said := live(t); !strings.Contains(said, "fs.inotify.max_user_instances") {
+			t.Errorf("it said %q", said)
+		}
+	}
+}
+
+// live goes through a directory's life and returns what was logged.
+func live(t *testing.T) string {
+	var said bytes.Buffer
+	watches := dirwatch.New(slog.New(slog.NewTextHandler(&said, nil)))
 	dir := filepath.Join(t.TempDir(), "manifests")
 	told := make(chan string, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Watch(ctx, dir, "n", func(pods []*corev1.Pod, bad []Problem) { told <- state(pods, bad) })
+		ended <- Watch(ctx, watches, dir, "n", func(pods []*corev1.Pod, bad []Problem) { told <- state(pods, bad) })
 	}()
 	await := func(want string) {
 		t.Helper()
@@ -91,4 +110,5 @@ func TestWatch(t *testing.T) {
 	await("d-n=i")
 	cancel()
 	must(<-ended)
+	return said.String()
 }

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/kubelet/config"
+	"bareboat.dev/kubelet/dirwatch"
 	"bareboat.dev/kubelet/network"
 	"bareboat.dev/kubelet/network/cni"
 )
@@ -79,14 +79,11 @@ func (k *kubelet) watchPlugins(ctx context.Context) error {
 	if err := os.MkdirAll(k.c.CNIConfDir, 0o755); err != nil {
 		return err
 	}
-	watcher, err := fsnotify.NewWatcher()
+	w, err := k.watches.Open(k.c.CNIConfDir, dirwatch.Names|dirwatch.Written)
 	if err != nil {
 		return err
 	}
-	defer watcher.Close()
-	if err := watcher.Add(k.c.CNIConfDir); err != nil {
-		return err
-	}
+	defer w.Close()
 	for {
 		err := cni.Ready(k.c.CNIConfDir)
 		if err == nil {
@@ -98,9 +95,10 @@ func (k *kubelet) watchPlugins(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-watcher.Events:
-		case err := <-watcher.Errors:
-			return err
+		case _, there := <-w.Changed():
+			if !there {
+				return fmt.Errorf("the directory of CNI configurations %s was removed", k.c.CNIConfDir)
+			}
 		}
 	}
 }

@@ -26,6 +26,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	"sigs.k8s.io/yaml"
 
+	"bareboat.dev/kubelet/dirwatch/dirwatchtest"
 	"bareboat.dev/kubelet/volume"
 )
 
@@ -497,5 +498,26 @@ func TestRegistration(t *testing.T) {
 	n.awaitDrivers(0)
 	if _, err := n.registry.find("disks.example"); !errors.Is(err, ErrNoDriver) {
 		t.Errorf("found %v", err)
+	}
+}
+
+// TestWithoutInotify shows that drivers come, are replaced and go where inotify is used up, and that the API is not asked meanwhile.
+func TestWithoutInotify(t *testing.T) {
+	if !dirwatchtest.Exhausted(t) {
+		return
+	}
+	n := newNode(t)
+	n.register()
+	n.serve() // another process of the same driver, on a socket of its own
+	if s := <-n.disks.told; !s.PluginRegistered {
+		t.Fatalf("not registered: %s", s.Error)
+	}
+	n.awaitDrivers(1)
+	if err := os.Remove(filepath.Join(n.root, "plugins_registry/disks.example-reg.sock")); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitDrivers(0)
+	if extra := len(n.api.published); extra != 0 {
+		t.Errorf("the API was told %d times more", extra)
 	}
 }

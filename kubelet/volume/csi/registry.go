@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,13 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"google.golang.org/grpc"
 	storagev1 "k8s.io/api/storage/v1"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"bareboat.dev/kubelet/dirwatch"
 	"bareboat.dev/kubelet/volume"
 )
 
@@ -40,7 +42,9 @@ type Config struct {
 	// Node is the node's name.
 	Node string
 	API  API
-	Log  *slog.Logger
+	// Watches is how the sockets are followed; nil is fine.
+	Watches *dirwatch.Source
+	Log     *slog.Logger
 }
 
 const (
@@ -71,32 +75,30 @@ func (r *Registry) Run(ctx context.Context) error {
 	if err := os.MkdirAll(r.dir(), 0o750); err != nil {
 		return err
 	}
-	watcher, err := fsnotify.NewWatcher()
+	w, err := r.c.Watches.Open(r.dir(), dirwatch.Names)
 	if err != nil {
 		return err
 	}
-	defer watcher.Close()
-	if err := watcher.Add(r.dir()); err != nil {
-		return fmt.Errorf("watch %s: %w", r.dir(), err)
-	}
+	defer w.Close()
 	defer r.closeAll()
 	again := time.NewTimer(0)
 	defer again.Stop()
+	var seen map[string]fs.FileInfo
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case e := <-watcher.Events:
-			if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) || e.Has(fsnotify.Create) {
-				r.drop(e.Name)
-			} else {
-				continue // of no meaning for sockets
+		case _, there := <-w.Changed():
+			if !there {
+				return fmt.Errorf("the directory of plug-ins' sockets %s was removed", r.dir())
 			}
-		case err := <-watcher.Errors:
-			r.c.Log.Warn("changes of plug-ins' sockets were missed", "error", err)
+			now, err := r.sockets()
+			if err == nil && maps.EqualFunc(now, seen, sameSocket) {
+				continue // nothing that concerns us, or the directory is only looked at
+			}
 		case <-again.C:
 		}
-		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
+		if seen, err = r.sync(ctx); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if len(r.list()) == 0 {
 				level = slog.LevelDebug // there is nothing that anybody waits to hear
@@ -107,38 +109,58 @@ func (r *Registry) Run(ctx context.Context) error {
 	}
 }
 
-// sync registers the drivers whose sockets are there and tells the API of all.
-func (r *Registry) sync(ctx context.Context) error {
+// sockets are those in the directory, by their paths.
+func (r *Registry) sockets() (map[string]fs.FileInfo, error) {
 	entries, err := os.ReadDir(r.dir())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var all error
-	there := map[string]bool{}
+	all := map[string]fs.FileInfo{}
 	for _, e := range entries {
-		path := filepath.Join(r.dir(), e.Name())
 		if e.Type()&os.ModeSocket == 0 || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		there[path] = true
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone since
+		}
+		if err != nil {
+			return nil, err
+		}
+		all[filepath.Join(r.dir(), e.Name())] = info
+	}
+	return all, nil
+}
+
+// sameSocket says whether nobody has made a socket anew in between; the file system may use an inode's number again.
+func sameSocket(a, b fs.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
+
+// sync registers the drivers whose sockets are there and tells the API of all. It returns the sockets.
+func (r *Registry) sync(ctx context.Context) (map[string]fs.FileInfo, error) {
+	sockets, err := r.sockets()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range r.paths() {
+		if info := sockets[path]; info == nil || !sameSocket(info, r.at(path).socket) {
+			r.drop(path)
+		}
+	}
+	var all error
+	for _, path := range slices.Sorted(maps.Keys(sockets)) {
 		if r.at(path) != nil {
 			continue
 		}
-		if err := r.register(ctx, path); err != nil {
+		if err := r.register(ctx, path, sockets[path]); err != nil {
 			r.c.Log.Warn("plug-in was not registered", "socket", path, "error", err)
 			all = errors.Join(all, fmt.Errorf("%s: %w", path, err))
 		}
 	}
-	for _, path := range r.paths() {
-		if !there[path] {
-			r.drop(path)
-		}
-	}
-	return errors.Join(all, r.publish(ctx))
+	return sockets, errors.Join(all, r.publish(ctx))
 }
 
 // register asks a socket what it is, and takes it in if it is a CSI driver. The driver is told how that went.
-func (r *Registry) register(ctx context.Context, path string) error {
+func (r *Registry) register(ctx context.Context, path string, socket fs.FileInfo) error {
 	conn, err := dial(path)
 	if err != nil {
 		return err
@@ -166,6 +188,7 @@ func (r *Registry) register(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	d.socket = socket
 	r.mu.Lock()
 	old := r.drivers[path]
 	r.drivers[path] = d
