@@ -26,6 +26,7 @@ import (
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/device"
+	"bareboat.dev/kubelet/dirwatch"
 	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/localpath"
@@ -43,7 +44,7 @@ func run(ctx context.Context, env *daemon.Env, c *config.Config) error {
 	if err := preflight(c); err != nil {
 		return err
 	}
-	listener, err := listen(c)
+	listener, err := listen(ctx, c, env.Log)
 	if err != nil {
 		return err
 	}
@@ -66,15 +67,6 @@ func run(ctx context.Context, env *daemon.Env, c *config.Config) error {
 		return err
 	}
 	return k.run(ctx, listener)
-}
-
-func listen(c *config.Config) (net.Listener, error) {
-	address := net.JoinHostPort(c.Address, strconv.Itoa(int(c.Port)))
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w; another kubelet may be running here, or choose another --port", address, err)
-	}
-	return l, nil
 }
 
 // join gets a node that comes with a token its first certificate.
@@ -137,6 +129,7 @@ type kubelet struct {
 	// settled says that it is known whether the pod network stands.
 	settled atomic.Bool
 	devices *device.Manager
+	watches *dirwatch.Source
 	// podMemory is the most memory that all pods together may have, in bytes.
 	podMemory int64
 }
@@ -146,7 +139,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	if err != nil {
 		return nil, err
 	}
-	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork()}
+	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork(), watches: dirwatch.New(env.Log)}
 	k.devices, err = device.New(device.Config{Dir: c.RootDir + "/device-plugins", Log: env.Log, Changed: func() { k.node.Nudge() }})
 	if err != nil {
 		return nil, err
@@ -171,7 +164,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 	}, agent.Deps{
 		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, CPUs: own, Node: k.node, Network: k.network,
-		Events: k.events, Log: env.Log,
+		Events: k.events, Watches: k.watches, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
 	k.server = server.New(k.agent, images, k.node.Nudge)
