@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
@@ -190,4 +191,26 @@ func SubjectAccessReviews() Kind[*authorizationv1.SubjectAccessReview] {
 	return Kind[*authorizationv1.SubjectAccessReview]{"authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", false, func() *authorizationv1.SubjectAccessReview {
 		return new(authorizationv1.SubjectAccessReview)
 	}}
+}
+
+// ResourceClaims describes resource.k8s.io/v1 ResourceClaim.
+func ResourceClaims() Kind[*resourcev1.ResourceClaim] {
+	return Kind[*resourcev1.ResourceClaim]{"resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", true, func() *resourcev1.ResourceClaim { return new(resourcev1.ResourceClaim) }}
+}
+
+// ResourceClaimTemplates describes resource.k8s.io/v1 ResourceClaimTemplate.
+func ResourceClaimTemplates() Kind[*resourcev1.ResourceClaimTemplate] {
+	return Kind[*resourcev1.ResourceClaimTemplate]{"resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate", true, func() *resourcev1.ResourceClaimTemplate {
+		return new(resourcev1.ResourceClaimTemplate)
+	}}
+}
+
+// ResourceSlices describes resource.k8s.io/v1 ResourceSlice.
+func ResourceSlices() Kind[*resourcev1.ResourceSlice] {
+	return Kind[*resourcev1.ResourceSlice]{"resource.k8s.io", "v1", "resourceslices", "ResourceSlice", false, func() *resourcev1.ResourceSlice { return new(resourcev1.ResourceSlice) }}
+}
+
+// DeviceClasses describes resource.k8s.io/v1 DeviceClass.
+func DeviceClasses() Kind[*resourcev1.DeviceClass] {
+	return Kind[*resourcev1.DeviceClass]{"resource.k8s.io", "v1", "deviceclasses", "DeviceClass", false, func() *resourcev1.DeviceClass { return new(resourcev1.DeviceClass) }}
 }
