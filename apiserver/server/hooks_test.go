@@ -106,7 +106,7 @@ func TestWebhooks(t *testing.T) {
 	hook := newHookServer(t, map[string]answer{
 		"/allow": allow,
 		"/deny": func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
-			if strings.Contains(string(r.Object.Raw), "bad") {
+			if strings.Contains(string(r.Object.Raw), `"bad"`) { // in quotes: a UID may spell it
 				return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: 403, Reason: metav1.StatusReasonForbidden, Message: "no bad maps"}}
 			}
 			if r.Operation == admissionv1.Delete {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -98,29 +99,31 @@ type candidate struct {
 // backend picks a ready endpoint with a port of that name. As in Kubernetes an endpoint counts only if it is a pod of the
 // Service's namespace that has this address: who may write endpoints must not thereby choose where the server connects.
 func (n *Network) backend(ctx context.Context, svc *corev1.Service, port, id string) (string, error) {
-	found, err := n.candidates(ctx, svc, port)
-	if err != nil {
-		return "", err
-	}
-	for len(found) > 0 {
-		i := pick(len(found))
-		c := found[i]
-		if hostport, ok := n.check(ctx, svc.Namespace, c); ok {
-			return hostport, nil
+	// What is ready may have become so a moment ago: only a fresh look says that nothing is.
+	for _, fresh := range []bool{false, true} {
+		found, err := n.candidates(ctx, svc, port, fresh)
+		if err != nil {
+			return "", err
 		}
-		found = append(found[:i], found[i+1:]...)
+		for len(found) > 0 {
+			i := pick(len(found))
+			if hostport, ok := n.check(ctx, svc.Namespace, found[i], fresh); ok {
+				return hostport, nil
+			}
+			found = slices.Delete(found, i, i+1)
+		}
 	}
 	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", id))
 }
 
-func (n *Network) candidates(ctx context.Context, svc *corev1.Service, port string) ([]candidate, error) {
+func (n *Network) candidates(ctx context.Context, svc *corev1.Service, port string, fresh bool) ([]candidate, error) {
 	q := watchcache.Query{Namespace: svc.Namespace, Labels: labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: svc.Name})}
-	slices, err := n.cfg.Pipeline.Select(ctx, discoveryv1.GroupName, "endpointslices", q, false)
+	published, err := n.cfg.Pipeline.Select(ctx, discoveryv1.GroupName, "endpointslices", q, fresh)
 	if err != nil {
 		return nil, err
 	}
 	var out []candidate
-	for _, obj := range slices {
+	for _, obj := range published {
 		slice := obj.(*discoveryv1.EndpointSlice)
 		number := slicePort(slice, port)
 		if number == 0 || slice.AddressType == discoveryv1.AddressTypeFQDN {
@@ -146,7 +149,7 @@ func slicePort(slice *discoveryv1.EndpointSlice, name string) int32 {
 }
 
 // check holds an endpoint against its pod.
-func (n *Network) check(ctx context.Context, namespace string, c candidate) (hostport string, ok bool) {
+func (n *Network) check(ctx context.Context, namespace string, c candidate, fresh bool) (hostport string, ok bool) {
 	if c.pod.Kind != "Pod" || c.pod.Namespace != "" && c.pod.Namespace != namespace {
 		return "", false
 	}
@@ -154,7 +157,7 @@ func (n *Network) check(ctx context.Context, namespace string, c candidate) (hos
 	if err != nil || !proxyable(a) {
 		return "", false
 	}
-	obj, found, err := n.cfg.Pipeline.Object(ctx, "", "pods", namespace, c.pod.Name, false)
+	obj, found, err := n.cfg.Pipeline.Object(ctx, "", "pods", namespace, c.pod.Name, fresh)
 	if err != nil || !found {
 		return "", false
 	}
