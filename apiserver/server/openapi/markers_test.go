@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -52,5 +53,49 @@ func TestMarkers(t *testing.T) {
 	}
 	if c := spec["tolerations"].(object); c["x-kubernetes-list-type"] != "atomic" {
 		t.Errorf("tolerations %v", c)
+	}
+}
+
+// What a field may be, what it is by default and how it is merged is said as Kubernetes says it; version 2 has no defaults.
+func TestMarkedFields(t *testing.T) {
+	set, err := registry.NewSet(groups.All(core.Config{})...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v3 := range []bool{true, false} {
+		b := &builder{refs: "#/", v3: v3, schemas: object{}}
+		for _, r := range set.All() {
+			b.kinds(r)
+		}
+		field := func(kind, name string) object {
+			return b.schemas[kind].(object)["properties"].(object)[name].(object)
+		}
+		for _, test := range []struct {
+			kind, field, key string
+			want             any
+		}{
+			{"io.k8s.api.core.v1.Container", "imagePullPolicy", "enum", []string{"Always", "IfNotPresent", "Never"}},
+			{"io.k8s.api.core.v1.Container", "imagePullPolicy", "type", "string"},
+			{"io.k8s.api.core.v1.Container", "image", "enum", nil},
+			{"io.k8s.api.discovery.v1.EndpointSlice", "addressType", "enum", []string{"FQDN", "IPv4", "IPv6"}}, // made of another package's constants
+			{"io.k8s.api.core.v1.AzureDiskVolumeSource", "readOnly", "default", map[bool]any{true: false}[v3]},
+			{"io.k8s.api.core.v1.AzureDiskVolumeSource", "kind", "default", map[bool]any{true: "Shared"}[v3]}, // refers to a constant
+			{"io.k8s.api.core.v1.ContainerPort", "protocol", "default", map[bool]any{true: "TCP"}[v3]},
+			{"io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef", "x-kubernetes-map-type", "granular"},
+			{"io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIServiceSpec", "caBundle", "x-kubernetes-list-type", "atomic"},
+		} {
+			if got := field(test.kind, test.field)[test.key]; !reflect.DeepEqual(got, test.want) {
+				t.Errorf("%s.%s: %s is %v instead of %v", test.kind, test.field, test.key, got, test.want)
+			}
+		}
+		if got := field("io.k8s.api.core.v1.PersistentVolumeClaimSpec", "accessModes")["items"].(object)["enum"]; !slices.Contains(got.([]string), "ReadWriteOnce") {
+			t.Errorf("access modes: %v", got)
+		}
+		if got := b.schemas["io.k8s.api.core.v1.ObjectReference"].(object)["x-kubernetes-map-type"]; got != "atomic" {
+			t.Errorf("an ObjectReference is merged as %v", got)
+		}
+		if got, ok := b.schemas["io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON"].(object)["type"]; ok {
+			t.Errorf("any JSON is of type %v", got)
+		}
 	}
 }

@@ -17,7 +17,7 @@ type builder struct {
 	media media
 }
 
-// described is what types that are not what their fields are say of themselves (metav1.Time, resource.Quantity).
+// described is what types that are not what their fields are say of themselves (metav1.Time, resource.Quantity). No type is any.
 type described interface {
 	OpenAPISchemaType() []string
 	OpenAPISchemaFormat() string
@@ -42,7 +42,7 @@ func (b *builder) of(t reflect.Type) object {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if d, ok := reflect.New(t).Interface().(described); ok && len(d.OpenAPISchemaType()) > 0 {
+	if _, ok := reflect.New(t).Interface().(described); ok {
 		return b.ref(t)
 	}
 	switch t.Kind() {
@@ -66,6 +66,9 @@ func (b *builder) of(t reflect.Type) object {
 	case reflect.Interface:
 		return object{"type": "object"}
 	}
+	if values := marks().values[schemaName(t)]; t.PkgPath() != "" && len(values) > 0 {
+		return object{"type": "string", "enum": values}
+	}
 	return object{"type": "string"}
 }
 
@@ -86,8 +89,10 @@ func (b *builder) fill(s object, t reflect.Type) {
 			s["description"] = text
 		}
 	}
-	if d, ok := reflect.New(t).Interface().(described); ok && len(d.OpenAPISchemaType()) > 0 {
-		s["type"] = d.OpenAPISchemaType()[0]
+	if d, ok := reflect.New(t).Interface().(described); ok {
+		if of := d.OpenAPISchemaType(); len(of) > 0 {
+			s["type"] = of[0]
+		}
 		if f := d.OpenAPISchemaFormat(); f != "" {
 			s["format"] = f
 		}
@@ -102,6 +107,9 @@ func (b *builder) fill(s object, t reflect.Type) {
 		return
 	}
 	s["type"] = "object"
+	if merge := marks().fields[schemaName(t)][""].merge; merge != "" {
+		s["x-kubernetes-map-type"] = merge
+	}
 	properties, required := object{}, []string{}
 	b.fields(t, properties, &required)
 	if len(properties) > 0 {
@@ -118,7 +126,7 @@ func (b *builder) fields(t reflect.Type, properties object, required *[]string) 
 	if d, ok := reflect.New(t).Interface().(documented); ok {
 		docs = d.SwaggerDoc()
 	}
-	marked := marks()[schemaName(t)]
+	marked := marks().fields[schemaName(t)]
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -157,7 +165,11 @@ func (b *builder) property(f reflect.StructField, description string, m mark) ob
 	if isRef && description == "" {
 		return s
 	}
-	m.describe(s, f.Type.Kind() == reflect.Map)
+	m.describe(s, f.Type.Kind())
+	if m.standard != nil && b.v3 {
+		// Version 2 has none, as upstream's: clients of old take a default for a value that they should send.
+		s["default"] = m.standard
+	}
 	if v := f.Tag.Get("patchStrategy"); v != "" {
 		s["x-kubernetes-patch-strategy"] = v
 	}

@@ -1,23 +1,27 @@
 // Package markers collects the markers of the types that resources are made of, from the comments of their sources. A line of
 // what Generate returns is a type and its marked fields, by their JSON names: "!" behind a name means that the field is required
 // though its tag does not say so, "?" that it is optional though its tag does not say so, "=" is followed by how a list or map
-// is merged.
+// is merged, "~" by the field's default as JSON.
 //
 //	io.k8s.api.core.v1.PodSpec containers=map,name hostAliases=map,ip nodeSelector=atomic
+//	io.k8s.api.core.v1.ContainerPort protocol~"TCP"
+//
+// A type that is merged as one value has "=atomic" in front of its fields. A type of text that is marked as an enumeration has a line of its values, sorted, as JSON.
+//
+//	io.k8s.api.core.v1.Protocol ["SCTP","TCP","UDP"]
 //
 // Kubernetes takes a field for optional if it is marked so, or is not marked required and is omitted when empty.
 package markers
 
 import (
+	"encoding/json"
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"maps"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"bareboat.dev/apiserver/registry"
@@ -34,14 +38,19 @@ func Generate(resources []*registry.Resource) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	all := &sources{dirs: dirs, parsed: map[string]*source{}}
 	var lines []string
-	for path, dir := range dirs {
-		structs, err := parse(dir)
+	for path := range dirs {
+		src, err := all.of(path)
 		if err != nil {
 			return "", err
 		}
 		for _, t := range byPackage[path] {
-			if line := describe(structs[t.Name()]); line != "" {
+			line, err := src.describe(t)
+			if err != nil {
+				return "", fmt.Errorf("markers: %s: %w", Name(t), err)
+			}
+			if line != "" {
 				lines = append(lines, Name(t)+line)
 			}
 		}
@@ -58,7 +67,7 @@ func Name(t reflect.Type) string {
 	return strings.Join(append(append(parts, strings.Split(path, "/")...), t.Name()), ".")
 }
 
-// reachable are the structs that resources are made of.
+// reachable are the structs and the types of text that resources are made of.
 func reachable(resources []*registry.Resource) []reflect.Type {
 	seen := map[reflect.Type]bool{}
 	var visit func(t reflect.Type)
@@ -66,6 +75,8 @@ func reachable(resources []*registry.Resource) []reflect.Type {
 		switch t.Kind() {
 		case reflect.Pointer, reflect.Slice, reflect.Map:
 			visit(t.Elem())
+		case reflect.String:
+			seen[t] = seen[t] || t.PkgPath() != ""
 		case reflect.Struct:
 			if seen[t] || t.PkgPath() == "" {
 				return
@@ -106,40 +117,38 @@ func directories(paths []string) (map[string]string, error) {
 	return dirs, nil
 }
 
-// parse returns the structs of a package by name.
-func parse(dir string) (map[string]*ast.StructType, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	if err != nil {
-		return nil, err
+// describe is a type's part of its line; empty if nothing is marked.
+func (s *source) describe(t reflect.Type) (string, error) {
+	if t.Kind() != reflect.Struct {
+		return s.enumeration(t.Name())
 	}
-	structs := map[string]*ast.StructType{}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
-		if err != nil {
-			return nil, fmt.Errorf("markers: %w", err)
-		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			if spec, ok := n.(*ast.TypeSpec); ok {
-				if s, ok := spec.Type.(*ast.StructType); ok {
-					structs[spec.Name.Name] = s
-				}
-			}
-			return true
-		})
+	fields := s.structs[t.Name()]
+	if fields == nil {
+		return "", nil
 	}
-	return structs, nil
+	text, err := s.fields(fields)
+	if s.atomic[t.Name()] {
+		text = " =atomic" + text
+	}
+	return text, err
 }
 
-// describe is a struct's part of its line; empty if nothing is marked.
-func describe(s *ast.StructType) string {
-	if s == nil {
-		return ""
+// enumeration is the values of a type that is marked as one.
+func (s *source) enumeration(name string) (string, error) {
+	if !s.enums[name] {
+		return "", nil
 	}
+	values, err := s.valuesOf(name)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(values)
+	return " " + string(text), err
+}
+
+func (s *source) fields(fields *ast.StructType) (string, error) {
 	var out strings.Builder
-	for _, f := range s.Fields.List {
+	for _, f := range fields.Fields.List {
 		if f.Tag == nil {
 			continue
 		}
@@ -159,19 +168,42 @@ func describe(s *ast.StructType) string {
 		if merge := merging(marks); merge != "" {
 			text += "=" + merge
 		}
+		value, err := s.defaulted(marks["default"])
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", name, err)
+		}
+		if value != "" {
+			text += "~" + value
+		}
 		if text != "" {
 			out.WriteString(" " + name + text)
 		}
 	}
-	return out.String()
+	return out.String(), nil
+}
+
+// defaulted is a default as JSON: what a marker says itself, or a constant that it refers to.
+func (s *source) defaulted(values []string) (string, error) {
+	if len(values) == 0 {
+		return "", nil
+	}
+	text := values[0]
+	if name, ok := strings.CutPrefix(text, "ref("); ok {
+		value, err := s.value(ast.NewIdent(strings.TrimSuffix(name, ")")))
+		if err != nil {
+			return "", err
+		}
+		text = strconv.Quote(value)
+	}
+	if !json.Valid([]byte(text)) || strings.ContainsAny(text, " ~") {
+		return "", fmt.Errorf("default %s cannot be written down", text)
+	}
+	return text, nil
 }
 
 // marked returns the values of each marker of a field.
 func marked(f *ast.Field) map[string][]string {
 	marks := map[string][]string{}
-	if f.Doc == nil {
-		return marks
-	}
 	for line := range strings.SplitSeq(f.Doc.Text(), "\n") {
 		if mark, ok := strings.CutPrefix(strings.TrimSpace(line), "+"); ok {
 			key, value, _ := strings.Cut(mark, "=")
@@ -181,11 +213,11 @@ func marked(f *ast.Field) map[string][]string {
 	return marks
 }
 
-// merging says how a field is merged: "map" and its keys, "set" or "atomic".
+// merging says how a field is merged: "map" and its keys, "set", "atomic" or "granular".
 func merging(marks map[string][]string) string {
 	for _, key := range []string{"listType", "mapType", "structType"} {
 		switch values := marks[key]; {
-		case len(values) == 0, values[0] == "granular":
+		case len(values) == 0:
 		case values[0] == "map":
 			return strings.Join(append([]string{"map"}, marks["listMapKey"]...), ",")
 		default:
