@@ -42,10 +42,12 @@ func (discovery) ListResources(context.Context, *apiv1.ListResourcesRequest) (*a
 type model struct {
 	t      *testing.T
 	server *clienttest.Server
+	// config is what kctl takes its kubeconfig for.
+	config client.Config
 }
 
 func newModel(t *testing.T) model {
-	return model{t, clienttest.NewServer(t, func(r grpc.ServiceRegistrar) { apiv1.RegisterDiscoveryServiceServer(r, discovery{}) })}
+	return model{t: t, server: clienttest.NewServer(t, func(r grpc.ServiceRegistrar) { apiv1.RegisterDiscoveryServiceServer(r, discovery{}) })}
 }
 
 // run types a command and returns what it printed and its exit code.
@@ -54,7 +56,7 @@ func (m model) run(stdin string, args ...string) (out, errOut string, code int) 
 	var o, e strings.Builder
 	s := &session{in: strings.NewReader(stdin), out: &o, err: &e}
 	s.server = api.New(m.server.NewClient())
-	s.config = &client.Config{}
+	s.config = &m.config
 	root := s.root()
 	s.namespace = "default"
 	root.SetArgs(args)

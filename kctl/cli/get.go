@@ -23,6 +23,7 @@ import (
 type getOptions struct {
 	fileFlags
 	output, labels, fields, sortBy, at  string
+	raw                                 string
 	all, watch, watchOnly, ignoreAbsent bool
 	showManaged                         bool
 	table                               output.TableOptions
@@ -36,8 +37,14 @@ func (s *session) getCommand() *cobra.Command {
 		Example: `  kctl get pods
   kctl get deploy/web -o yaml
   kctl get pods -A -l app=web -w
-  kctl get pods --at 4711`,
-		RunE: func(cmd *cobra.Command, args []string) error { return s.get(cmd.Context(), o, args) },
+  kctl get pods --at 4711
+  kctl get --raw /metrics`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.raw != "" {
+				return s.getRaw(cmd.Context(), o, args)
+			}
+			return s.get(cmd.Context(), o, args)
+		},
 	}
 	f := c.Flags()
 	f.StringVarP(&o.output, "output", "o", "", output.Formats)
@@ -55,6 +62,7 @@ func (s *session) getCommand() *cobra.Command {
 	f.StringSliceVarP(&o.table.LabelColumns, "label-columns", "L", nil, "add these labels as columns")
 	f.StringSliceVarP(&o.files, "filename", "f", nil, "`file`, folder or - whose objects to get")
 	f.BoolVarP(&o.recursive, "recursive", "R", false, "with -f, go through folders below")
+	f.StringVar(&o.raw, "raw", "", "print what the server answers to a GET of this `path`, e.g. /readyz?verbose")
 	return c
 }
 

@@ -1,0 +1,185 @@
+// Package rest reads from the API servers' REST door what has no gRPC method: published documents such as OpenAPI, and any path
+// that a user names.
+//
+//	c, err := rest.New(cfg)
+//	body, err := c.Get(ctx, "/openapi/v3")
+package rest
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/client"
+)
+
+const (
+	// maxBody bounds an answer: the largest document, OpenAPI of core/v1, has 2 MiB, and a list of 10,000 pods 40.
+	maxBody = 256 << 20
+	// dialTimeout is how long one server may take to accept a connection before the next is asked.
+	dialTimeout = 5 * time.Second
+)
+
+// Client reads paths from the first API server that answers.
+type Client struct {
+	servers   []string
+	userAgent string
+	token     func() (string, error)
+	http      *http.Client
+}
+
+// New makes a client of the servers that cfg names. It connects on the first request.
+func New(cfg *client.Config) (*Client, error) {
+	c := &Client{userAgent: cfg.UserAgent, token: func() (string, error) { return cfg.Token, nil }}
+	if cfg.Token == "" && cfg.TokenFile != "" {
+		c.token = func() (string, error) {
+			data, err := os.ReadFile(cfg.TokenFile)
+			return strings.TrimSpace(string(data)), err
+		}
+	}
+	scheme := "https://"
+	if cfg.Insecure {
+		scheme = "http://"
+	}
+	for _, e := range cfg.Endpoints {
+		_, host, ok := strings.Cut(e, "://")
+		if !ok {
+			host = e
+		}
+		c.servers = append(c.servers, scheme+strings.TrimSuffix(host, "/"))
+	}
+	if len(c.servers) == 0 {
+		return nil, errors.New("no API server is configured")
+	}
+	tlsConfig, err := tlsConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}
+	if cfg.Dialer != nil {
+		transport.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) { return cfg.Dialer(ctx, addr) }
+	}
+	c.http = &http.Client{Transport: transport}
+	return c, nil
+}
+
+// Server is the address that a user is told.
+func (c *Client) Server() string { return c.servers[0] }
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func tlsConfig(cfg *client.Config) (*tls.Config, error) {
+	if cfg.Insecure {
+		return nil, nil
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName, InsecureSkipVerify: cfg.InsecureSkipTLSVerify}
+	authority, err := dataOr(cfg.CAData, cfg.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	if len(authority) > 0 {
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(authority) {
+			return nil, fmt.Errorf("certificate authority %s: no certificate in PEM", cfg.CAFile)
+		}
+	}
+	cert, certErr := dataOr(cfg.CertData, cfg.CertFile)
+	key, keyErr := dataOr(cfg.KeyData, cfg.KeyFile)
+	if err := errors.Join(certErr, keyErr); err != nil || len(cert) == 0 {
+		return t, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("client certificate: %w", err)
+	}
+	t.Certificates = []tls.Certificate{pair}
+	return t, nil
+}
+
+func dataOr(data []byte, file string) ([]byte, error) {
+	if len(data) > 0 || file == "" {
+		return data, nil
+	}
+	return os.ReadFile(file)
+}
+
+// Get reads a path, which may have a query. An answer other than success is an *apierrors.StatusError.
+func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	if _, err := url.ParseRequestURI(path); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, server := range c.servers {
+		body, err := c.get(ctx, server+path)
+		var unreachable *url.Error
+		if !errors.As(err, &unreachable) || ctx.Err() != nil {
+			return body, err
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (c *Client) get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json, */*")
+	req.Header.Set("User-Agent", c.userAgent)
+	token, err := c.token()
+	if err != nil {
+		return nil, fmt.Errorf("bearer token: %w", err)
+	}
+	if token != "" && req.URL.Scheme == "https" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxBody {
+		return nil, fmt.Errorf("%s: the answer is larger than %d MiB", req.URL.Path, maxBody>>20)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, statusError(resp.StatusCode, body)
+	}
+	return body, nil
+}
+
+// statusError is the error that the server sent, or made of its bare code and text.
+func statusError(code int, body []byte) error {
+	var status metav1.Status
+	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" {
+		return &apierrors.StatusError{ErrStatus: status}
+	}
+	text := cmp.Or(strings.TrimSpace(string(body)), http.StatusText(code))
+	status = metav1.Status{Status: metav1.StatusFailure, Code: int32(code), Message: text}
+	if code == http.StatusNotFound {
+		status.Reason, status.Message = metav1.StatusReasonNotFound, "the server could not find the requested resource"
+	}
+	return &apierrors.StatusError{ErrStatus: status}
+}
