@@ -61,6 +61,7 @@ func TestEtcdHA(t *testing.T) {
 	mirror.OnChange(func(ch client.Change[*corev1.ConfigMap]) { told = append(told, describeChange(ch)) })
 	var background sync.WaitGroup
 	background.Go(func() { _ = mirror.Run(ctx) })
+	c.reaches(mirror, api) // what is there at its first list is told by name, not in the order of etcd's history
 	load := startWriters(ctx, c, api, 4)
 
 	for i, server := range c.servers {
