@@ -50,7 +50,7 @@ func bans() []ban {
 // pureCores may know neither clock nor I/O: they are functions from a snapshot and a time to a plan.
 func pureCores() []string {
 	return []string{
-		"bareboat.dev/scheduler/plan", "bareboat.dev/kubelet/pod", "bareboat.dev/kubelet/numa", "bareboat.dev/kubelet/admit", "bareboat.dev/kubelet/eviction", "bareboat.dev/proxy/plan", "bareboat.dev/proxy/policy", "bareboat.dev/dns/zone", "bareboat.dev/kctl/rollout", "bareboat.dev/kctl/why",
+		"bareboat.dev/scheduler/plan", "bareboat.dev/scheduler/devices", "bareboat.dev/kubelet/pod", "bareboat.dev/kubelet/numa", "bareboat.dev/kubelet/admit", "bareboat.dev/kubelet/eviction", "bareboat.dev/proxy/plan", "bareboat.dev/proxy/policy", "bareboat.dev/dns/zone", "bareboat.dev/kctl/rollout", "bareboat.dev/kctl/why",
 	}
 }
 

@@ -20,14 +20,17 @@ type news struct {
 	placedPods bool
 	// volumes tells that claims, volumes, classes or drivers' limits changed.
 	volumes bool
+	// claims are the resource claims that changed; devices tells that slices or classes did, or that devices became free.
+	claims  map[client.Key]bool
+	devices bool
 }
 
-func newNews() news { return news{nodes: map[string]bool{}} }
+func newNews() news { return news{nodes: map[string]bool{}, claims: map[client.Key]bool{}} }
 
 // wake moves the parked pods that the news concerns: those that a changed node would take by itself, and those that other pods
 // stand against.
 func (s *Scheduler) wake(now time.Time) {
-	if len(s.news.nodes) == 0 && !s.news.placedPods && !s.news.volumes {
+	if len(s.news.nodes) == 0 && !s.news.placedPods && !s.news.volumes && len(s.news.claims) == 0 && !s.news.devices {
 		return
 	}
 	if s.queue.Waiting() {
@@ -37,6 +40,9 @@ func (s *Scheduler) wake(now time.Time) {
 				return true
 			}
 			if s.news.volumes && it.Plugins&(plan.VolumeBinding|plan.VolumeZone|plan.VolumeRestrictions|plan.NodeVolumeLimits) != 0 {
+				return true
+			}
+			if it.Plugins&plan.DynamicResources != 0 && s.claimNews(it) {
 				return true
 			}
 			nom, nominated := s.nominated[it.Pod.UID]
@@ -67,7 +73,7 @@ func (s *Scheduler) decide(ctx context.Context, batch []*queue.Item) {
 			s.cfg.Metrics.attempt("scheduled", s.cfg.Name, took)
 			delete(s.nominated, it.Pod.UID)
 			s.binding[it.Pod.UID] = it
-			if s.waitsForVolumes(it.Pod, d) {
+			if len(d.Claims) > 0 || s.waitsForVolumes(it.Pod, d) {
 				s.prepare(ctx, it, d)
 				continue
 			}
@@ -83,6 +89,9 @@ func (s *Scheduler) decide(ctx context.Context, batch []*queue.Item) {
 // refuse parks a pod and says why, after it has tried to make room for it.
 func (s *Scheduler) refuse(ctx context.Context, it *queue.Item, why *plan.Unschedulable) {
 	nominated := s.preempt(ctx, it, why)
+	if nominated == "" && why.Plugins&plan.DynamicResources != 0 {
+		s.release(ctx, it.Pod)
+	}
 	message := why.String()
 	s.queue.Park(it, why.Plugins, time.Now())
 	s.reports.add(it.Pod, message, nominated)

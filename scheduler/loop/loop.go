@@ -6,7 +6,8 @@
 // second scheduler, can lose or double nothing; what this process knows beyond the API is only what has not been bound yet.
 //
 // A pod whose claims wait for their first consumer is bound in two steps: its node is written into the claims, or the claims into
-// volumes that there are, and when the volume binder has bound them all, the pod follows. Meanwhile it counts as placed, too.
+// volumes that there are, and when the volume binder has bound them all, the pod follows. So it is with resource claims: the devices that were decided on are written
+// into their status, with a reservation for the pod, before the pod is bound. Meanwhile it counts as placed, too.
 package loop
 
 import (
@@ -18,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -25,6 +27,7 @@ import (
 	"bareboat.dev/client/events"
 	"bareboat.dev/scheduler/plan"
 	"bareboat.dev/scheduler/queue"
+	"bareboat.dev/scheduler/selector"
 )
 
 const (
@@ -59,6 +62,10 @@ type Scheduler struct {
 	classes *client.Mirror[*storagev1.StorageClass]
 	attach  *client.Mirror[*storagev1.CSINode]
 
+	resourceClaims *client.Mirror[*resourcev1.ResourceClaim]
+	slices         *client.Mirror[*resourcev1.ResourceSlice]
+	deviceClasses  *client.Mirror[*resourcev1.DeviceClass]
+
 	disruption *client.Mirror[*policyv1.PodDisruptionBudget]
 
 	inbox   chan func()
@@ -71,12 +78,14 @@ type Scheduler struct {
 	// binding holds decided pods whose binding is under way, batches how many requests carry them.
 	binding map[types.UID]*queue.Item
 	batches int
-	// preparing are decided pods that wait for their volumes, requests how many requests for them are under way. volumeNews tells
-	// that some may be ready.
+	// preparing are decided pods that wait for their volumes and claims, requests how many requests for them are under way. volumeNews
+	// tells that some may be ready.
 	preparing  map[types.UID]*preparing
 	requests   int
 	volumeNews bool
 	budgets    map[client.Key]plan.Budget
+	// releasing are the resource claims whose devices are being taken back.
+	releasing map[types.UID]bool
 	// nominated are waiting pods that room is being made for, evictions how many requests make it.
 	nominated map[types.UID]nomination
 	evictions int
@@ -101,9 +110,9 @@ func New(cfg Config) *Scheduler {
 		cfg.Events = events.NewRecorder(cfg.Client, cfg.Name, "")
 	}
 	s := &Scheduler{
-		cfg: cfg, inbox: make(chan func(), inboxSize), cluster: plan.New(), queue: queue.New(), gated: map[types.UID]bool{},
+		cfg: cfg, inbox: make(chan func(), inboxSize), cluster: plan.NewWithDevices(selector.New()), queue: queue.New(), gated: map[types.UID]bool{},
 		binding: map[types.UID]*queue.Item{}, nominated: map[types.UID]nomination{}, reports: newReports(), news: newNews(),
-		preparing: map[types.UID]*preparing{}, budgets: map[client.Key]plan.Budget{},
+		preparing: map[types.UID]*preparing{}, budgets: map[client.Key]plan.Budget{}, releasing: map[types.UID]bool{},
 	}
 	s.newMirrors()
 	return s
@@ -118,9 +127,10 @@ func (s *Scheduler) Lead(ctx context.Context) {
 	s.leading.Store(false)
 }
 
-// Synced tells whether nodes and pods are known, and the volumes that they depend on.
+// Synced tells whether nodes and pods are known, and the volumes and devices that they depend on.
 func (s *Scheduler) Synced() bool {
-	return s.pods.Synced() && s.nodes.Synced() && s.claims.Synced() && s.volumes.Synced() && s.classes.Synced()
+	return s.pods.Synced() && s.nodes.Synced() && s.claims.Synced() && s.volumes.Synced() && s.classes.Synced() &&
+		s.resourceClaims.Synced() && s.slices.Synced() && s.deviceClasses.Synced()
 }
 
 // ErrStuck means that the deciding goroutine does not answer.
@@ -144,6 +154,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	// The recorder ends last, so that it writes what the last bindings say.
 	recording, stop := context.WithCancel(context.WithoutCancel(ctx))
 	return client.RunAll(ctx, s.pods.Run, s.nodes.Run, s.spaces.Run, s.claims.Run, s.volumes.Run, s.classes.Run, s.attach.Run, s.disruption.Run,
+		s.resourceClaims.Run, s.slices.Run, s.deviceClasses.Run,
 		func(context.Context) error { return s.cfg.Events.Run(recording) },
 		func(ctx context.Context) error {
 			defer stop()

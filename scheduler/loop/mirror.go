@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -27,6 +28,9 @@ func (s *Scheduler) newMirrors() {
 	s.classes = client.NewMirror(c, client.StorageClasses(), client.MirrorOptions[*storagev1.StorageClass]{Log: log})
 	s.attach = client.NewMirror(c, client.CSINodes(), client.MirrorOptions[*storagev1.CSINode]{Log: log})
 	s.disruption = client.NewMirror(c, client.PodDisruptionBudgets(), client.MirrorOptions[*policyv1.PodDisruptionBudget]{Log: log})
+	s.resourceClaims = client.NewMirror(c, client.ResourceClaims(), client.MirrorOptions[*resourcev1.ResourceClaim]{Log: log})
+	s.slices = client.NewMirror(c, client.ResourceSlices(), client.MirrorOptions[*resourcev1.ResourceSlice]{Log: log})
+	s.deviceClasses = client.NewMirror(c, client.DeviceClasses(), client.MirrorOptions[*resourcev1.DeviceClass]{Log: log})
 }
 
 // listen has the mirrors' changes sent to the deciding goroutine.
@@ -36,8 +40,11 @@ func (s *Scheduler) listen(ctx context.Context) {
 	s.spaces.OnChange(func(ch client.Change[*corev1.Namespace]) { s.send(ctx, func() { s.namespaceChanged(ch) }) })
 	s.listenVolumes(ctx)
 	s.listenBudgets(ctx)
+	s.listenDevices(ctx)
 	// Everything that a decision could be wrong without. Drivers' limits are not waited for: few clusters have any.
-	for _, m := range []interface{ OnSynced(func()) }{s.pods, s.nodes, s.spaces, s.claims, s.volumes, s.classes, s.disruption} {
+	for _, m := range []interface{ OnSynced(func()) }{
+		s.pods, s.nodes, s.spaces, s.claims, s.volumes, s.classes, s.disruption, s.resourceClaims, s.slices, s.deviceClasses,
+	} {
 		s.unsynced++
 		m.OnSynced(s.onceSynced(ctx))
 	}
@@ -67,9 +74,12 @@ func trimPod(pod *corev1.Pod) *corev1.Pod {
 			SchedulerName: pod.Spec.SchedulerName, Priority: pod.Spec.Priority, PreemptionPolicy: pod.Spec.PreemptionPolicy,
 			Overhead: pod.Spec.Overhead, Resources: pod.Spec.Resources, TopologySpreadConstraints: pod.Spec.TopologySpreadConstraints,
 			SchedulingGates: pod.Spec.SchedulingGates, Containers: trimContainers(pod.Spec.Containers), InitContainers: trimContainers(pod.Spec.InitContainers),
-			Volumes: trimVolumes(pod.Spec.Volumes),
+			Volumes: trimVolumes(pod.Spec.Volumes), ResourceClaims: pod.Spec.ResourceClaims,
 		},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, NominatedNodeName: pod.Status.NominatedNodeName, StartTime: pod.Status.StartTime},
+		Status: corev1.PodStatus{
+			Phase: pod.Status.Phase, NominatedNodeName: pod.Status.NominatedNodeName, StartTime: pod.Status.StartTime,
+			ResourceClaimStatuses: pod.Status.ResourceClaimStatuses,
+		},
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled {
@@ -193,7 +203,8 @@ func (s *Scheduler) mine(pod *corev1.Pod) bool {
 
 // sameDemands tells whether an update changed nothing that a decision depends on.
 func sameDemands(a, b *corev1.Pod) bool {
-	return reflect.DeepEqual(a.Spec, b.Spec) && reflect.DeepEqual(a.Labels, b.Labels)
+	return reflect.DeepEqual(a.Spec, b.Spec) && reflect.DeepEqual(a.Labels, b.Labels) &&
+		reflect.DeepEqual(a.Status.ResourceClaimStatuses, b.Status.ResourceClaimStatuses)
 }
 
 // occupy notes a bound pod, decided on here or elsewhere.

@@ -18,7 +18,7 @@ import (
 // bindVolumesTimeout is how long a decided pod waits for its volumes, as kube-scheduler: making a volume may take minutes.
 const bindVolumesTimeout = 10 * time.Minute
 
-// preparing is a decided pod that waits for its volumes.
+// preparing is a decided pod that waits for its volumes and resource claims.
 type preparing struct {
 	binding
 	deadline time.Time
@@ -92,42 +92,55 @@ func (s *Scheduler) waitsForVolumes(pod *corev1.Pod, d plan.Decision) bool {
 	return !bound || err != nil
 }
 
-// prepare starts what a decided pod's volumes need. The pod counts as placed; it is bound when they are.
+// prepare starts what a decided pod's volumes and resource claims need. The pod counts as placed; it is bound when they are.
 func (s *Scheduler) prepare(ctx context.Context, it *queue.Item, d plan.Decision) {
 	p := &preparing{binding: binding{it, it.Pod, d.Node}, deadline: time.Now().Add(bindVolumesTimeout), selected: map[client.Key]int64{}}
 	s.preparing[it.Pod.UID] = p
 	s.requests++
-	go s.writeVolumes(ctx, p, d.Volumes)
+	go s.writeSteps(ctx, p, d)
 }
 
-// writeVolumes binds volumes to claims and selects nodes for those to be made, and reports to the deciding goroutine.
-func (s *Scheduler) writeVolumes(ctx context.Context, p *preparing, steps []plan.VolumeStep) {
+// writeSteps writes what a decided pod's claims and volumes need, and reports to the deciding goroutine.
+func (s *Scheduler) writeSteps(ctx context.Context, p *preparing, d plan.Decision) {
 	ctx, cancel := context.WithTimeout(ctx, bindTimeout)
 	defer cancel()
-	selected := map[client.Key]int64{}
-	err := func() error {
-		for _, step := range steps {
-			if step.Volume != nil {
-				if err := s.bindVolume(ctx, step); err != nil {
-					return fmt.Errorf("binding volumes: %w", err)
-				}
-				continue
-			}
-			if step.Claim.Annotations[plan.SelectedNode] == p.node {
-				continue
-			}
-			claim, err := s.selectNode(ctx, step.Claim, p.node)
-			if err != nil {
-				return fmt.Errorf("binding volumes: %w", err)
-			}
-			selected[client.KeyOf(claim)] = client.RevisionOf(claim)
+	var selected map[client.Key]int64
+	claims, err := s.writeClaims(ctx, p.pod, d.Claims)
+	if err == nil {
+		if selected, err = s.writeVolumes(ctx, p, d.Volumes); err != nil {
+			err = fmt.Errorf("binding volumes: %w", err)
 		}
-		return nil
-	}()
+	}
 	s.inbox <- func() {
 		s.requests--
-		s.volumesWritten(p, selected, err)
+		if len(d.Claims) > 0 {
+			s.claimsWritten(p.pod.UID, claims)
+		}
+		s.stepsWritten(p, selected, err)
 	}
+}
+
+// writeVolumes binds volumes to claims and selects nodes for those to be made; it returns the claims whose node was written, by the
+// version that shows it.
+func (s *Scheduler) writeVolumes(ctx context.Context, p *preparing, steps []plan.VolumeStep) (map[client.Key]int64, error) {
+	selected := map[client.Key]int64{}
+	for _, step := range steps {
+		if step.Volume != nil {
+			if err := s.bindVolume(ctx, step); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if step.Claim.Annotations[plan.SelectedNode] == p.node {
+			continue
+		}
+		claim, err := s.selectNode(ctx, step.Claim, p.node)
+		if err != nil {
+			return nil, err
+		}
+		selected[client.KeyOf(claim)] = client.RevisionOf(claim)
+	}
+	return selected, nil
 }
 
 // bindVolume makes a volume point to its claim, if it is as it was when it was chosen. The binder does the rest.
@@ -158,12 +171,12 @@ func (s *Scheduler) selectNode(ctx context.Context, c *corev1.PersistentVolumeCl
 	return client.Of(s.cfg.Client, client.PersistentVolumeClaims()).Patch(ctx, c.Namespace, c.Name, client.MergePatch, patch, client.PatchOptions{})
 }
 
-func (s *Scheduler) volumesWritten(p *preparing, selected map[client.Key]int64, err error) {
+func (s *Scheduler) stepsWritten(p *preparing, selected map[client.Key]int64, err error) {
 	if s.preparing[p.pod.UID] != p {
 		return // gone meanwhile
 	}
 	if err != nil {
-		s.volumesFailed(p, err)
+		s.prepareFailed(p, err)
 		return
 	}
 	p.asked, p.selected = true, selected
@@ -189,14 +202,14 @@ func (s *Scheduler) bindPrepared(ctx context.Context, now time.Time) {
 		bound, err := s.cluster.VolumesBound(p.pod, p.node)
 		switch {
 		case err != nil:
-			s.volumesFailed(p, fmt.Errorf("binding volumes: %w", err))
+			s.prepareFailed(p, fmt.Errorf("binding volumes: %w", err))
 		case bound:
 			delete(s.preparing, uid)
 			ready = append(ready, p.binding)
 		case s.nodeReset(p):
-			s.volumesFailed(p, errNodeReset)
+			s.prepareFailed(p, errNodeReset)
 		case !now.Before(p.deadline):
-			s.volumesFailed(p, errVolumesTimeout)
+			s.prepareFailed(p, errVolumesTimeout)
 		}
 	}
 	if len(ready) > 0 {
@@ -216,8 +229,8 @@ func (s *Scheduler) nodeReset(p *preparing) bool {
 	return false
 }
 
-// volumesFailed takes a decision back.
-func (s *Scheduler) volumesFailed(p *preparing, err error) {
+// prepareFailed takes a decision back.
+func (s *Scheduler) prepareFailed(p *preparing, err error) {
 	delete(s.preparing, p.pod.UID)
 	delete(s.binding, p.pod.UID)
 	s.vacate(p.pod)
@@ -226,7 +239,7 @@ func (s *Scheduler) volumesFailed(p *preparing, err error) {
 		return
 	}
 	s.cfg.Metrics.bindFailed(s.cfg.Name)
-	s.cfg.Log.Warn("volumes not bound", "pod", client.KeyOf(p.pod).String(), "node", p.node, "error", err)
+	s.cfg.Log.Warn("pod not prepared", "pod", client.KeyOf(p.pod).String(), "node", p.node, "error", err)
 	s.cfg.Events.Event(p.pod, corev1.EventTypeWarning, "FailedScheduling", "%v", err)
 	p.item.Pod = current
 	s.queue.Retry(p.item, time.Now())

@@ -4,6 +4,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/scheduler/devices"
 )
 
 type quantity = resource.Quantity
@@ -15,6 +17,7 @@ type Cluster struct {
 	verdicts  *verdictTable
 	topology  *topology
 	volumes   *volumeTable
+	devices   *devices.Table
 
 	nodes  []node
 	byName map[string]int32
@@ -53,7 +56,8 @@ type nodeChange struct {
 func New() *Cluster {
 	return &Cluster{
 		resources: newResourceTable(), images: imageTable{nodes: map[string]int{}}, verdicts: newVerdictTable(), topology: newTopology(), volumes: newVolumeTable(),
-		byName: map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{}, fewDomains: defaultFewDomains, apartShare: 2,
+		devices: devices.New(noSelector),
+		byName:  map[string]int32{}, pods: map[types.UID]*placed{}, shapes: map[string]*shape{}, fewDomains: defaultFewDomains, apartShare: 2,
 	}
 }
 

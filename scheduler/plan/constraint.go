@@ -2,6 +2,8 @@ package plan
 
 import (
 	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/scheduler/devices"
 )
 
 // constraints is what one waiting pod and the placed pods demand of each other, ready to be checked.
@@ -17,6 +19,8 @@ type constraints struct {
 	pulls []pull
 	// volumes is what the pod's claims demand; nil if it uses none.
 	volumes *volumeDemand
+	// devices is what the pod's resource claims ask for; nil if it has none.
+	devices *devices.Demand
 }
 
 // pull adds weight for each pod counted in the node's domain.
@@ -41,6 +45,12 @@ func (t *topology) constraintsOf(c *Cluster, pod *corev1.Pod) (*constraints, err
 			k = &constraints{}
 		}
 		k.volumes = d
+	}
+	if d := c.devices.DemandOf(pod); d != nil {
+		if k == nil {
+			k = &constraints{}
+		}
+		k.devices = d
 	}
 	t.scratchTerms = t.termIndex.candidates(pod, t.scratchTerms[:0])
 	for _, term := range t.scratchTerms {
@@ -138,7 +148,10 @@ func (k *constraints) rejectNode(c *Cluster, n *node) verdictID {
 			return v
 		}
 	}
-	return k.reject(n.domain, nil)
+	if v := k.reject(n.domain, nil); v != feasible || k.devices == nil {
+		return v
+	}
+	return k.rejectClaims(n)
 }
 
 // pull adds up what draws the pod to a place.
@@ -217,8 +230,8 @@ func (k *constraints) split(c *Cluster) search {
 	for _, t := range out.apart {
 		few += len(t.occupied)
 	}
-	// Volumes may be anywhere.
-	out.everyNode = out.everyNode || few*c.apartShare > c.live || k.volumes != nil
+	// Volumes and devices may be anywhere.
+	out.everyNode = out.everyNode || few*c.apartShare > c.live || k.volumes != nil || k.devices != nil
 	return out
 }
 

@@ -123,7 +123,7 @@ func (c *Cluster) resolvable(pod *corev1.Pod, s *shape) (nodes []int32, hopeless
 		v := e.verdict
 		if v == feasible && k != nil {
 			v = k.rejectNode(c, &c.nodes[i])
-		} else if k != nil && k.volumes != nil && k.volumes.refused != "" {
+		} else if refused, _ := k.refused(); refused != "" {
 			v = volumesRefused
 		}
 		if c.verdicts.list[v].resolvable {

@@ -2,6 +2,8 @@ package plan
 
 import (
 	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/scheduler/devices"
 )
 
 // Decision is what becomes of one pod.
@@ -11,6 +13,8 @@ type Decision struct {
 	Node string
 	// Volumes is what must be done, and have come about, before the pod may be bound there; see VolumesBound.
 	Volumes []VolumeStep
+	// Claims is what must be written into resource claims before the pod may be bound there.
+	Claims []devices.Step
 	// Why explains an empty Node.
 	Why *Unschedulable
 	// Err is set if the pod cannot be understood, which the API server should have refused.
@@ -30,8 +34,8 @@ func (c *Cluster) Schedule(pod *corev1.Pod) Decision {
 	}
 	var best int32
 	var why *Unschedulable
-	if k != nil && k.volumes != nil && k.volumes.refused != "" {
-		return Decision{Pod: pod, Why: &Unschedulable{Nodes: c.live, Pod: k.volumes.refused, Reasons: map[string]int{}, Plugins: k.volumes.plugin}}
+	if refused, plugin := k.refused(); refused != "" {
+		return Decision{Pod: pod, Why: &Unschedulable{Nodes: c.live, Pod: refused, Reasons: map[string]int{}, Plugins: plugin}}
 	}
 	if k == nil {
 		r := c.ranking(s, partition{})
@@ -42,14 +46,20 @@ func (c *Cluster) Schedule(pod *corev1.Pod) Decision {
 		best, why = k.best(c, s)
 	}
 	if best == none {
+		if k != nil && k.devices != nil && k.devices.Err != nil {
+			return Decision{Pod: pod, Err: k.devices.Err}
+		}
 		return Decision{Pod: pod, Why: why}
 	}
-	var steps []VolumeStep
+	d := Decision{Pod: pod, Node: c.nodes[best].name}
 	if k != nil {
-		steps = c.volumes.assume(k.volumes, &c.nodes[best])
+		d.Volumes = c.volumes.assume(k.volumes, &c.nodes[best])
+	}
+	if k != nil && k.devices != nil {
+		d.Claims = c.devices.Assume(k.devices, c.nodes[best].obj)
 	}
 	c.place(pod, s, best)
-	return Decision{Pod: pod, Node: c.nodes[best].name, Volumes: steps}
+	return d
 }
 
 // ScheduleAll decides for pods one after another, each seeing the ones before it.

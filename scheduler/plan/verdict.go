@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/scheduler/devices"
 )
 
 // Plugin is a set of kube-scheduler's filter plugins.
@@ -24,6 +26,7 @@ const (
 	VolumeZone
 	PodTopologySpread
 	InterPodAffinity
+	DynamicResources
 )
 
 // String lists the plugins by name.
@@ -31,7 +34,7 @@ func (p Plugin) String() string {
 	var out []string
 	for i, name := range []string{
 		"NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions", "NodeVolumeLimits",
-		"VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity",
+		"VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity", "DynamicResources",
 	} {
 		if p&(1<<i) != 0 {
 			out = append(out, name)
@@ -69,6 +72,9 @@ const (
 	podAffinity
 	podAntiAffinity
 	keptOut
+	claimElsewhere
+	claimUnmet
+	claimTimeout
 	firstOther
 )
 
@@ -107,6 +113,9 @@ func newVerdictTable() *verdictTable {
 		podAffinity:        {InterPodAffinity, []string{"node(s) didn't match pod affinity rules"}, false},
 		podAntiAffinity:    {InterPodAffinity, []string{"node(s) didn't match pod anti-affinity rules"}, true},
 		keptOut:            {InterPodAffinity, []string{"node(s) didn't satisfy existing pods anti-affinity rules"}, true},
+		claimElsewhere:     {DynamicResources, []string{devices.NotAvailable}, false},
+		claimUnmet:         {DynamicResources, []string{devices.CannotAllocate}, false},
+		claimTimeout:       {DynamicResources, []string{devices.TimedOut}, false},
 	} {
 		t.list[id] = v
 	}
