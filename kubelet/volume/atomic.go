@@ -70,7 +70,10 @@ func writeFiles(dir string, files payload, group *int64) error {
 	return nil
 }
 
-// unchanged says whether dir has exactly these files with these contents and modes.
+// errDiffers ends the comparison of a directory with a payload.
+var errDiffers = errors.New("not the same files")
+
+// unchanged says whether dir has exactly these files with these contents.
 func unchanged(dir string, files payload) bool {
 	seen := 0
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -84,7 +87,7 @@ func unchanged(dir string, files payload) bool {
 		f, ok := files[rel]
 		data, err := os.ReadFile(path)
 		if err != nil || !ok || !bytes.Equal(data, f.data) {
-			return fs.SkipAll
+			return errDiffers // not fs.SkipAll: one file too many may come after all that are wanted
 		}
 		seen++
 		return nil

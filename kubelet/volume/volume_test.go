@@ -211,6 +211,31 @@ func TestUpdateIsAtomic(t *testing.T) {
 	}
 }
 
+// TestOptionalSourceGoes shows that the files of an optional source go when it is deleted: all that a volume has, and those that come
+// after what stays.
+func TestOptionalSourceGoes(t *testing.T) {
+	for sources, left := range map[string]string{
+		`{configMap: {name: cm, optional: true}}`: "",
+		`{configMap: {name: cm, optional: true}}, {downwardAPI: {items: [{path: "0", fieldRef: {fieldPath: metadata.name}}]}}`: "0 644 0:0 web",
+	} {
+		m, w, p := setup(t, "volumes: [{name: v, projected: {sources: ["+sources+"]}}]")
+		mount(t, m, p)
+		if before := tree(t, m, p, "v"); !strings.Contains(before, "a 644 0:0 1") {
+			t.Fatalf("%s: the files were\n%s", sources, before)
+		}
+		delete(w.maps, "cm")
+		if _, err := m.Refresh(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if got := tree(t, m, p, "v"); got != left {
+			t.Errorf("%s: of a deleted ConfigMap are left\n%s\nwant\n%s", sources, got, left)
+		}
+		if _, err := os.Lstat(filepath.Join(m.dir(p.UID, pluginProjected, "v"), "a")); !os.IsNotExist(err) {
+			t.Errorf("%s: its file is still to be seen: %v", sources, err)
+		}
+	}
+}
+
 // TestTokensAreRenewed shows that a token stays until its time has come, and when to come again.
 func TestTokensAreRenewed(t *testing.T) {
 	m, w, p := setup(t, `volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: token}}]}}]`)
