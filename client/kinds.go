@@ -154,6 +154,18 @@ func StorageClasses() Kind[*storagev1.StorageClass] {
 	return Kind[*storagev1.StorageClass]{"storage.k8s.io", "v1", "storageclasses", "StorageClass", false, func() *storagev1.StorageClass { return new(storagev1.StorageClass) }}
 }
 
+// ClusterTrustBundles describes certificates.k8s.io/v1 ClusterTrustBundle.
+func ClusterTrustBundles() Kind[*certificatesv1.ClusterTrustBundle] {
+	return Kind[*certificatesv1.ClusterTrustBundle]{"certificates.k8s.io", "v1", "clustertrustbundles", "ClusterTrustBundle", false,
+		func() *certificatesv1.ClusterTrustBundle { return new(certificatesv1.ClusterTrustBundle) }}
+}
+
+// PodCertificateRequests describes certificates.k8s.io/v1 PodCertificateRequest.
+func PodCertificateRequests() Kind[*certificatesv1.PodCertificateRequest] {
+	return Kind[*certificatesv1.PodCertificateRequest]{"certificates.k8s.io", "v1", "podcertificaterequests", "PodCertificateRequest", true,
+		func() *certificatesv1.PodCertificateRequest { return new(certificatesv1.PodCertificateRequest) }}
+}
+
 // CertificateSigningRequests describes certificates.k8s.io/v1 CertificateSigningRequest.
 func CertificateSigningRequests() Kind[*certificatesv1.CertificateSigningRequest] {
 	return Kind[*certificatesv1.CertificateSigningRequest]{"certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false, func() *certificatesv1.CertificateSigningRequest { return new(certificatesv1.CertificateSigningRequest) }}

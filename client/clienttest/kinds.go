@@ -54,7 +54,7 @@ func builtinKinds() map[resourceName]kind {
 		adapt(client.ReplicaSets()), adapt(client.Deployments()), adapt(client.StatefulSets()), adapt(client.DaemonSets()),
 		adapt(client.ControllerRevisions()), adapt(client.Jobs()), adapt(client.CronJobs()), adapt(client.PodDisruptionBudgets()),
 		adapt(client.PriorityClasses()), adapt(client.NetworkPolicies()), adapt(client.StorageClasses()),
-		adapt(client.CertificateSigningRequests()), adapt(client.ReplicationControllers()), adapt(client.CSINodes()), adapt(client.RuntimeClasses()), adapt(client.HorizontalPodAutoscalers()),
+		adapt(client.ClusterTrustBundles()), adapt(client.PodCertificateRequests()), adapt(client.CertificateSigningRequests()), adapt(client.ReplicationControllers()), adapt(client.CSINodes()), adapt(client.RuntimeClasses()), adapt(client.HorizontalPodAutoscalers()),
 		adapt(client.ResourceClaims()), adapt(client.ResourceClaimTemplates()), adapt(client.ResourceSlices()), adapt(client.DeviceClasses()),
 	} {
 		kinds[k.name] = k

@@ -73,6 +73,8 @@ func selectable(resource, field string) bool {
 		"replicasets":                {"status.replicas"},
 		"jobs":                       {"status.successful"},
 		"certificatesigningrequests": {"spec.signerName"},
+		"clustertrustbundles":        {"spec.signerName"},
+		"podcertificaterequests":     {"spec.signerName", "spec.podName", "spec.nodeName"},
 	}
 	for _, f := range declared[resource] {
 		if f == field {
