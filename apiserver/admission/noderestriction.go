@@ -8,12 +8,15 @@ import (
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/registry"
 )
 
 // NodeRestriction confines what a kubelet writes: its own Node, without the labels and taints that steer workloads to it,
@@ -36,6 +39,8 @@ func NodeRestriction(reader Reader) Plugin {
 			return r.token(ctx, a)
 		case "coordination.k8s.io/leases":
 			return r.lease(a)
+		case "certificates.k8s.io/podcertificaterequests":
+			return r.podCertificate(ctx, a)
 		}
 		return nil
 	}}
@@ -214,6 +219,50 @@ func (r nodeRestriction) token(ctx context.Context, a *Attributes) error {
 		return r.forbid(a, "node requested token bound to a pod scheduled on a different node")
 	}
 	return nil
+}
+
+// podCertificate: a node asks for certificates for pods that run on it, as what they are, and for no others (KEP-4317).
+func (r nodeRestriction) podCertificate(ctx context.Context, a *Attributes) error {
+	if a.Operation != Create || a.Subresource != "" {
+		return r.forbid(a, "unexpected operation %q, node %q can only create pod certificate requests", a.Operation, r.name)
+	}
+	s := &a.Object.(*certificatesv1.PodCertificateRequest).Spec
+	if string(s.NodeName) != r.name {
+		return r.forbid(a, "spec.nodeName=%q, which is not the requesting node %q", s.NodeName, r.name)
+	}
+	find := func(resource, namespace, name string, uid types.UID) (registry.Object, error) {
+		obj, ok, err := r.reader.Object(ctx, "", resource, namespace, name, false)
+		if err == nil && (!ok || obj.GetUID() != uid) { // the cache may be behind
+			obj, ok, err = r.reader.Object(ctx, "", resource, namespace, name, true)
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case !ok:
+			return nil, r.forbid(a, "%s %q was not found", resource, name)
+		case obj.GetUID() != uid:
+			return nil, r.forbid(a, "the UID of %s %q (%s) does not match the UID in record (%s)", resource, name, uid, obj.GetUID())
+		}
+		return obj, nil
+	}
+	obj, err := find("pods", a.Namespace, s.PodName, s.PodUID)
+	if err != nil {
+		return err
+	}
+	pod := obj.(*corev1.Pod)
+	switch {
+	case pod.Spec.NodeName != r.name:
+		return r.forbid(a, "pod %q is not running on node %q", s.PodName, r.name)
+	case isMirror(pod):
+		return r.forbid(a, "pod %q is a mirror pod", s.PodName)
+	case pod.Spec.ServiceAccountName != s.ServiceAccountName:
+		return r.forbid(a, "pod %q is not running as service account %q", s.PodName, s.ServiceAccountName)
+	}
+	if _, err := find("serviceaccounts", a.Namespace, s.ServiceAccountName, s.ServiceAccountUID); err != nil {
+		return err
+	}
+	_, err = find("nodes", "", r.name, s.NodeUID)
+	return err
 }
 
 // localPathFinalizer keeps a volume of the local-path provisioner until its node has removed the directory.

@@ -17,7 +17,7 @@ func (g graph) NodeUses(_ context.Context, node, resource, namespace, name strin
 }
 
 func chain() Chain {
-	return Chain{Masters{}, &Node{Graph: graph{"n1 secrets ns/s": true, "n1 pods ns/p": true}}, &RBAC{Rules: Defaults()}}
+	return Chain{Masters{}, &Node{Graph: graph{"n1 secrets ns/s": true, "n1 pods ns/p": true, "n1 serviceaccounts ns/robot": true}}, &RBAC{Rules: Defaults()}}
 }
 
 func id(name string, groups ...string) *authn.Identity {
@@ -57,6 +57,15 @@ func TestDefaultDecisions(t *testing.T) {
 		{"node gets no other's pod", Attributes{User: node, Verb: "get", Resource: "pods", Namespace: "ns", Name: "q"}, false},
 		{"node reads its pods' secret", Attributes{User: node, Verb: "get", Resource: "secrets", Namespace: "ns", Name: "s"}, true},
 		{"node watches its pods' secret", Attributes{User: node, Verb: "watch", Resource: "secrets", Namespace: "ns", Fields: map[string]string{"metadata.name": "s"}}, true},
+		{"node asks for its pods' certificates", Attributes{User: node, Verb: "create", Group: "certificates.k8s.io", Resource: "podcertificaterequests", Namespace: "ns"}, true},
+		{"node watches its pods' requests", Attributes{User: node, Verb: "watch", Group: "certificates.k8s.io", Resource: "podcertificaterequests", Namespace: "ns", Fields: own}, true},
+		{"node lists no other's requests", Attributes{User: node, Verb: "list", Group: "certificates.k8s.io", Resource: "podcertificaterequests", Namespace: "ns"}, false},
+		{"node answers no requests", Attributes{User: node, Verb: "update", Group: "certificates.k8s.io", Resource: "podcertificaterequests", Subresource: "status", Namespace: "ns", Name: "r"}, false},
+		{"node deletes no requests", Attributes{User: node, Verb: "delete", Group: "certificates.k8s.io", Resource: "podcertificaterequests", Namespace: "ns", Name: "r"}, false},
+		{"node watches trust bundles", Attributes{User: node, Verb: "watch", Group: "certificates.k8s.io", Resource: "clustertrustbundles"}, true},
+		{"node writes no trust bundles", Attributes{User: node, Verb: "update", Group: "certificates.k8s.io", Resource: "clustertrustbundles", Name: "b"}, false},
+		{"node gets its pods' account", Attributes{User: node, Verb: "get", Resource: "serviceaccounts", Namespace: "ns", Name: "robot"}, true},
+		{"node gets no other account", Attributes{User: node, Verb: "get", Resource: "serviceaccounts", Namespace: "ns", Name: "other"}, false},
 		{"node lists no secrets", Attributes{User: node, Verb: "list", Resource: "secrets", Namespace: "ns"}, false},
 		{"node reads no other secret", Attributes{User: node, Verb: "get", Resource: "secrets", Namespace: "ns", Name: "t"}, false},
 		{"node writes no secret", Attributes{User: node, Verb: "update", Resource: "secrets", Namespace: "ns", Name: "s"}, false},

@@ -44,10 +44,10 @@ func (n *Node) Authorize(ctx context.Context, a *Attributes) (Decision, string, 
 	case "/persistentvolumes":
 		return volumes(node, a)
 	case "/serviceaccounts":
-		if a.Subresource == "token" && a.Verb == "create" {
+		if a.Subresource == "token" && a.Verb == "create" || a.Subresource == "" && a.Verb == "get" {
 			return n.uses(ctx, node, a)
 		}
-		return NoOpinion, "can only create tokens for individual service accounts", nil
+		return NoOpinion, "can only get individual service accounts and create tokens for them", nil
 	case "/pods":
 		return n.pods(ctx, node, a)
 	case "/nodes":
@@ -67,6 +67,10 @@ func (n *Node) Authorize(ctx context.Context, a *Attributes) (Decision, string, 
 		return allowIf(a.Subresource == "" && oneOf(a.Verb, "get", "list", "watch"), "")
 	case "certificates.k8s.io/certificatesigningrequests":
 		return allowIf(oneOf(a.Verb, "create", "get", "list", "watch") && a.Subresource == "", "")
+	case "certificates.k8s.io/podcertificaterequests":
+		return podCertificateRequests(node, a)
+	case "certificates.k8s.io/clustertrustbundles":
+		return allowIf(a.Subresource == "" && oneOf(a.Verb, "get", "list", "watch"), "")
 	case "authentication.k8s.io/tokenreviews", "authorization.k8s.io/subjectaccessreviews", "authorization.k8s.io/localsubjectaccessreviews":
 		return allowIf(a.Verb == "create", "")
 	}
@@ -91,6 +95,19 @@ func (n *Node) pods(ctx context.Context, node string, a *Attributes) (Decision, 
 		return allowIf(a.Verb == "create", "")
 	}
 	return NoOpinion, "", nil
+}
+
+// podCertificateRequests: a node asks for its pods, which NodeRestriction checks, and follows the answers.
+func podCertificateRequests(node string, a *Attributes) (Decision, string, error) {
+	switch {
+	case a.Subresource != "":
+		return NoOpinion, "cannot access subresources of podcertificaterequests", nil
+	case a.Verb == "create":
+		return Allow, "", nil
+	case oneOf(a.Verb, "list", "watch"):
+		return allowIf(a.Fields["spec.nodeName"] == node, "can only list/watch podcertificaterequests with spec.nodeName field selector")
+	}
+	return NoOpinion, "can only create, list and watch podcertificaterequests", nil
 }
 
 func nodes(node string, a *Attributes) (Decision, string, error) {
