@@ -18,6 +18,7 @@ import (
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/objects"
+	"bareboat.dev/kubelet/podcert"
 	"bareboat.dev/kubelet/userns"
 	"bareboat.dev/kubelet/volume"
 	"bareboat.dev/kubelet/volume/csi"
@@ -86,9 +87,11 @@ type Agent struct {
 	drivers  *csi.Registry
 	ids      *userns.Allocator
 	profiles *apparmor.Loader
-	writer   *statusWriter
-	caps     []string
-	metrics  *metrics
+	// certificates are those that pods ask for themselves.
+	certificates *podcert.Manager
+	writer       *statusWriter
+	caps         []string
+	metrics      *metrics
 
 	// adopted is closed when the pods of an earlier run have been tried to adopt.
 	adopted chan struct{}
@@ -117,8 +120,9 @@ func New(c Config, d Deps) *Agent {
 	a.services = client.NewMirror(d.Client, client.Services(), client.MirrorOptions[*corev1.Service]{Log: d.Log})
 	a.objects = objects.New(d.Client, d.Log, a.objectChanged)
 	a.profiles = apparmor.NewLoader("")
+	a.certificates = podcert.New(podcert.Config{API: certificateAPI{a}})
 	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Watches: d.Watches, Log: d.Log})
-	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
+	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Trust: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
 		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a},
 	}})
 	a.writer = newStatusWriter(a)
@@ -201,6 +205,9 @@ func (a *Agent) podsSynced() {
 
 // objectChanged steps and refreshes the pods that refer to an object.
 func (a *Agent) objectChanged(r objects.Ref) {
+	if r.Kind == objects.CertificateRequests {
+		a.certificates.Changed()
+	}
 	for _, w := range a.all() {
 		if w.refersTo(r) {
 			w.objectChanged()

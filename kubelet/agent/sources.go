@@ -2,15 +2,19 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
+	"bareboat.dev/kubelet/podcert"
 	"bareboat.dev/kubelet/volume"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
@@ -24,6 +28,18 @@ func (s sources) ConfigMap(ctx context.Context, namespace, name string) (*corev1
 
 func (s sources) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return s.a.objects.Secret(ctx, namespace, name)
+}
+
+func (s sources) TrustBundle(ctx context.Context, name string) (*certificatesv1.ClusterTrustBundle, error) {
+	return s.a.objects.TrustBundle(ctx, name)
+}
+
+func (s sources) TrustBundles(ctx context.Context, signer string) ([]*certificatesv1.ClusterTrustBundle, error) {
+	return s.a.objects.TrustBundles(ctx, signer)
+}
+
+func (s sources) Certificate(ctx context.Context, p *corev1.Pod, source *corev1.PodCertificateProjection, state *podcert.State) (podcert.Credential, error) {
+	return s.a.certificates.Credential(ctx, p, source, state)
 }
 
 // Claim returns the volume that a claim is bound to.
@@ -88,4 +104,28 @@ func (s sources) requestToken(ctx context.Context, p *corev1.Pod, request *authe
 	}
 	answer := &authenticationv1.TokenRequest{}
 	return answer, answer.Unmarshal(response.GetObject().GetValue())
+}
+
+// certificateAPI is what pods' certificates need of the API; it implements podcert.API.
+type certificateAPI struct{ a *Agent }
+
+func (c certificateAPI) Ask(ctx context.Context, r *certificatesv1.PodCertificateRequest) error {
+	_, err := client.Of(c.a.Client, client.PodCertificateRequests()).Create(ctx, r)
+	return err
+}
+
+func (c certificateAPI) Request(ctx context.Context, p *corev1.Pod, name string) (*certificatesv1.PodCertificateRequest, error) {
+	return c.a.objects.CertificateRequest(ctx, p, name)
+}
+
+func (c certificateAPI) Identity(ctx context.Context, p *corev1.Pod) (account, node types.UID, err error) {
+	n := c.a.Node.Object()
+	if n == nil {
+		return "", "", errors.New("this node is not registered yet")
+	}
+	sa, err := client.Of(c.a.Client, client.ServiceAccounts()).Get(ctx, p.Namespace, p.Spec.ServiceAccountName)
+	if err != nil {
+		return "", "", err
+	}
+	return sa.UID, n.UID, nil
 }

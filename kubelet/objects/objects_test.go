@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/client"
@@ -60,8 +62,8 @@ func TestFollow(t *testing.T) {
 	cm := create(t, s, configMap("a", "1"))
 	create(t, s, configMap("other", "1"))
 	c, changed := newCache(t, s)
-	a := Ref{ConfigMap, "ns", "a"}
-	c.Hold("pod", []Ref{a, {ConfigMap, "ns", "absent"}})
+	a := Ref{Kind: ConfigMap, Namespace: "ns", Name: "a"}
+	c.Hold("pod", []Ref{a, {Kind: ConfigMap, Namespace: "ns", Name: "absent"}})
 	await(t, changed, a)
 	got, err := c.ConfigMap(t.Context(), "ns", "a")
 	if err != nil || got.Data["k"] != "1" {
@@ -82,7 +84,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("after a change: %v, %v", got, err)
 	}
 	create(t, s, configMap("absent", "3"))
-	await(t, changed, Ref{ConfigMap, "ns", "absent"})
+	await(t, changed, Ref{Kind: ConfigMap, Namespace: "ns", Name: "absent"})
 }
 
 // TestHolders shows that an object is followed as long as any pod holds it, through changes of what pods hold, and by one mirror only.
@@ -90,7 +92,7 @@ func TestHolders(t *testing.T) {
 	s := clienttest.NewServer(t)
 	create(t, s, configMap("a", "1"))
 	c, changed := newCache(t, s)
-	a, b := Ref{ConfigMap, "ns", "a"}, Ref{Secret, "ns", "b"}
+	a, b := Ref{Kind: ConfigMap, Namespace: "ns", Name: "a"}, Ref{Kind: Secret, Namespace: "ns", Name: "b"}
 	c.Hold("one", []Ref{a})
 	await(t, changed, a)
 	c.Hold("two", []Ref{a, b})
@@ -120,20 +122,20 @@ func TestUnreachable(t *testing.T) {
 	s := clienttest.NewServer(t)
 	s.Fail(func(string, *apiv1.ResourceRef) error { return fmt.Errorf("away") })
 	c, _ := newCache(t, s)
-	c.Hold("pod", []Ref{{Secret, "ns", "b"}})
+	c.Hold("pod", []Ref{{Kind: Secret, Namespace: "ns", Name: "b"}})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if _, err := c.Secret(ctx, "ns", "b"); err == nil {
 		t.Error("something was read")
 	}
 	c.Close()
-	c.Hold("late", []Ref{{ConfigMap, "ns", "x"}}) // a pod's worker may be a little behind
+	c.Hold("late", []Ref{{Kind: ConfigMap, Namespace: "ns", Name: "x"}}) // a pod's worker may be a little behind
 	if _, err := c.ConfigMap(ctx, "ns", "x"); err == nil {
 		t.Error("a closed cache reads")
 	}
 }
 
-// TestRefs shows every place in which a pod refers to a ConfigMap or a Secret, each named once.
+// TestRefs shows every place in which a pod refers to something, each named once.
 func TestRefs(t *testing.T) {
 	p := &corev1.Pod{}
 	p.Namespace = "ns"
@@ -148,22 +150,69 @@ volumes:
 - {name: a, configMap: {name: volume}}
 - {name: b, secret: {secretName: secret-volume}}
 - {name: c, projected: {sources: [{configMap: {name: part}}, {secret: {name: secret-part}}, {serviceAccountToken: {path: t}}]}}
+- {name: c2, projected: {sources: [{clusterTrustBundle: {name: anchors, path: a}}, {clusterTrustBundle: {signerName: example.com/s, path: b}}, {podCertificate: {signerName: example.com/s, keyType: ED25519}}]}}
 - {name: d, emptyDir: {}}
 `), &p.Spec)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Name, p.Spec.NodeName = "web", "n1"
 	var got []string
 	for _, r := range Refs(p) {
-		if r.Namespace != "ns" {
-			t.Errorf("%v is not of the pod's namespace", r)
+		if cluster := r.Kind == TrustBundle || r.Kind == SignerBundles; cluster != (r.Namespace == "") {
+			t.Errorf("%v is of namespace %q", r, r.Namespace)
 		}
-		got = append(got, string(r.Kind)+"/"+r.Name)
+		got = append(got, string(r.Kind)+"/"+r.Name+r.Node)
 	}
-	want := []string{"configmaps/debug", "configmaps/init-env", "configmaps/key", "configmaps/part", "configmaps/volume",
-		"secrets/init-secret", "secrets/pull", "secrets/secret-key", "secrets/secret-part", "secrets/secret-volume"}
+	want := []string{"clustertrustbundles by signer/example.com/s", "clustertrustbundles/anchors", "configmaps/debug", "configmaps/init-env", "configmaps/key", "configmaps/part", "configmaps/volume",
+		"podcertificaterequests/webn1", "secrets/init-secret", "secrets/pull", "secrets/secret-key", "secrets/secret-part", "secrets/secret-volume"}
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("got\n%v\nwant\n%v", got, want)
+	}
+}
+
+// TestTrust shows trust bundles by name and by signer, and a pod's requests for certificates, each as it is now.
+func TestTrust(t *testing.T) {
+	s := clienttest.NewServer(t)
+	put := func(name, signer string) {
+		b := &certificatesv1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		b.Spec.SignerName = signer
+		clienttest.Put(s, client.ClusterTrustBundles(), b)
+	}
+	ask := func(name, pod, node string) {
+		r := &certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+		r.Spec.PodName, r.Spec.NodeName = pod, types.NodeName(node)
+		clienttest.Put(s, client.PodCertificateRequests(), r)
+	}
+	put("plain", "")
+	put("s:one", "s")
+	put("other:one", "other")
+	c, changed := newCache(t, s)
+	signer, own := Ref{Kind: SignerBundles, Name: "s"}, Ref{Kind: CertificateRequests, Namespace: "ns", Name: "web", Node: "n1"}
+	c.Hold("pod", []Ref{{Kind: TrustBundle, Name: "plain"}})
+	await(t, changed, Ref{Kind: TrustBundle, Name: "plain"})
+	if b, err := c.TrustBundle(t.Context(), "plain"); err != nil || b.Name != "plain" {
+		t.Errorf("%v, %v", b, err)
+	}
+	c.Hold("pod", []Ref{signer, own})
+	await(t, changed, signer)
+	put("s:two", "s")
+	await(t, changed, signer)
+	if all, err := c.TrustBundles(t.Context(), "s"); err != nil || len(all) != 2 {
+		t.Errorf("%d bundles, %v", len(all), err)
+	}
+	ask("mine", "web", "n1")
+	await(t, changed, own)
+	ask("elsewhere", "web", "n2")
+	ask("another", "db", "n1")
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}, Spec: corev1.PodSpec{NodeName: "n1"}}
+	if r, err := c.CertificateRequest(t.Context(), p, "mine"); err != nil || r.Name != "mine" {
+		t.Errorf("%v, %v", r, err)
+	}
+	for _, name := range []string{"elsewhere", "another"} {
+		if _, err := c.CertificateRequest(t.Context(), p, name); !apierrors.IsNotFound(err) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -6,12 +6,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Refs are the ConfigMaps and Secrets that a pod refers to: in environments, volumes and pull secrets.
+// Refs are what a pod refers to: in environments, volumes and pull secrets.
 func Refs(p *corev1.Pod) []Ref {
 	var refs []Ref
 	add := func(k Kind, name string) {
-		r := Ref{k, p.Namespace, name}
-		if name != "" && !slices.Contains(refs, r) {
+		r := Ref{Kind: k, Namespace: p.Namespace, Name: name}
+		switch k {
+		case TrustBundle, SignerBundles:
+			r.Namespace = ""
+		case CertificateRequests:
+			r.Name, r.Node = p.Name, p.Spec.NodeName
+		}
+		if r.Name != "" && !slices.Contains(refs, r) {
 			refs = append(refs, r)
 		}
 	}
@@ -65,6 +71,17 @@ func volumeRefs(v corev1.VolumeSource, add func(Kind, string)) {
 			}
 			if s.Secret != nil {
 				add(Secret, s.Secret.Name)
+			}
+			if b := s.ClusterTrustBundle; b != nil {
+				switch {
+				case b.Name != nil:
+					add(TrustBundle, *b.Name)
+				case b.SignerName != nil:
+					add(SignerBundles, *b.SignerName)
+				}
+			}
+			if s.PodCertificate != nil {
+				add(CertificateRequests, "")
 			}
 		}
 	}

@@ -99,6 +99,10 @@ func (c *collector) source(s *corev1.VolumeProjection, mode *int32) error {
 		return c.downward(s.DownwardAPI.Items, mode)
 	case s.ServiceAccountToken != nil:
 		return c.token(s.ServiceAccountToken, mode)
+	case s.ClusterTrustBundle != nil && c.m.c.Trust != nil:
+		return c.trustBundle(s.ClusterTrustBundle, mode)
+	case s.PodCertificate != nil && c.m.c.Trust != nil:
+		return c.certificate(s.PodCertificate, mode)
 	}
 	return fmt.Errorf("%w for a projected source", ErrUnsupported)
 }
@@ -189,12 +193,17 @@ func (c *collector) token(source *corev1.ServiceAccountTokenProjection, mode *in
 			return err
 		}
 	}
-	f := file{data: []byte(t.Value), mode: fileMode(nil, mode)}
+	return c.add(source.Path, c.credential([]byte(t.Value), mode))
+}
+
+// credential is a file that gives power to who has it. KEP-1205: with one user in the pod and no fsGroup, it belongs to that user and to
+// nobody else.
+func (c *collector) credential(data []byte, mode *int32) file {
+	f := file{data: data, mode: fileMode(nil, mode)}
 	if uid := soleUser(c.pod); uid != nil && fsGroup(c.pod) == nil {
-		// KEP-1205: with one user in the pod and no fsGroup, the token belongs to that user and to nobody else.
 		f.mode, f.uid = 0o600, uid
 	}
-	return c.add(source.Path, f)
+	return f
 }
 
 // add puts a file at a path that must stay within the volume.

@@ -9,8 +9,11 @@ import (
 	"sync"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/kubelet/podcert"
 )
 
 // Sources looks up what volumes are filled with. Errors that apierrors.IsNotFound recognizes mean that there is no such
@@ -22,6 +25,15 @@ type Sources interface {
 	Token(ctx context.Context, p *corev1.Pod, source *corev1.ServiceAccountTokenProjection) (Token, error)
 	// Claim returns the PersistentVolume that a claim is bound to.
 	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolume, error)
+}
+
+// Trust looks up whom pods trust and how they prove who they are.
+type Trust interface {
+	// TrustBundle returns a trust bundle by its name, TrustBundles all of a signer.
+	TrustBundle(ctx context.Context, name string) (*certificatesv1.ClusterTrustBundle, error)
+	TrustBundles(ctx context.Context, signer string) ([]*certificatesv1.ClusterTrustBundle, error)
+	// Certificate returns the pod's credential for a source, and does what is due to get the next one: see [podcert.Manager.Credential].
+	Certificate(ctx context.Context, p *corev1.Pod, source *corev1.PodCertificateProjection, s *podcert.State) (podcert.Credential, error)
 }
 
 // Token is a ServiceAccount token and when to replace it.
@@ -36,6 +48,8 @@ type Config struct {
 	// Root is the kubelet's directory, /var/lib/kubelet.
 	Root    string
 	Sources Sources
+	// Trust may be nil where no pod has such sources.
+	Trust Trust
 	// Plugins make the volumes of other kinds, by their names.
 	Plugins map[string]Plugin
 	// Allocatable are the node's, for resource fields of the downward API.
@@ -53,8 +67,9 @@ type Manager struct {
 
 // podState is what is known of a pod's volumes. Its lock serializes work on them.
 type podState struct {
-	mu     sync.Mutex
-	tokens map[string]Token
+	mu           sync.Mutex
+	tokens       map[string]Token
+	certificates map[string]*podcert.State
 }
 
 // New makes a manager. It keeps nothing on disk but the volumes.
@@ -70,7 +85,7 @@ func (m *Manager) state(uid types.UID) *podState {
 	defer m.mu.Unlock()
 	s := m.pods[uid]
 	if s == nil {
-		s = &podState{tokens: map[string]Token{}}
+		s = &podState{tokens: map[string]Token{}, certificates: map[string]*podcert.State{}}
 		m.pods[uid] = s
 	}
 	return s
@@ -134,7 +149,7 @@ func (m *Manager) mountOne(ctx context.Context, s *podState, p *corev1.Pod, v *c
 }
 
 // Refresh brings the files of the pod's volumes up to date with what they are made from. It returns when it must be called
-// again because a token will have to be replaced; zero if never.
+// again because a token or a certificate will have to be replaced; zero if never.
 func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, err error) {
 	s := m.state(p.UID)
 	s.mu.Lock()
@@ -150,6 +165,11 @@ func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, 
 	for _, t := range s.tokens {
 		if again.IsZero() || t.Renew.Before(again) {
 			again = t.Renew
+		}
+	}
+	for _, c := range s.certificates {
+		if at := c.Next(m.c.Now()); !at.IsZero() && (again.IsZero() || at.Before(again)) {
+			again = at
 		}
 	}
 	return again, err
