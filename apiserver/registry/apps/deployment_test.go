@@ -32,7 +32,8 @@ func TestDeploymentCreate(t *testing.T) {
 		{Name: "surge only", Edit: "spec: {strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}}"},
 		{Name: "upper case", Edit: "metadata: {name: Web}", Want: []string{
 			`metadata.name: Invalid value: "Web": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`}},
-		{Name: "no selector", Edit: "spec: {selector: null}", Want: []string{`spec.selector: Required value`}},
+		{Name: "no selector", Edit: "spec: {selector: null}", Want: []string{`spec.selector: Required value`,
+			"spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"}},
 		{Name: "empty selector", Edit: "spec: {selector: {matchLabels: null}}", Want: []string{
 			`spec.selector: Invalid value: {}: empty selector is invalid for deployment`}},
 		{Name: "selector does not match", Edit: "spec: {template: {metadata: {labels: {app: b}}}}", Want: []string{

@@ -96,7 +96,7 @@ func checkSelected(e *check.Errors, s *metav1.LabelSelector, t *corev1.PodTempla
 		e.Invalid(at, s, wrong)
 		return
 	}
-	if !selector.Empty() && s != nil && !selector.Matches(labels.Set(t.Labels)) {
+	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		e.Invalid(template.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`")
 	}
 	podspec.ValidateSelected(e, t, kind, template)

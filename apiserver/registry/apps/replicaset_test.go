@@ -29,7 +29,8 @@ func TestReplicaSet(t *testing.T) {
 		{Name: "negative", Edit: "spec: {replicas: -1, minReadySeconds: -2}", Want: []string{
 			"spec.replicas: Invalid value: -1: must be greater than or equal to 0",
 			"spec.minReadySeconds: Invalid value: -2: must be greater than or equal to 0"}},
-		{Name: "no selector", Edit: "spec: {selector: null}", Want: []string{"spec.selector: Required value"}},
+		{Name: "no selector", Edit: "spec: {selector: null}", Want: []string{"spec.selector: Required value",
+			"spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`"}},
 		{Name: "mismatch", Edit: "spec: {template: {metadata: {labels: {app: null, x: z}}}}", Want: []string{
 			"spec.template.metadata.labels: Invalid value: {\"x\":\"z\"}: `selector` does not match template `labels`"}},
 		{Name: "selector operator", Edit: "spec: {selector: {matchExpressions: [{key: a, operator: Is}]}}", Want: []string{

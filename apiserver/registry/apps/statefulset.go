@@ -74,6 +74,9 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	if u.Type == appsv1.RollingUpdateStatefulSetStrategyType && u.RollingUpdate != nil {
 		setIfNil(&u.RollingUpdate.Partition, 0)
 	}
+	for i := range s.Spec.VolumeClaimTemplates {
+		s.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+	}
 	setIfNil(&s.Spec.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
 	for _, p := range []*appsv1.PersistentVolumeClaimRetentionPolicyType{
 		&s.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted, &s.Spec.PersistentVolumeClaimRetentionPolicy.WhenScaled,
@@ -179,7 +182,7 @@ func checkStatefulSetTemplate(e *check.Errors, s *appsv1.StatefulSet) {
 		return
 	}
 	template := spec.Child("template")
-	if !selector.Empty() && s.Spec.Selector != nil && !selector.Matches(labels.Set(s.Spec.Template.Labels)) {
+	if !selector.Empty() && !selector.Matches(labels.Set(s.Spec.Template.Labels)) {
 		e.Invalid(template.Child("metadata", "labels"), s.Spec.Template.Labels, "`selector` does not match template `labels`")
 	}
 	t := s.Spec.Template.DeepCopy()

@@ -42,8 +42,14 @@ func TestAutoscaler(t *testing.T) {
 {type: External, external: {metric: {name: m, selector: {matchLabels: {a: b}}}, target: {type: AverageValue, averageValue: 1}}},
 {type: ContainerResource, containerResource: {name: cpu, container: c, target: {type: Utilization, averageUtilization: 50}}}]}`},
 		{Name: "controller of the core group", Edit: "spec: {scaleTargetRef: {apiVersion: v1, kind: ReplicationController}}"},
+		{Name: "zero with an outside metric", Edit: "spec: {minReplicas: 0, metrics: [{type: External, external: {metric: {name: x}, target: {type: AverageValue, averageValue: 1}}}]}"},
+		{Name: "fewer than none", Edit: "spec: {minReplicas: -1}", Want: []string{"spec.minReplicas: Invalid value: -1: must be greater than or equal to 0"}},
+		{Name: "container resource", Edit: "spec: {metrics: [{type: ContainerResource, containerResource: {name: a, container: B, target: {type: Utilization, averageUtilization: 1}}}]}", Want: []string{
+			`spec.metrics[0].containerResource.name: Invalid value: "a": must be a standard resource type or fully qualified`,
+			`spec.metrics[0].containerResource.name: Invalid value: "a": must be a standard resource for containers`,
+			`spec.metrics[0].containerResource.container: Invalid value: "B": a lowercase RFC 1123 label…`}},
+		{Name: "metric selectors are the adapter's", Edit: "spec: {metrics: [{type: Pods, pods: {metric: {name: x, selector: {matchLabels: {'': '-'}}}, target: {type: AverageValue, averageValue: 1}}}]}"},
 		{Name: "bounds", Edit: "spec: {minReplicas: 0, maxReplicas: -1}", Want: []string{
-			"spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
 			"spec.maxReplicas: Invalid value: -1: must be greater than 0",
 			"spec.maxReplicas: Invalid value: -1: must be greater than or equal to `minReplicas`",
 			"spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas"}},

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry/check"
+	"bareboat.dev/apiserver/registry/podspec"
 )
 
 const (
@@ -18,8 +19,6 @@ const (
 
 // allowances are what an object may do because it did so before.
 type allowances struct {
-	// zero replicas may be asked for.
-	zero bool
 	// target and described say how strictly the apiVersions of references are read.
 	target, described references
 }
@@ -35,7 +34,6 @@ func allowancesFor(a, old *autoscalingv2.HorizontalPodAutoscaler) allowances {
 	if old == nil {
 		return allow
 	}
-	allow.zero = old.Spec.MinReplicas != nil && *old.Spec.MinReplicas == 0
 	if was, is := old.Spec.ScaleTargetRef, a.Spec.ScaleTargetRef; was.APIVersion == is.APIVersion && was.Kind == is.Kind {
 		allow.target = references{anyVersion: true}
 	}
@@ -50,12 +48,8 @@ func allowancesFor(a, old *autoscalingv2.HorizontalPodAutoscaler) allowances {
 
 func checkAutoscaler(e *check.Errors, a *autoscalingv2.HorizontalPodAutoscaler, allow allowances) {
 	s, at := &a.Spec, field.NewPath("spec")
-	least := int32(1)
-	if allow.zero {
-		least = 0
-	}
-	if s.MinReplicas != nil && *s.MinReplicas < least {
-		e.Invalid(at.Child("minReplicas"), *s.MinReplicas, fmt.Sprintf("must be greater than or equal to %d", least))
+	if s.MinReplicas != nil {
+		e.NonNegative(at.Child("minReplicas"), int64(*s.MinReplicas))
 	}
 	switch {
 	case s.MaxReplicas == 0:
@@ -190,7 +184,7 @@ func checkExternalMetric(e *check.Errors, m *autoscalingv2.ExternalMetricSource,
 func checkPodsMetric(e *check.Errors, m *autoscalingv2.PodsMetricSource, at *field.Path) {
 	checkIdentifier(e, m.Metric, at.Child("metric"))
 	checkTarget(e, m.Target, at.Child("target"))
-	if m.Target.AverageValue == nil || m.Target.AverageValue.Sign() != 1 {
+	if m.Target.AverageValue == nil {
 		e.Required(at.Child("target", "averageValue"), "must specify a positive target averageValue")
 	}
 }
@@ -198,9 +192,13 @@ func checkPodsMetric(e *check.Errors, m *autoscalingv2.PodsMetricSource, at *fie
 func checkContainerMetric(e *check.Errors, m *autoscalingv2.ContainerResourceMetricSource, at *field.Path) {
 	if m.Name == "" {
 		e.Required(at.Child("name"), "must specify a resource name")
+	} else {
+		podspec.ValidateContainerResourceName(e, at.Child("name"), m.Name)
 	}
 	if m.Container == "" {
 		e.Required(at.Child("container"), "must specify a container")
+	} else {
+		e.Label(at.Child("container"), m.Container)
 	}
 	checkUtilization(e, m.Target, at)
 }
@@ -248,9 +246,6 @@ func checkIdentifier(e *check.Errors, m autoscalingv2.MetricIdentifier, at *fiel
 		e.Required(at.Child("name"), "must specify a metric name")
 	} else {
 		e.Each(at.Child("name"), m.Name, path.IsValidPathSegmentName(m.Name))
-	}
-	if m.Selector != nil {
-		e.Selector(at.Child("selector"), m.Selector)
 	}
 }
 

@@ -23,6 +23,9 @@ func leases() *registry.Resource {
 		New:     func() registry.Object { return &coordinationv1.Lease{} },
 		NewList: func() runtime.Object { return &coordinationv1.LeaseList{} },
 		Strategy: registry.Strategy{
+			PrepareCreate: registry.On(func(l *coordinationv1.Lease) { dropCoordination(l, &coordinationv1.Lease{}) }),
+			PrepareUpdate: registry.OnChange(dropCoordination),
+
 			Validate:       registry.Checks(checkLease),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, l, _ *coordinationv1.Lease) { checkLease(e, l) }),
 			ValidateName:   apivalidation.NameIsDNSSubdomain,
@@ -39,6 +42,17 @@ func leases() *registry.Resource {
 			}),
 			registry.AgeColumn(),
 		},
+	}
+}
+
+// dropCoordination drops the fields of coordinated leader election (KEP-4355), which is off unless a cluster turns it on,
+// where they were not set before.
+func dropCoordination(l, old *coordinationv1.Lease) {
+	if old.Spec.Strategy == nil {
+		l.Spec.Strategy = nil
+	}
+	if old.Spec.PreferredHolder == nil {
+		l.Spec.PreferredHolder = nil
 	}
 }
 

@@ -16,8 +16,7 @@ func TestLease(t *testing.T) {
 		{Name: "numbers", Edit: "spec: {leaseDurationSeconds: 0, leaseTransitions: -1}", Want: []string{
 			"spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
 			"spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0"}},
-		{Name: "holder without strategy", Edit: "spec: {preferredHolder: you}", Want: []string{
-			"spec.preferredHolder: Forbidden: may only be specified when `strategy` is defined"}},
+		{Name: "coordinated election is off", Edit: "spec: {preferredHolder: you, strategy: Nonsense}"},
 	})
 	kindtest.Update(t, r, base, []kindtest.Case{{Name: "holder", Edit: "spec: {holderIdentity: you}"}})
 }

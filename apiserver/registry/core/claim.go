@@ -35,14 +35,11 @@ func claims() *registry.Resource {
 			}),
 			PrepareCreate: registry.On(func(c *corev1.PersistentVolumeClaim) {
 				c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
-				if s := c.Spec.DataSource; s != nil && !classicSource(s) {
-					c.Spec.DataSource = nil // Kinds that dataSource never took; dataSourceRef takes them.
-				}
-				pairSources(&c.Spec)
+				settleSources(&c.Spec, nil)
 			}),
 			PrepareUpdate: registry.OnChange(func(c, old *corev1.PersistentVolumeClaim) {
 				c.Status = old.Status
-				pairSources(&c.Spec)
+				settleSources(&c.Spec, &old.Spec)
 			}),
 			Validate: registry.Checks(func(e *check.Errors, c *corev1.PersistentVolumeClaim) {
 				podspec.ValidateClaimSpec(e, &c.Spec, field.NewPath("spec"))
@@ -73,6 +70,20 @@ func classicSource(s *corev1.TypedLocalObjectReference) bool {
 	return group == "" && s.Kind == "PersistentVolumeClaim" || group == "snapshot.storage.k8s.io" && s.Kind == "VolumeSnapshot"
 }
 
+// settleSources drops a dataSource that an old client may have sent for nothing: of a kind that the field never took, with no
+// dataSourceRef to say that it is meant. A dataSourceRef into another namespace is dropped too (CrossNamespaceVolumeDataSource,
+// off by default). old is nil on creation; what was there before stays.
+func settleSources(s, old *corev1.PersistentVolumeClaimSpec) {
+	if ref := s.DataSourceRef; ref != nil && orElse(ref.Namespace, "") != "" && (old == nil || old.DataSourceRef == nil) {
+		s.DataSourceRef = nil
+	}
+	had := old != nil && (old.DataSource != nil || old.DataSourceRef != nil)
+	if from := s.DataSource; !had && from != nil && s.DataSourceRef == nil && !classicSource(from) {
+		s.DataSource = nil
+	}
+	pairSources(s)
+}
+
 // pairSources makes dataSource and dataSourceRef say the same where only one of them is set and the other could say it.
 func pairSources(s *corev1.PersistentVolumeClaimSpec) {
 	from, ref := s.DataSource, s.DataSourceRef
@@ -98,7 +109,9 @@ func checkClaimUpdate(e *check.Errors, c, old *corev1.PersistentVolumeClaim) {
 	if c.Status.Phase == corev1.ClaimBound && is.Resources.Requests != nil {
 		is.Resources.Requests[corev1.ResourceStorage] = was.Resources.Requests[corev1.ResourceStorage]
 	}
-	is.VolumeAttributesClassName = was.VolumeAttributesClassName
+	if c.Status.Phase == corev1.ClaimBound {
+		is.VolumeAttributesClassName = was.VolumeAttributesClassName
+	}
 	if !equality.Semantic.DeepEqual(*is, *was) {
 		e.Forbidden(at, "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n"+
 			diff.Diff(*was, *is))
@@ -111,13 +124,17 @@ func checkClaimUpdate(e *check.Errors, c, old *corev1.PersistentVolumeClaim) {
 	}
 	e.Immutable(field.NewPath("volumeMode"), c.Spec.VolumeMode, old.Spec.VolumeMode)
 
-	if class := old.Spec.VolumeAttributesClassName; class != nil {
-		switch now := c.Spec.VolumeAttributesClassName; {
-		case now == nil:
-			e.Forbidden(at.Child("volumeAttributesClassName"), "update from non-nil value to nil is forbidden")
-		case *now == "" && *class != "":
-			e.Forbidden(at.Child("volumeAttributesClassName"), "update from non-nil value to an empty string is forbidden")
-		}
+	// A class that has been applied can be exchanged and not taken away.
+	now := c.Spec.VolumeAttributesClassName
+	if equality.Semantic.DeepEqual(now, old.Spec.VolumeAttributesClassName) || old.Status.CurrentVolumeAttributesClassName == nil {
+		return
+	}
+	const applied = " is forbidden when status.currentVolumeAttributesClassName is not nil"
+	switch {
+	case now == nil:
+		e.Forbidden(at.Child("volumeAttributesClassName"), "update to nil"+applied)
+	case *now == "":
+		e.Forbidden(at.Child("volumeAttributesClassName"), "update to empty string"+applied)
 	}
 }
 

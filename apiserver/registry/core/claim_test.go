@@ -34,13 +34,16 @@ func TestPersistentVolumeClaim(t *testing.T) {
 			`spec.accessModes: Unsupported value: "Write": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"`}},
 		{Name: "alone", Edit: "spec: {accessModes: [ReadWriteOncePod, ReadWriteOnce]}", Want: []string{
 			"spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes"}},
+		{Name: "sources differ", Edit: "spec: {dataSource: {kind: Thing, name: a}, dataSourceRef: {apiGroup: a.b, kind: Thing, name: a}}", Want: []string{
+			`spec.dataSource: Invalid value: "Thing": must be 'PersistentVolumeClaim' when referencing the default apiGroup`,
+			`spec: Invalid value: {}: must match dataSourceRef`}},
 		{Name: "class", Edit: "spec: {storageClassName: Fast}", Want: []string{`spec.storageClassName: Invalid value: "Fast": a lowercase RFC 1123 subdomain…`}},
 	})
 	const immutable = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims…"
 	kindtest.Update(t, r, claim, []kindtest.Case{
 		{Name: "labels", Edit: "metadata: {labels: {a: b}}"},
 		{Name: "binding", Edit: "spec: {volumeName: v}"},
-		{Name: "attributes", Edit: "spec: {volumeAttributesClassName: gold}"},
+		{Name: "attributes", Edit: "spec: {volumeAttributesClassName: gold}", Want: []string{immutable}},
 		{Name: "class once", Old: "spec: {storageClassName: null}", Edit: "spec: {storageClassName: slow}"},
 		{Name: "binding twice", Old: "spec: {volumeName: v}", Edit: "spec: {volumeName: w}", Want: []string{immutable}},
 		{Name: "class", Edit: "spec: {storageClassName: slow}", Want: []string{immutable}},
@@ -48,10 +51,6 @@ func TestPersistentVolumeClaim(t *testing.T) {
 		{Name: "size while unbound", Edit: "spec: {resources: {requests: {storage: 3Gi}}}", Want: []string{immutable}},
 		{Name: "annotation", Edit: "metadata: {annotations: {volume.beta.kubernetes.io/storage-class: x}}", Want: []string{
 			`metadata.annotations[volume.beta.kubernetes.io/storage-class]: Invalid value: "x": field is immutable`}},
-		{Name: "attributes off", Old: "spec: {volumeAttributesClassName: gold}", Edit: "spec: {volumeAttributesClassName: null}", Want: []string{
-			"spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden"}},
-		{Name: "attributes empty", Old: "spec: {volumeAttributesClassName: gold}", Edit: "spec: {volumeAttributesClassName: ''}", Want: []string{
-			"spec.volumeAttributesClassName: Forbidden: update from non-nil value to an empty string is forbidden"}},
 		{Name: "volume mode", Edit: "spec: {volumeMode: Block}", Want: []string{immutable,
 			`volumeMode: Invalid value: "Block": field is immutable`}},
 	})
@@ -81,6 +80,38 @@ func TestClaimResize(t *testing.T) {
 	}
 }
 
+// The attributes of a bound claim can be exchanged; once they are applied they can not be taken away.
+func TestClaimAttributes(t *testing.T) {
+	r := kindtest.Kind(t, core.Resources(), "PersistentVolumeClaim")
+	obj, errs := kindtest.New(t, r, kindtest.Edit(t, claim, "spec: {volumeAttributesClassName: gold}"))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	old := obj.(*corev1.PersistentVolumeClaim)
+	old.Status.Phase = corev1.ClaimBound
+	silver, none := "silver", ""
+	const applied = " is forbidden when status.currentVolumeAttributesClassName is not nil"
+	for _, c := range []struct {
+		current, class *string
+		want           string
+	}{
+		{nil, &silver, ""}, {nil, nil, ""}, {nil, &none, ""}, {&silver, &silver, ""},
+		{&silver, nil, "spec.volumeAttributesClassName: Forbidden: update to nil" + applied},
+		{&silver, &none, "spec.volumeAttributesClassName: Forbidden: update to empty string" + applied},
+	} {
+		old.Status.CurrentVolumeAttributesClassName = c.current
+		obj := old.DeepCopy()
+		obj.Spec.VolumeAttributesClassName = c.class
+		got := ""
+		if errs := kindtest.Change(r, obj, old); len(errs) > 0 {
+			got = errs.ToAggregate().Error()
+		}
+		if got != c.want {
+			t.Errorf("%v: got %q, want %q", c, got, c.want)
+		}
+	}
+}
+
 // The two ways to name a source say the same, and dataSource forgets what it never took.
 func TestClaimSources(t *testing.T) {
 	r := kindtest.Kind(t, core.Resources(), "PersistentVolumeClaim")
@@ -96,6 +127,9 @@ func TestClaimSources(t *testing.T) {
 	}
 	if s := spec("spec: {dataSourceRef: {apiGroup: a.b, kind: Thing, name: other}}"); s.DataSource == nil || s.DataSource.Kind != "Thing" {
 		t.Errorf("dataSource: got %v", s.DataSource)
+	}
+	if s := spec("spec: {dataSourceRef: {kind: PersistentVolumeClaim, name: other, namespace: elsewhere}}"); s.DataSourceRef != nil {
+		t.Errorf("got a reference into another namespace: %v", s.DataSourceRef)
 	}
 	if s := spec("spec: {dataSource: {apiGroup: a.b, kind: Thing, name: other}}"); s.DataSource != nil || s.DataSourceRef != nil {
 		t.Errorf("got %v and %v, want neither", s.DataSource, s.DataSourceRef)

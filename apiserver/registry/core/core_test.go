@@ -64,7 +64,11 @@ func TestNode(t *testing.T) {
 		{Name: "network changed", Old: "spec: {podCIDR: 10.0.0.0/24}", Edit: "spec: {podCIDR: 10.0.1.0/24}", Want: []string{
 			`spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid`}},
 		{Name: "provider changed", Old: "spec: {providerID: a}", Edit: "spec: {providerID: b}", Want: []string{
-			`spec.providerID: Forbidden: node updates may not change providerID except from "" to valid`}},
+			`spec.providerID: Invalid value: null: field cannot be modified once set`}},
+		{Name: "provider cleared", Old: "spec: {providerID: a}", Edit: "spec: {providerID: null}", Want: []string{
+			`spec.providerID: Invalid value: null: field cannot be cleared once set`}},
+		{Name: "the singular network is followed", Edit: "spec: {podCIDR: 10.0.0.0/24, podCIDRs: [nonsense]}"},
+		{Name: "kubelet configuration of the past", Edit: "spec: {configSource: {}}"},
 	})
 	obj, _ := kindtest.New(t, r, kindtest.Edit(t, base, "metadata: {labels: {node-role.kubernetes.io/control-plane: '', kubernetes.io/role: x}}\nspec: {unschedulable: true}"))
 	n := obj.(*corev1.Node)

@@ -26,7 +26,13 @@ func nodes() *registry.Resource {
 		NewList:   func() runtime.Object { return &corev1.NodeList{} },
 		Strategy: registry.Strategy{
 			Default:       registry.On(defaultNode),
-			PrepareUpdate: registry.OnChange(func(n, old *corev1.Node) { n.Status = old.Status }),
+			PrepareCreate: registry.On(func(n *corev1.Node) { n.Spec.ConfigSource, n.Status.Config = nil, nil }),
+			PrepareUpdate: registry.OnChange(func(n, old *corev1.Node) {
+				n.Status = old.Status
+				if old.Spec.ConfigSource == nil {
+					n.Spec.ConfigSource = nil // It configures kubelets of the past.
+				}
+			}),
 			Validate: registry.Checks(func(e *check.Errors, n *corev1.Node) {
 				checkMetaFinalizers(e, n)
 				checkTaints(e, n.Spec.Taints, field.NewPath("metadata", "taints"))
@@ -53,8 +59,8 @@ func defaultNode(n *corev1.Node) {
 	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 	}
-	// The singular and the plural are two views of one list.
-	if len(n.Spec.PodCIDRs) == 0 && n.Spec.PodCIDR != "" {
+	// The singular and the plural are two views of one list; where they differ the older one is followed.
+	if n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR) {
 		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 	}
 	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
@@ -109,13 +115,16 @@ func checkNodeUpdate(e *check.Errors, n, old *corev1.Node) {
 		seen.Insert(a)
 	}
 	spec := field.NewPath("spec")
+	checkPodCIDRs(e, n.Spec.PodCIDRs, spec.Child("podCIDRs"))
 	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(n.Spec.PodCIDRs, old.Spec.PodCIDRs) {
 		e.Forbidden(spec.Child("podCIDRs"), `node updates may not change podCIDR except from "" to valid`)
-	} else {
-		checkPodCIDRs(e, n.Spec.PodCIDRs, spec.Child("podCIDRs"))
 	}
-	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
-		e.Forbidden(spec.Child("providerID"), `node updates may not change providerID except from "" to valid`)
+	switch {
+	case old.Spec.ProviderID == "" || n.Spec.ProviderID == old.Spec.ProviderID:
+	case n.Spec.ProviderID == "":
+		e.Invalid(spec.Child("providerID"), nil, "field cannot be cleared once set")
+	default:
+		e.Invalid(spec.Child("providerID"), nil, "field cannot be modified once set")
 	}
 	checkTaints(e, n.Spec.Taints, field.NewPath("metadata", "taints"))
 	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {

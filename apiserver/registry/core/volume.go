@@ -101,15 +101,21 @@ func checkVolume(e *check.Errors, v *corev1.PersistentVolume) {
 	if s.VolumeMode != nil {
 		check.Supported(e, at.Child("volumeMode"), *s.VolumeMode, corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)
 	}
-	if class := s.VolumeAttributesClassName; class != nil {
-		if *class == "" {
-			e.Required(at.Child("volumeAttributesClassName"), "an empty string is disallowed")
-		} else {
-			e.Name(at.Child("volumeAttributesClassName"), *class, dnsSubdomain)
-		}
-		if s.CSI == nil {
-			e.Required(at.Child("csi"), "has to be specified when using volumeAttributesClassName")
-		}
+	checkAttributesClass(e, s, at)
+}
+
+func checkAttributesClass(e *check.Errors, s *corev1.PersistentVolumeSpec, at *field.Path) {
+	class := s.VolumeAttributesClassName
+	if class == nil {
+		return
+	}
+	if *class == "" {
+		e.Required(at.Child("volumeAttributesClassName"), "an empty string is disallowed")
+	} else {
+		e.Name(at.Child("volumeAttributesClassName"), *class, dnsSubdomain)
+	}
+	if s.CSI == nil {
+		e.Required(at.Child("csi"), "has to be specified when using volumeAttributesClassName")
 	}
 }
 
@@ -125,27 +131,29 @@ func checkVolumeSource(e *check.Errors, s *corev1.PersistentVolumeSpec, name str
 // objects have.
 func CheckInlineVolume(e *check.Errors, s *corev1.PersistentVolumeSpec, at *field.Path) {
 	const inline = "may not be specified in the context of inline volumes"
-	if s.Capacity != nil {
+	if s.ClaimRef != nil {
+		e.Forbidden(at.Child("claimRef"), inline)
+	}
+	if len(s.Capacity) > 0 {
 		e.Forbidden(at.Child("capacity"), inline)
 	}
 	if s.CSI == nil {
 		e.Required(at.Child("csi"), "has to be specified in the context of inline volumes")
 	}
 	checkVolumeSource(e, s, "", at)
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{
-		{"persistentVolumeReclaimPolicy", s.PersistentVolumeReclaimPolicy != ""},
-		{"nodeAffinity", s.NodeAffinity != nil},
-		{"storageClassName", s.StorageClassName != ""},
-		{"volumeMode", s.VolumeMode != nil},
-		{"volumeAttributesClassName", s.VolumeAttributesClassName != nil},
-	} {
-		if f.set {
-			e.Forbidden(at.Child(f.name), inline)
-		}
+	if p := s.PersistentVolumeReclaimPolicy; p != "" && p != corev1.PersistentVolumeReclaimRetain {
+		e.Forbidden(at.Child("persistentVolumeReclaimPolicy"), "may only be Retain in the context of inline volumes")
 	}
+	if s.NodeAffinity != nil {
+		e.Forbidden(at.Child("nodeAffinity"), inline)
+	}
+	if s.StorageClassName != "" {
+		e.Forbidden(at.Child("storageClassName"), inline)
+	}
+	if m := s.VolumeMode; m != nil && *m != corev1.PersistentVolumeFilesystem {
+		e.Forbidden(at.Child("volumeMode"), "may not specify volumeMode other than Filesystem in the context of inline volumes")
+	}
+	checkAttributesClass(e, s, at)
 }
 
 // checkCapacity: storage and nothing else.

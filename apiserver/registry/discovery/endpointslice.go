@@ -34,7 +34,9 @@ func endpointSlices() *registry.Resource {
 					setIfNil(&s.Ports[i].Protocol, corev1.ProtocolTCP)
 				}
 			}),
-			Validate: registry.Checks(checkSlice),
+			PrepareCreate: registry.On(func(s *discoveryv1.EndpointSlice) { dropTopology(s, nil) }),
+			PrepareUpdate: registry.OnChange(dropTopology),
+			Validate:      registry.Checks(checkSlice),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, s, old *discoveryv1.EndpointSlice) {
 				checkSlice(e, s)
 				e.Immutable(field.NewPath("addressType"), s.AddressType, old.AddressType)
@@ -61,6 +63,30 @@ func endpointSlices() *registry.Resource {
 func setIfNil[T any](dst **T, value T) {
 	if *dst == nil {
 		*dst = &value
+	}
+}
+
+// dropTopology drops what v1 does not let a client write, unless the endpoints are those of before. An endpoint that was
+// known by the deprecated field to be on a node gets that as its node name, so that a partial update does not lose it.
+func dropTopology(s, old *discoveryv1.EndpointSlice) {
+	nodes := sets.New[string]()
+	if old != nil {
+		if equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
+			return
+		}
+		for i := range old.Endpoints {
+			if name, ok := old.Endpoints[i].DeprecatedTopology[corev1.LabelHostname]; ok {
+				nodes.Insert(name)
+			}
+		}
+	}
+	for i := range s.Endpoints {
+		ep := &s.Endpoints[i]
+		name, ok := ep.DeprecatedTopology[corev1.LabelHostname]
+		if ep.NodeName == nil && ok && nodes.Has(name) && len(apivalidation.NameIsDNSSubdomain(name, false)) == 0 {
+			ep.NodeName = &name
+		}
+		ep.DeprecatedTopology = nil
 	}
 }
 
@@ -94,7 +120,7 @@ func checkEndpoints(e *check.Errors, s *discoveryv1.EndpointSlice, at *field.Pat
 			e.Add(field.TooMany(addresses, len(ep.Addresses), maxAddresses))
 		}
 		for j, a := range ep.Addresses {
-			checkAddress(e, s.AddressType, a, addresses.Index(j))
+			checkAddress(e, s.AddressType, a, addresses, j)
 		}
 		if ep.NodeName != nil {
 			e.Name(here.Child("nodeName"), *ep.NodeName, apivalidation.NameIsDNSSubdomain)
@@ -109,14 +135,16 @@ func checkEndpoints(e *check.Errors, s *discoveryv1.EndpointSlice, at *field.Pat
 	}
 }
 
-func checkAddress(e *check.Errors, t discoveryv1.AddressType, a string, at *field.Path) {
+// checkAddress checks the i-th of the addresses at list.
+func checkAddress(e *check.Errors, t discoveryv1.AddressType, a string, list *field.Path, i int) {
+	at := list.Index(i)
 	switch t {
 	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 		if !e.IP(at, a) {
 			return
 		}
 		if strings.Contains(a, ":") != (t == discoveryv1.AddressTypeIPv6) {
-			e.Invalid(at, a, fmt.Sprintf("must be an %s address", t))
+			e.Invalid(list, a, fmt.Sprintf("must be an %s address", t))
 		}
 		e.RoutableIP(at, a)
 	case discoveryv1.AddressTypeFQDN:
@@ -199,9 +227,6 @@ func checkPorts(e *check.Errors, ports []discoveryv1.EndpointPort, at *field.Pat
 			e.Required(here.Child("protocol"), "")
 		} else {
 			check.Supported(e, here.Child("protocol"), *p.Protocol, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)
-		}
-		if p.Port != nil {
-			e.Port(here.Child("port"), *p.Port)
 		}
 		if p.AppProtocol != nil {
 			e.QualifiedName(here.Child("appProtocol"), *p.AppProtocol)

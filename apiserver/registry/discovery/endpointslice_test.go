@@ -26,14 +26,14 @@ ports: [{port: 80}]
 			`addressType: Unsupported value: "MAC": supported values: "FQDN", "IPv4", "IPv6"`}},
 		{Name: "addresses", Edit: "endpoints: [{addresses: []}, {addresses: ['::2', 127.0.0.1, x]}]", Want: []string{
 			"endpoints[0].addresses: Required value: must contain at least 1 address",
-			`endpoints[1].addresses[0]: Invalid value: "::2": must be an IPv4 address`,
+			`endpoints[1].addresses: Invalid value: "::2": must be an IPv4 address`,
 			`endpoints[1].addresses[1]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`,
 			`endpoints[1].addresses[2]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`}},
 		{Name: "names", Edit: "addressType: FQDN\nendpoints: [{addresses: [A.b], hostname: h.x, nodeName: N1}]", Want: []string{
 			`endpoints[0].addresses[0]: Invalid value: "A.b": …`, `endpoints[0].nodeName: Invalid value: "N1": …`,
 			`endpoints[0].hostname: Invalid value: "h.x": …`}},
-		{Name: "ports", Edit: "ports: [{port: 0, name: a}, {name: a, protocol: X}]", Want: []string{
-			"ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive", `ports[1].name: Duplicate value: "a"`,
+		{Name: "v1 drops topology", Edit: "endpoints: [{addresses: [10.0.0.1], deprecatedTopology: {'a b': '-'}}]"},
+		{Name: "ports", Edit: "ports: [{port: 0, name: a}, {name: a, protocol: X}]", Want: []string{`ports[1].name: Duplicate value: "a"`,
 			`ports[1].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP"`}},
 	})
 	kindtest.Update(t, r, base, []kindtest.Case{

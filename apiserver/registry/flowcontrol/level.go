@@ -52,9 +52,6 @@ func levels() *registry.Resource {
 
 func defaultLevel(l level) {
 	s := &l.Spec
-	if s.Type == flowcontrolv1.PriorityLevelEnablementExempt {
-		setIfNil(&s.Exempt, flowcontrolv1.ExemptPriorityLevelConfiguration{})
-	}
 	if s.Exempt != nil {
 		setIfNil(&s.Exempt.NominalConcurrencyShares, 0)
 		setIfNil(&s.Exempt.LendablePercent, 0)
@@ -95,7 +92,7 @@ func checkLevel(e *check.Errors, l level) {
 			checkLimited(e, s.Limited, at.Child("limited"))
 		}
 	default:
-		check.Supported(e, at.Child("type"), s.Type, flowcontrolv1.PriorityLevelEnablementExempt, flowcontrolv1.PriorityLevelEnablementLimited)
+		check.OneOf(e, at.Child("type"), s.Type, flowcontrolv1.PriorityLevelEnablementExempt, flowcontrolv1.PriorityLevelEnablementLimited)
 	}
 	checkMandatoryLevel(e, l, at)
 	checkLevelStatus(e, l)
@@ -152,7 +149,7 @@ func checkLimited(e *check.Errors, l *flowcontrolv1.LimitedPriorityLevelConfigur
 			checkQueuing(e, response.Queuing, here.Child("queuing"))
 		}
 	default:
-		check.Supported(e, here.Child("type"), response.Type, flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)
+		check.OneOf(e, here.Child("type"), response.Type, flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)
 	}
 	checkPercent(e, l.LendablePercent, at.Child("lendablePercent"))
 	checkShare(e, l.BorrowingLimitPercent, at.Child("borrowingLimitPercent"))

@@ -26,6 +26,7 @@ func ipAddresses() *registry.Resource {
 		Strategy: registry.Strategy{
 			Validate: registry.Checks(checkAddress),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, a, old address) {
+				checkAddress(e, a)
 				e.Immutable(field.NewPath("spec", "parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)
 			}),
 			ValidateName: func(name string, _ bool) []string {

@@ -92,13 +92,13 @@ func validateDataSources(e *check.Errors, s *corev1.PersistentVolumeClaimSpec, a
 	}
 }
 
-// forbidOtherMeta refuses everything but labels and annotations in a template's metadata.
-func forbidOtherMeta(e *check.Errors, meta *metav1.ObjectMeta, at *field.Path) {
+// ForbidOtherMeta refuses everything but labels and annotations in a template's metadata.
+func ForbidOtherMeta(e *check.Errors, meta *metav1.ObjectMeta, at *field.Path) {
 	v := reflect.ValueOf(meta).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
 		if name != "Labels" && name != "Annotations" && !v.Field(i).IsZero() {
-			e.Forbidden(at.Child(strings.ToLower(name[:1])+name[1:]), "cannot be set")
+			e.Forbidden(at.Child(strings.ToLower(name[:1])+name[1:]), "cannot be set") // "uID", as Kubernetes says
 		}
 	}
 }

@@ -397,10 +397,10 @@ func (s *scope) checkRestartPolicy(c *corev1.Container, init bool, at *field.Pat
 		if len(c.RestartPolicyRules) > 0 {
 			s.Required(at.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")
 		}
-		return
+	} else {
+		check.Supported(s.Errors, at.Child("restartPolicy"), *c.RestartPolicy,
+			corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
 	}
-	check.Supported(s.Errors, at.Child("restartPolicy"), *c.RestartPolicy,
-		corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
 	rules := at.Child("restartPolicyRules")
 	if init && sidecar(c) && len(c.RestartPolicyRules) > 0 {
 		s.Forbidden(rules, "restartPolicyRules may not be set for init containers with restartPolicy=Always")

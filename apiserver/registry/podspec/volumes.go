@@ -307,7 +307,7 @@ func (s *scope) checkEphemeralVolume(v *corev1.Volume, at *field.Path) {
 		here := at.Child("volumeClaimTemplate")
 		s.Annotations(here.Child("metadata", "annotations"), t.Annotations)
 		s.Labels(here.Child("metadata", "labels"), t.Labels)
-		forbidOtherMeta(s.Errors, &t.ObjectMeta, here.Child("metadata"))
+		ForbidOtherMeta(s.Errors, &t.ObjectMeta, here.Child("metadata"))
 		ValidateClaimSpec(s.Errors, &t.Spec, here.Child("spec"))
 	}
 	if s.meta == nil || s.meta.Name == "" || v.Name == "" {

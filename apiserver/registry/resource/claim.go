@@ -14,6 +14,7 @@ import (
 
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/check"
+	"bareboat.dev/apiserver/registry/podspec"
 )
 
 type claim = *resourcev1.ResourceClaim
@@ -54,6 +55,15 @@ func (r *rules) claims() *registry.Resource {
 	}
 }
 
+// checkTemplate: a claim, and labels and annotations for it and nothing else of its metadata.
+func (r *rules) checkTemplate(e *check.Errors, t *resourcev1.ResourceClaimTemplate) {
+	meta := field.NewPath("spec", "metadata")
+	e.Annotations(meta.Child("annotations"), t.Spec.Annotations)
+	e.Labels(meta.Child("labels"), t.Spec.Labels)
+	podspec.ForbidOtherMeta(e, &t.Spec.ObjectMeta, meta)
+	r.checkDevices(e, &t.Spec.Spec.Devices, field.NewPath("spec", "spec", "devices"))
+}
+
 func (r *rules) templates() *registry.Resource {
 	type template = *resourcev1.ResourceClaimTemplate
 	return &registry.Resource{
@@ -62,14 +72,12 @@ func (r *rules) templates() *registry.Resource {
 		New:     func() registry.Object { return &resourcev1.ResourceClaimTemplate{} },
 		NewList: func() runtime.Object { return &resourcev1.ResourceClaimTemplateList{} },
 		Strategy: registry.Strategy{
-			Default: registry.On(func(t template) { defaultClaim(&t.Spec.Spec) }),
-			Validate: registry.Checks(func(e *check.Errors, t template) {
-				meta := field.NewPath("spec", "metadata")
-				e.Annotations(meta.Child("annotations"), t.Spec.Annotations)
-				e.Labels(meta.Child("labels"), t.Spec.Labels)
-				r.checkDevices(e, &t.Spec.Spec.Devices, field.NewPath("spec", "spec", "devices"))
-			}),
+			Default:  registry.On(func(t template) { defaultClaim(&t.Spec.Spec) }),
+			Validate: registry.Checks(r.checkTemplate),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, t, old template) {
+				if !equality.Semantic.DeepEqual(t.Spec, old.Spec) {
+					r.checkTemplate(e, t)
+				}
 				e.Immutable(field.NewPath("spec"), t.Spec, old.Spec)
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,

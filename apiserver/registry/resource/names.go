@@ -13,7 +13,9 @@ import (
 )
 
 func checkDriver(e *check.Errors, name string, at *field.Path) {
-	e.Present(at, name)
+	if !e.Present(at, name) {
+		return
+	}
 	if len(name) > resourcev1.DriverNameMaxLength {
 		e.Add(field.TooLong(at, name, resourcev1.DriverNameMaxLength))
 	}

@@ -116,6 +116,8 @@ func TestTemplate(t *testing.T) {
 	kindtest.Create(t, r, base, []kindtest.Case{
 		{Name: "minimal"},
 		{Name: "labels", Edit: "spec: {metadata: {labels: {'a b': c}}}", Want: []string{`spec.metadata.labels: Invalid value: "a b": name part must consist…`}},
+		{Name: "a template has no name", Edit: "spec: {metadata: {name: x, uid: u1, finalizers: [a.b/c]}}", Want: []string{
+			"spec.metadata.name: Forbidden: cannot be set", "spec.metadata.uID: Forbidden: cannot be set", "spec.metadata.finalizers: Forbidden: cannot be set"}},
 		{Name: "spec", Edit: "spec: {spec: {devices: {requests: [{name: r}]}}}", Want: []string{
 			"spec.spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required"}},
 	})
@@ -159,7 +161,7 @@ func TestSlice(t *testing.T) {
 		{Name: "everywhere", Edit: "spec: {allNodes: true}", Want: []string{"spec: Invalid value: \"{`nodeName`, `allNodes`}\": " + one + ", but multiple fields are set"}},
 		{Name: "not everywhere", Edit: "spec: {allNodes: false}", Want: []string{"spec.allNodes: Invalid value: false: must be either unset or set to true"}},
 		{Name: "pool", Edit: "spec: {driver: '', pool: {name: 'a//b', generation: -1, resourceSliceCount: 0}}", Want: []string{
-			"spec.driver: Required value", `spec.driver: Invalid value: "": a lowercase RFC 1123 subdomain…`,
+			"spec.driver: Required value",
 			`spec.pool.name: Invalid value: "": a lowercase RFC 1123 subdomain…`,
 			"spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
 			"spec.pool.generation: Invalid value: -1: must be greater than or equal to zero"}},

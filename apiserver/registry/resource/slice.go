@@ -41,12 +41,14 @@ func resourceSlices() *registry.Resource {
 			}),
 			// A taint begins when it is put on.
 			PrepareCreate: registry.On(func(s slice) {
+				dropLists(&s.Spec)
 				for i := range s.Spec.Devices {
 					stampTaints(s.Spec.Devices[i].Taints, s.CreationTimestamp)
 				}
 			}),
-			ValidateName: apivalidation.NameIsDNSSubdomain,
-			SpecChanged:  registry.Differs(func(s, old slice) bool { return !equality.Semantic.DeepEqual(s.Spec, old.Spec) }),
+			PrepareUpdate: registry.OnChange(func(s, _ slice) { dropLists(&s.Spec) }),
+			ValidateName:  apivalidation.NameIsDNSSubdomain,
+			SpecChanged:   registry.Differs(func(s, old slice) bool { return !equality.Semantic.DeepEqual(s.Spec, old.Spec) }),
 
 			AllowUnconditionalUpdate: true,
 		},
@@ -63,6 +65,16 @@ func resourceSlices() *registry.Resource {
 			registry.Text("Pool", doc["pool"], func(s slice) string { return s.Spec.Pool.Name }),
 			registry.AgeColumn(),
 		},
+	}
+}
+
+// dropLists drops the values that are lists (DRAListTypeAttributes, off by default).
+func dropLists(s *resourcev1.ResourceSliceSpec) {
+	for i := range s.Devices {
+		for name, a := range s.Devices[i].Attributes {
+			a.IntValues, a.BoolValues, a.StringValues, a.VersionValues = nil, nil, nil, nil
+			s.Devices[i].Attributes[name] = a
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"strings"
+
 	storagev1 "k8s.io/api/storage/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,16 +32,11 @@ func attributesClasses() *registry.Resource {
 		New:        func() registry.Object { return &storagev1.VolumeAttributesClass{} },
 		NewList:    func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },
 		Strategy: registry.Strategy{
-			Validate: registry.Checks(func(e *check.Errors, c class) {
-				checkDriverName(e, c.DriverName, field.NewPath("driverName"))
-				if len(c.Parameters) == 0 {
-					e.Required(field.NewPath("parameters"), "must contain at least one key/value pair")
-				}
-				checkParameters(e, c.Parameters, field.NewPath("parameters"))
-			}),
+			Validate: registry.Checks(checkAttributes),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, c, old class) {
-				e.Immutable(field.NewPath("driverName"), c.DriverName, old.DriverName)
-				e.Immutable(field.NewPath("parameters"), c.Parameters, old.Parameters)
+				checkAttributes(e, c)
+				e.Frozen(field.NewPath("driverName"), c.DriverName, old.DriverName, "updates to driverName are forbidden.")
+				e.Frozen(field.NewPath("parameters"), c.Parameters, old.Parameters, "updates to parameters are forbidden.")
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
 
@@ -51,4 +48,14 @@ func attributesClasses() *registry.Resource {
 			registry.AgeColumn(),
 		},
 	}
+}
+
+func checkAttributes(e *check.Errors, c *storagev1.VolumeAttributesClass) {
+	if at := field.NewPath("driverName"); e.Present(at, c.DriverName) {
+		e.QualifiedName(at, strings.ToLower(c.DriverName))
+	}
+	if len(c.Parameters) == 0 {
+		e.Required(field.NewPath("parameters"), "must contain at least one key/value pair")
+	}
+	checkParameters(e, c.Parameters, field.NewPath("parameters"))
 }

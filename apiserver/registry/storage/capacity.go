@@ -2,7 +2,6 @@ package storage
 
 import (
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -47,9 +46,7 @@ func checkStorageCapacity(e *check.Errors, c *storagev1.CSIStorageCapacity) {
 		e.Selector(field.NewPath("nodeTopology"), c.NodeTopology)
 	}
 	e.Name(field.NewPath("storageClassName"), c.StorageClassName, apivalidation.NameIsDNSSubdomain)
-	for name, q := range map[string]*resource.Quantity{"capacity": c.Capacity, "maximumVolumeSize": c.MaximumVolumeSize} {
-		if q != nil {
-			e.NonNegativeQuantity(field.NewPath(name), *q)
-		}
+	if c.Capacity != nil {
+		e.NonNegativeQuantity(field.NewPath("capacity"), *c.Capacity)
 	}
 }

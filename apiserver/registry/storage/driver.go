@@ -55,6 +55,7 @@ func defaultDriver(d *storagev1.CSIDriver) {
 	}
 	setIfNil(&s.RequiresRepublish, false)
 	setIfNil(&s.SELinuxMount, false)
+	setIfNil(&s.PreventPodSchedulingIfMissing, false)
 }
 
 func checkDriver(e *check.Errors, d *storagev1.CSIDriver) {

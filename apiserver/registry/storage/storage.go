@@ -35,7 +35,9 @@ func Resources() []*registry.Resource {
 // checkDriverName checks what a CSI driver calls itself.
 func checkDriverName(e *check.Errors, name string, at *field.Path) {
 	const longest = 63
-	e.Present(at, name)
+	if !e.Present(at, name) {
+		return
+	}
 	if len(name) > longest {
 		e.Add(field.TooLong(at, name, longest))
 	}
@@ -126,15 +128,10 @@ func checkClass(e *check.Errors, c *storagev1.StorageClass) {
 }
 
 func checkClassUpdate(e *check.Errors, c, old *storagev1.StorageClass) {
-	if !maps.Equal(c.Parameters, old.Parameters) {
-		e.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden.")
-	}
-	if c.Provisioner != old.Provisioner {
-		e.Forbidden(field.NewPath("provisioner"), "updates to provisioner are forbidden.")
-	}
-	if c.ReclaimPolicy != nil && old.ReclaimPolicy != nil && *c.ReclaimPolicy != *old.ReclaimPolicy {
-		e.Forbidden(field.NewPath("reclaimPolicy"), "updates to reclaimPolicy are forbidden.")
-	}
+	checkClass(e, c)
+	e.Immutable(field.NewPath("parameters"), c.Parameters, old.Parameters)
+	e.Immutable(field.NewPath("provisioner"), c.Provisioner, old.Provisioner)
+	e.Immutable(field.NewPath("reclaimPolicy"), c.ReclaimPolicy, old.ReclaimPolicy)
 	e.Immutable(field.NewPath("volumeBindingMode"), c.VolumeBindingMode, old.VolumeBindingMode)
 }
 

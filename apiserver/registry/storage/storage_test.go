@@ -44,9 +44,9 @@ allowedTopologies:
 	})
 	kindtest.Update(t, r, storageClass, []kindtest.Case{
 		{Name: "expansion", Edit: "{allowVolumeExpansion: true, mountOptions: [ro]}"},
-		{Name: "parameters", Edit: "parameters: {type: slow}", Want: []string{"parameters: Forbidden: updates to parameters are forbidden."}},
-		{Name: "provisioner", Edit: "provisioner: other", Want: []string{"provisioner: Forbidden: updates to provisioner are forbidden."}},
-		{Name: "policy", Edit: "reclaimPolicy: Retain", Want: []string{"reclaimPolicy: Forbidden: updates to reclaimPolicy are forbidden."}},
+		{Name: "parameters", Edit: "parameters: {type: slow}", Want: []string{`parameters: Invalid value: {"type":"slow"}: field is immutable`}},
+		{Name: "provisioner", Edit: "provisioner: other", Want: []string{`provisioner: Invalid value: "other": field is immutable`}},
+		{Name: "policy", Edit: "reclaimPolicy: Retain", Want: []string{`reclaimPolicy: Invalid value: "Retain": field is immutable`}},
 		{Name: "mode", Edit: "volumeBindingMode: WaitForFirstConsumer", Want: []string{
 			`volumeBindingMode: Invalid value: "WaitForFirstConsumer": field is immutable`}},
 	})

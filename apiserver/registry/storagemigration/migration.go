@@ -31,6 +31,7 @@ func migrations() *registry.Resource {
 			Validate:      registry.Checks(func(e *check.Errors, m migration) { checkMigration(e, m) }),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, m, old migration) {
 				e.Immutable(field.NewPath("spec"), m.Spec, old.Spec)
+				checkMigration(e, m)
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
 		},
