@@ -9,6 +9,7 @@ package admission
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,11 +85,34 @@ type Request struct {
 	Notes  *Notes
 }
 
-// Notes are audit annotations. They outlive the attributes, which are made anew when a write is decided again; what is noted twice
-// counts once. A nil *Notes keeps nothing.
+// Notes are audit annotations, and what the user is told whatever becomes of the request. They outlive the attributes, which are made anew
+// when a write is decided again; what is noted twice counts once. A nil *Notes keeps nothing.
 type Notes struct {
-	mu  sync.Mutex
-	all map[string]string
+	mu       sync.Mutex
+	all      map[string]string
+	warnings []string
+}
+
+// Warn notes something for the user.
+func (n *Notes) Warn(text string) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Contains(n.warnings, text) {
+		n.warnings = append(n.warnings, text)
+	}
+}
+
+// Warnings returns what Warn was told; they are the caller's.
+func (n *Notes) Warnings() []string {
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.warnings)
 }
 
 // Set notes something for the audit log.
@@ -143,8 +167,11 @@ func (a *Attributes) Settle(version string, err error) {
 	a.settled = nil
 }
 
-// Warn tells the user something about an object that is accepted.
-func (a *Attributes) Warn(text string) { a.warnings = append(a.warnings, text) }
+// Warn tells the user something, whether the object is accepted or not.
+func (a *Attributes) Warn(text string) {
+	a.warnings = append(a.warnings, text)
+	a.Request.Notes.Warn(text)
+}
 
 // Warnings returns what Warn was told.
 func (a *Attributes) Warnings() []string { return a.warnings }

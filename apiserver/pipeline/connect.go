@@ -33,6 +33,10 @@ func (p *Pipeline) Admit(ctx context.Context, r *Request, stored registry.Object
 // AdmitConnect asks the admission plugins about a stream or a request that a door passes on: about its options, which are of the
 // subresource's kind. The caller has authorized it.
 func (p *Pipeline) AdmitConnect(ctx context.Context, r *Request, options runtime.Object) error {
+	return warned(r, p.admitConnect(ctx, r, options))
+}
+
+func (p *Pipeline) admitConnect(ctx context.Context, r *Request, options runtime.Object) error {
 	h, err := p.served.lookup(ctx, r.Group, r.Version, r.Resource)
 	if err != nil {
 		return err

@@ -249,7 +249,10 @@ func (p *Pipeline) Do(ctx context.Context, r *Request) (*Result, error) {
 		err = p.obey(ctx, r, res)
 	}
 	p.observe(ctx, r, start, err, res != nil && res.Created)
-	return res, err
+	if more := r.Notes.Warnings(); err == nil && len(more) > 0 {
+		res.Warnings = dedupe(append(res.Warnings, more...))
+	}
+	return res, warned(r, err)
 }
 
 func (p *Pipeline) do(ctx context.Context, r *Request) (*Result, error) {

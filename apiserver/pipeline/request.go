@@ -37,6 +37,8 @@ type Caller struct {
 	Door string
 	// UserAgent and Address are for audit and the default field manager.
 	UserAgent, Address string
+	// AuditID names the request in the audit log and to its client; empty if the client is not told.
+	AuditID string
 }
 
 // Match says how a read's resource version is understood (resourceVersionMatch).

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -119,10 +120,17 @@ func (u *user) viaGRPC(t *testing.T, w *write) outcome {
 		resp, err = u.Patch(t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE, Patch: []byte(w.body), Options: options})
 		out.warnings = resp.GetWarnings()
 	case "delete":
-		_, err = u.Delete(t.Context(), &apiv1.DeleteRequest{Ref: r})
+		var resp *apiv1.DeleteResponse
+		resp, err = u.Delete(t.Context(), &apiv1.DeleteRequest{Ref: r})
+		out.warnings = resp.GetWarnings()
 	}
 	if err != nil {
 		out.status = apiStatus(t, err)
+		for _, d := range status.Convert(err).Details() {
+			if w, ok := d.(*apiv1.Warnings); ok {
+				out.warnings = w.GetWarnings()
+			}
+		}
 	}
 	return out
 }

@@ -175,6 +175,44 @@ func cron(name, spec string) string {
 	return fmt.Sprintf("{apiVersion: stable.example.com/v1, kind: CronTab, metadata: {name: %s}, spec: %s}", name, spec)
 }
 
+// Clients that would rather have protobuf get custom objects in what else they take: objects, lists, watches and what writes answer. Those who
+// take nothing else are refused before anything is done, but for metadata, which has that form.
+func TestCustomResourceProtobuf(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	u := h.admin()
+	define(t, u, "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"+limitsCRD)
+	const limits = "/apis/example.com/v1/namespaces/default/limits"
+	const either, only, meta = "application/vnd.kubernetes.protobuf,application/json", "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	const object = `{"apiVersion":"example.com/v1","kind":"Limit","metadata":{"name":"one"},"most":3}`
+	for _, step := range []struct {
+		method, path, body, accept string
+		code                       int
+		sent                       string
+	}{
+		{"POST", limits, object, only, 406, only},
+		{"GET", limits + "/one", "", either, 404, only}, // what is refused was not done; and why has a form in protobuf
+		{"POST", limits, object, either, 201, "application/json"},
+		{"GET", limits + "/one", "", either, 200, "application/json"},
+		{"GET", limits, "", either, 200, "application/json"},
+		{"GET", limits + "/one", "", only, 406, only},
+		{"GET", limits, "", only, 406, only},
+		{"GET", limits + "?watch=true&timeoutSeconds=1", "", only, 406, only},
+		{"GET", limits + "?watch=true&timeoutSeconds=1", "", either, 200, "application/json"},
+		{"GET", limits + "/one", "", meta, 200, only},
+		{"DELETE", limits + "/one", "", either, 200, "application/json"},
+		{"GET", "/api/v1/namespaces", "", either, 200, only},
+	} {
+		req, err := http.NewRequest(step.method, u.base+step.path, strings.NewReader(step.body))
+		check(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Accept", step.accept)
+		code, header, body := u.roundTrip(t, req)
+		if code != step.code || header.Get("Content-Type") != step.sent {
+			t.Errorf("%s %s accepting %s: %d in %s instead of %d in %s: %s", step.method, step.path, step.accept, code, header.Get("Content-Type"), step.code, step.sent, body)
+		}
+	}
+}
+
 // A custom resource is served through REST as soon as its definition is established: defaulted, pruned, validated by schema and
 // by rules, patched in every way but one, scaled, printed and selected; and it goes with its definition.
 func TestCustomResource(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -292,6 +293,44 @@ func TestWatchOverREST(t *testing.T) {
 	_, err = admin.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref("", "configmaps", "default", "b")})
 	check(t, err)
 	next(`"type":"DELETED"`, `"name":"b"`)
+}
+
+// A request has one name in its answer and in the audit log, its client's if that has given it one.
+func TestAuditID(t *testing.T) {
+	var log bytes.Buffer
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.AuditLog = &log })
+	u := h.admin()
+	ask := func(path, id string) string {
+		req, err := http.NewRequest("GET", u.base+path, nil)
+		check(t, err)
+		if id != "" {
+			req.Header.Set("Audit-ID", id)
+		}
+		_, header, _ := u.roundTrip(t, req)
+		return header.Get("Audit-ID")
+	}
+	named, made, refused, version := ask("/api/v1/nodes/named", "mine"), ask("/api/v1/nodes/made", ""), ask("/api/v1/nodes/refused", ""), ask("/version", "")
+	if named != "mine" || made == "" || made == refused || version == "" {
+		t.Errorf("answers are named %q, %q, %q, %q", named, made, refused, version)
+	}
+	_, err := u.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", "nodes", "", "grpc")})
+	if err == nil {
+		t.Error("a node that does not exist")
+	}
+	h.stop() // nobody writes any more
+	got := map[string]string{}
+	for _, line := range strings.Split(log.String(), "\n") {
+		var e struct {
+			AuditID   string
+			ObjectRef struct{ Resource, Name string }
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && e.ObjectRef.Resource == "nodes" {
+			got[e.ObjectRef.Name] = e.AuditID
+		}
+	}
+	if got["named"] != named || got["made"] != made || got["refused"] != refused || got["grpc"] == "" {
+		t.Errorf("the log names them %v", got)
+	}
 }
 
 // Streams into pods are in the audit log, through either door, also those that were refused.

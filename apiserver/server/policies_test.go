@@ -41,6 +41,17 @@ func TestValidatingAdmissionPolicies(t *testing.T) {
 		{name: "warned", at: maps, body: data("warned", "7"), warned: []string{"Validation failed for ValidatingAdmissionPolicy 'small' with binding 'small': size is 7"}},
 		unbind("small"),
 
+		{name: "policy careful", at: policyAPI + "validatingadmissionpolicies", body: "metadata: {name: careful}\nspec:\n" +
+			"  matchConstraints: {resourceRules: [{operations: [DELETE, UPDATE], apiGroups: [''], apiVersions: [v1], resources: [configmaps]}]}\n" +
+			"  validations: [{expression: \"oldObject.metadata.name != 'warned'\", message: think twice}]\n"},
+		{name: "binding careful", at: policyAPI + "validatingadmissionpolicybindings", body: "metadata: {name: careful}\nspec: {policyName: careful, validationActions: [Warn]}\n"},
+		policy("strict", "  validations: [{expression: 'object.data.size != string(13)', message: not this one}]\n"), bind("strict", ""),
+		{name: "refused and warned", verb: "patch", at: maps + ":warned", body: `{"data":{"size":"13"}}`, code: 422, refused: "not this one",
+			warned: []string{"Validation failed for ValidatingAdmissionPolicy 'careful' with binding 'careful': think twice"}},
+		{name: "deleted and warned", verb: "delete", at: maps + ":warned",
+			warned: []string{"Validation failed for ValidatingAdmissionPolicy 'careful' with binding 'careful': think twice"}},
+		unbind("strict"), unbind("careful"),
+
 		policy("limited", "  paramKind: {apiVersion: v1, kind: ConfigMap}\n  variables: [{name: most, expression: \"int(params.data.most)\"}]\n"+
 			"  matchConditions: [{name: sized, expression: \"has(object.data) && 'size' in object.data\"}]\n"+
 			"  validations: [{expression: \"int(object.data.size) <= variables.most\", message: too much, reason: Forbidden}]\n"),

@@ -14,6 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"bareboat.dev/apiserver/pipeline"
 )
@@ -23,6 +24,7 @@ type event struct {
 	Kind       string         `json:"kind"`
 	APIVersion string         `json:"apiVersion"`
 	Level      string         `json:"level"`
+	AuditID    string         `json:"auditID"`
 	Stage      string         `json:"stage"`
 	Verb       string         `json:"verb"`
 	User       user           `json:"user"`
@@ -67,7 +69,7 @@ const microTime = "2006-01-02T15:04:05.000000Z07:00"
 func (l *Log) Observe(_ context.Context, o *pipeline.Observation) {
 	r := o.Request
 	e := event{
-		Kind: "Event", APIVersion: "audit.k8s.io/v1", Level: "Metadata", Stage: "ResponseComplete", Verb: string(r.Verb), UserAgent: r.UserAgent,
+		Kind: "Event", APIVersion: "audit.k8s.io/v1", Level: "Metadata", AuditID: idOf(r), Stage: "ResponseComplete", Verb: string(r.Verb), UserAgent: r.UserAgent,
 		Object:   &objectRef{r.Resource, r.Namespace, r.Name, r.Group, r.Version, r.Subresource},
 		Response: response(o), Received: stamp(o.Start), Completed: stamp(o.End), Notes: map[string]any{"bareboat.dev/door": r.Door},
 	}
@@ -85,6 +87,14 @@ func (l *Log) Observe(_ context.Context, o *pipeline.Observation) {
 	if err := l.out.Encode(e); err != nil {
 		l.log.Error("writing the audit log failed", "error", err)
 	}
+}
+
+// idOf is the name of a request; one whose client is not told gets its own here.
+func idOf(r *pipeline.Request) string {
+	if r.AuditID != "" {
+		return r.AuditID
+	}
+	return string(uuid.NewUUID())
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(microTime) }

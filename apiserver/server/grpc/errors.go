@@ -14,6 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bareboat.dev/apiserver/pipeline"
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
 const (
@@ -22,8 +25,14 @@ const (
 	unknownURL  = "type.googleapis.com/k8s.io.apimachinery.pkg.runtime.Unknown"
 )
 
-// toStatus maps an error of the pipeline to gRPC: the canonical code, with the metav1.Status as a detail.
+// toStatus maps an error of the pipeline to gRPC: the canonical code, with the metav1.Status as a detail, and the warnings as another.
 func toStatus(err error) *status.Status {
+	var warned *pipeline.WarnedError
+	if errors.As(err, &warned) {
+		if s, err := toStatus(warned.Err).WithDetails(&apiv1.Warnings{Warnings: warned.Warnings}); err == nil {
+			return s
+		}
+	}
 	var api apierrors.APIStatus
 	switch {
 	case errors.As(err, &api):

@@ -177,7 +177,7 @@ func (s *Server) Delete(ctx context.Context, q *apiv1.DeleteRequest) (*apiv1.Del
 		return nil, err
 	}
 	object, err := toAny(res.Object, apiv1.View_VIEW_FULL)
-	return &apiv1.DeleteResponse{Object: object, Deleted: res.Deleted}, err
+	return &apiv1.DeleteResponse{Object: object, Deleted: res.Deleted, Warnings: res.Warnings}, err
 }
 
 // DeleteCollection implements apiv1.ResourceServiceServer.

@@ -48,7 +48,7 @@ func Serve(w http.ResponseWriter, r *http.Request, t Target, fail func(http.Resp
 			}
 			fail(w, r, reachError(err))
 		},
-		ModifyResponse: dropCORS,
+		ModifyResponse: drop,
 	}
 	p.ServeHTTP(w, r)
 }
@@ -117,8 +117,10 @@ func (p *page) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// dropCORS: what a pod says about other origins is not said about the API server.
-func dropCORS(resp *http.Response) error {
+// drop takes away what the API server says itself: what a pod says about other origins is not said about it, and the request has the
+// name in its audit log.
+func drop(resp *http.Response) error {
+	resp.Header.Del("Audit-Id")
 	for name := range resp.Header {
 		if strings.HasPrefix(name, "Access-Control-Allow-") {
 			resp.Header.Del(name)

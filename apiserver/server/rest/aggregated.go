@@ -83,6 +83,7 @@ func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, caller pipeline
 	}
 	req.Served = resource && s.Knows(t.resource)
 	start := h.cfg.Now()
+	r.Header.Set(auditHeader, caller.AuditID)
 	s.ServeHTTP(w, r.WithContext(ctx), caller.User, h.fail)
 	h.cfg.Pipeline.Observed(r.Context(), req, start, nil)
 	return nil

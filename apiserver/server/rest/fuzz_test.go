@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/apiserver/pipeline"
+	"bareboat.dev/apiserver/registry/codec"
 )
 
 // Whatever path is asked for, what is read out of it is a part of it, and the rest of a proxied path is exactly what follows.
@@ -83,8 +84,11 @@ func FuzzAccept(f *testing.F) {
 	f.Fuzz(func(t *testing.T, accept string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Accept", accept)
-		for _, negotiate := range []func(*http.Request) (format, error){negotiate, negotiateStream} {
-			got, err := negotiate(r)
+		for _, negotiate := range []func(*http.Request, bool) (format, error){negotiate, negotiateStream} {
+			if custom, err := negotiate(r, false); err == nil && custom.media == codec.Protobuf && custom.view != metadataOnly {
+				t.Errorf("%q: protobuf for what has none", accept)
+			}
+			got, err := negotiate(r, true)
 			switch {
 			case err != nil && statusOf(err).Code != http.StatusNotAcceptable:
 				t.Errorf("%q: %v", accept, err)

@@ -22,7 +22,7 @@ import (
 )
 
 func (h *Handler) list(w http.ResponseWriter, r *http.Request, req *pipeline.Request) error {
-	f, err := negotiate(r)
+	f, err := h.formatOf(r, req.Ref)
 	if err != nil {
 		return err
 	}
@@ -60,9 +60,7 @@ func warn(w http.ResponseWriter, res *registry.Resource) {
 	if res.Custom == nil {
 		return
 	}
-	for _, text := range res.Custom.Warnings {
-		w.Header().Add("Warning", warning(text))
-	}
+	addWarnings(w, res.Custom.Warnings)
 }
 
 func listMeta(l *pipeline.Listing) metav1.ListMeta {
@@ -240,9 +238,6 @@ func protobufItem(f format, o *pipeline.Object) ([]byte, error) {
 		return p.Marshal()
 	}
 	contentType, raw, err := o.Encoded()
-	if err == nil && contentType == frame.JSON {
-		return nil, noProtobuf(o)
-	}
 	if err != nil || contentType != frame.Protobuf {
 		return nil, apierrors.NewInternalError(io.ErrUnexpectedEOF)
 	}

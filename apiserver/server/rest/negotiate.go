@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry/codec"
 )
 
@@ -29,8 +30,20 @@ type format struct {
 	pretty bool
 }
 
-// negotiate picks the first acceptable format of an Accept header, by quality and then order.
-func negotiate(r *http.Request) (format, error) {
+// formatOf negotiates the form of an answer about a resource.
+func (h *Handler) formatOf(r *http.Request, ref pipeline.Ref) (format, error) {
+	return negotiate(r, h.inProtobuf(ref))
+}
+
+// inProtobuf reports whether a resource's objects have a protobuf form: built-in ones do, custom ones do not.
+func (h *Handler) inProtobuf(ref pipeline.Ref) bool {
+	_, builtIn := h.cfg.Pipeline.Fixed().Lookup(ref.Group, ref.Version, ref.Resource)
+	return builtIn
+}
+
+// negotiate picks the first acceptable format of an Accept header, by quality and then order. Without protobuf the objects themselves are
+// not sent in it, so that clients who would rather have it get what else they take; their metadata is.
+func negotiate(r *http.Request, protobuf bool) (format, error) {
 	f := format{media: codec.JSON, pretty: pretty(r)}
 	header := r.Header.Get("Accept")
 	if header == "" {
@@ -45,8 +58,8 @@ func negotiate(r *http.Request) (format, error) {
 		case "*/*", "application/*", codec.JSON:
 			return format{codec.JSON, v, f.pretty}, nil
 		case codec.YAML, codec.Protobuf:
-			if v == asTable && a.media == codec.Protobuf {
-				continue // a Table has no protobuf form
+			if a.media == codec.Protobuf && (v == asTable || v == full && !protobuf) {
+				continue // neither has a protobuf form
 			}
 			return format{a.media, v, false}, nil
 		}
@@ -62,7 +75,7 @@ func notAcceptable(media ...string) error {
 }
 
 // negotiateStream is negotiate for watches, of which YAML has no form.
-func negotiateStream(r *http.Request) (format, error) {
+func negotiateStream(r *http.Request, protobuf bool) (format, error) {
 	for _, a := range accepted(r.Header.Get("Accept")) {
 		v, ok := viewOf(a.params)
 		if !ok {
@@ -72,7 +85,7 @@ func negotiateStream(r *http.Request) (format, error) {
 		case "*/*", "application/*", codec.JSON:
 			return format{media: codec.JSON, view: v}, nil
 		case codec.Protobuf:
-			if v != asTable {
+			if v == metadataOnly || v == full && protobuf {
 				return format{media: codec.Protobuf, view: v}, nil
 			}
 		}

@@ -97,7 +97,7 @@ func joinFields(selector, more string) string {
 
 // do serves everything but lists and watches.
 func (h *Handler) do(w http.ResponseWriter, r *http.Request, req *pipeline.Request) error {
-	f, err := negotiate(r)
+	f, err := h.formatOf(r, req.Ref)
 	if err != nil {
 		return err
 	}
@@ -123,9 +123,7 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, req *pipeline.Reque
 	if err != nil {
 		return err
 	}
-	for _, text := range res.Warnings {
-		w.Header().Add("Warning", warning(text))
-	}
+	addWarnings(w, res.Warnings)
 	switch {
 	case req.Verb == pipeline.DeleteCollection:
 		return h.sendList(w, r, f, res.Collection)
@@ -185,6 +183,12 @@ func deletedStatus(r *pipeline.Request, res *pipeline.Result) *pipeline.Object {
 		}
 	}
 	return pipeline.Answer(statusKind(), &metav1.Status{Status: metav1.StatusSuccess, Code: 200, Details: details}).Object
+}
+
+func addWarnings(w http.ResponseWriter, warnings []string) {
+	for _, text := range warnings {
+		w.Header().Add("Warning", warning(text))
+	}
 }
 
 // warning is a Warning header's value (RFC 7234, section 5.5).

@@ -105,11 +105,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.cfg.GRPC.ServeHTTP(w, r)
 		return
 	}
+	id := h.auditID(w, r)
 	caller, err := h.identify(r)
 	if err != nil {
 		h.fail(w, r, err)
 		return
 	}
+	caller.AuditID = id
 	h.withoutCredentials(r.Header)
 	// What is said to one must not be kept for another; documents for everybody say so themselves.
 	w.Header().Set("Cache-Control", "no-cache, private")
@@ -124,6 +126,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.paths.ServeHTTP(w, r)
+}
+
+// auditHeader is where a request's name in the audit log is, in requests and answers.
+const auditHeader = "Audit-Id"
+
+// auditID is the name that the client has given the request, or a new one. It is sent with the answer.
+func (h *Handler) auditID(w http.ResponseWriter, r *http.Request) string {
+	id := r.Header.Get(auditHeader)
+	if id == "" {
+		id = h.cfg.Pipeline.NewID()
+	}
+	w.Header().Set(auditHeader, id)
+	return id
 }
 
 // identify authenticates a request.
@@ -231,6 +246,10 @@ func (h *Handler) document(w http.ResponseWriter, r *http.Request, contentType s
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // nobody is there to read it
+	}
+	var warned *pipeline.WarnedError
+	if errors.As(err, &warned) {
+		addWarnings(w, warned.Warnings)
 	}
 	h.writeStatus(w, r, statusOf(err))
 }

@@ -56,9 +56,6 @@ func (h *Handler) encode(f format, o *pipeline.Object, include string) ([]byte, 
 	if text, ok := jsonText(o); ok && f.media == codec.JSON && !f.pretty {
 		return append(text[:len(text):len(text)], '\n'), nil
 	}
-	if o.Resource != nil && o.Resource.Custom != nil && f.media == codec.Protobuf {
-		return nil, noProtobuf(o)
-	}
 	if fr, ok := o.Frame(); ok && f.media == codec.Protobuf && fr.ContentType() == frame.Protobuf {
 		return fr.Envelope(), nil
 	}
@@ -76,14 +73,6 @@ func jsonText(o *pipeline.Object) ([]byte, bool) {
 		return nil, false
 	}
 	return fr.Object(), true
-}
-
-// noProtobuf is Kubernetes' answer to who takes nothing but protobuf for a custom resource.
-func noProtobuf(o *pipeline.Object) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "object " + o.Kind.String() + " does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message",
-	}}
 }
 
 // marshal encodes a decoded object that carries its apiVersion and kind.

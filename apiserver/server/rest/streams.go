@@ -52,7 +52,7 @@ func (h *Handler) streamRoutes() {
 	h.streams["/pods/portforward"] = h.longRunning("create", h.portForward)
 }
 
-// logs sends a container's log as plain text, for as long as the client wants it.
+// logs sends a container's log as plain text, or over WebSocket, for as long as the client wants it.
 func (h *Handler) logs(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
 	q, err := logsRequest(r, t)
 	if err != nil {
@@ -65,13 +65,25 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request, ask *pipeline.Req
 	if q.Ref.Container, err = containerOf(pod, q.Ref.Container); err != nil {
 		return err
 	}
-	stream, err := node.Logs(r.Context(), q)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	stream, err := node.Logs(ctx, q)
 	if err != nil {
 		return nodeError(err)
 	}
 	first, err := stream.Recv()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nodeError(err)
+	}
+	if isWebSocket(r) {
+		logsToWebSocket(w, r, cancel, func() ([]byte, error) {
+			data, was := first.GetData(), err
+			if err == nil {
+				first, err = stream.Recv()
+			}
+			return data, was
+		})
+		return nil
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(http.StatusOK)

@@ -27,7 +27,7 @@ import (
 const minWatch = 30 * time.Minute
 
 func (h *Handler) watch(w http.ResponseWriter, r *http.Request, req *pipeline.Request) error {
-	f, err := negotiateStream(r)
+	f, err := negotiateStream(r, h.inProtobuf(req.Ref))
 	if err != nil {
 		return err
 	}

@@ -1588,7 +1588,9 @@ type DeleteResponse struct {
 	// The object as it was last, or as it is now if it waits for finalizers or its grace period.
 	Object *anypb.Any `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
 	// True if the object is gone; false if it waits.
-	Deleted       bool `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Deleted bool `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// Warnings for the user, as REST's Warning headers.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1637,6 +1639,58 @@ func (x *DeleteResponse) GetDeleted() bool {
 	return false
 }
 
+func (x *DeleteResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Warnings is a detail of the status of a request that was refused: what the user is told beside the reason.
+type Warnings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Warnings      []string               `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warnings) Reset() {
+	*x = Warnings{}
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warnings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warnings) ProtoMessage() {}
+
+func (x *Warnings) ProtoReflect() protoreflect.Message {
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warnings.ProtoReflect.Descriptor instead.
+func (*Warnings) Descriptor() ([]byte, []int) {
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Warnings) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 type DeleteCollectionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ref           *ResourceRef           `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -1649,7 +1703,7 @@ type DeleteCollectionRequest struct {
 
 func (x *DeleteCollectionRequest) Reset() {
 	*x = DeleteCollectionRequest{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[18]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1715,7 @@ func (x *DeleteCollectionRequest) String() string {
 func (*DeleteCollectionRequest) ProtoMessage() {}
 
 func (x *DeleteCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[18]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1728,7 @@ func (x *DeleteCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCollectionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{18}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteCollectionRequest) GetRef() *ResourceRef {
@@ -1715,7 +1769,7 @@ type DeleteCollectionResponse struct {
 
 func (x *DeleteCollectionResponse) Reset() {
 	*x = DeleteCollectionResponse{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[19]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1781,7 @@ func (x *DeleteCollectionResponse) String() string {
 func (*DeleteCollectionResponse) ProtoMessage() {}
 
 func (x *DeleteCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[19]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1794,7 @@ func (x *DeleteCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCollectionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{19}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteCollectionResponse) GetCount() int64 {
@@ -1767,7 +1821,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[20]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1833,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[20]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1846,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{20}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -1895,7 +1949,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[21]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1961,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[21]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +1974,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{21}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Status) GetCode() int32 {
@@ -1960,7 +2014,7 @@ type OperationResult struct {
 
 func (x *OperationResult) Reset() {
 	*x = OperationResult{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[22]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2026,7 @@ func (x *OperationResult) String() string {
 func (*OperationResult) ProtoMessage() {}
 
 func (x *OperationResult) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[22]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2039,7 @@ func (x *OperationResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationResult.ProtoReflect.Descriptor instead.
 func (*OperationResult) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{22}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *OperationResult) GetError() *Status {
@@ -2028,7 +2082,7 @@ type BatchRequest struct {
 
 func (x *BatchRequest) Reset() {
 	*x = BatchRequest{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[23]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2094,7 @@ func (x *BatchRequest) String() string {
 func (*BatchRequest) ProtoMessage() {}
 
 func (x *BatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[23]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2107,7 @@ func (x *BatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchRequest.ProtoReflect.Descriptor instead.
 func (*BatchRequest) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{23}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BatchRequest) GetOperations() []*Operation {
@@ -2080,7 +2134,7 @@ type BatchResponse struct {
 
 func (x *BatchResponse) Reset() {
 	*x = BatchResponse{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[24]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2146,7 @@ func (x *BatchResponse) String() string {
 func (*BatchResponse) ProtoMessage() {}
 
 func (x *BatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[24]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2159,7 @@ func (x *BatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResponse.ProtoReflect.Descriptor instead.
 func (*BatchResponse) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{24}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BatchResponse) GetResults() []*OperationResult {
@@ -2127,7 +2181,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[25]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2193,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[25]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2206,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{25}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Table) GetColumns() []*TableColumn {
@@ -2185,7 +2239,7 @@ type TableColumn struct {
 
 func (x *TableColumn) Reset() {
 	*x = TableColumn{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[26]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2251,7 @@ func (x *TableColumn) String() string {
 func (*TableColumn) ProtoMessage() {}
 
 func (x *TableColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[26]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2264,7 @@ func (x *TableColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableColumn.ProtoReflect.Descriptor instead.
 func (*TableColumn) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{26}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TableColumn) GetName() string {
@@ -2265,7 +2319,7 @@ type TableRow struct {
 
 func (x *TableRow) Reset() {
 	*x = TableRow{}
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[27]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2331,7 @@ func (x *TableRow) String() string {
 func (*TableRow) ProtoMessage() {}
 
 func (x *TableRow) ProtoReflect() protoreflect.Message {
-	mi := &file_bareboat_api_v1_resource_proto_msgTypes[27]
+	mi := &file_bareboat_api_v1_resource_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2344,7 @@ func (x *TableRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableRow.ProtoReflect.Descriptor instead.
 func (*TableRow) Descriptor() ([]byte, []int) {
-	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{27}
+	return file_bareboat_api_v1_resource_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TableRow) GetCells() []string {
@@ -2440,10 +2494,13 @@ const file_bareboat_api_v1_resource_proto_rawDesc = "" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"y\n" +
 	"\rDeleteRequest\x12.\n" +
 	"\x03ref\x18\x01 \x01(\v2\x1c.bareboat.api.v1.ResourceRefR\x03ref\x128\n" +
-	"\aoptions\x18\x02 \x01(\v2\x1e.bareboat.api.v1.DeleteOptionsR\aoptions\"X\n" +
+	"\aoptions\x18\x02 \x01(\v2\x1e.bareboat.api.v1.DeleteOptionsR\aoptions\"t\n" +
 	"\x0eDeleteResponse\x12,\n" +
 	"\x06object\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\x06object\x12\x18\n" +
-	"\adeleted\x18\x02 \x01(\bR\adeleted\"\xd1\x01\n" +
+	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"&\n" +
+	"\bWarnings\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"\xd1\x01\n" +
 	"\x17DeleteCollectionRequest\x12.\n" +
 	"\x03ref\x18\x01 \x01(\v2\x1c.bareboat.api.v1.ResourceRefR\x03ref\x12%\n" +
 	"\x0elabel_selector\x18\x02 \x01(\tR\rlabelSelector\x12%\n" +
@@ -2537,7 +2594,7 @@ func file_bareboat_api_v1_resource_proto_rawDescGZIP() []byte {
 }
 
 var file_bareboat_api_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_bareboat_api_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_bareboat_api_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_bareboat_api_v1_resource_proto_goTypes = []any{
 	(View)(0),                        // 0: bareboat.api.v1.View
 	(VersionMatch)(0),                // 1: bareboat.api.v1.VersionMatch
@@ -2563,56 +2620,57 @@ var file_bareboat_api_v1_resource_proto_goTypes = []any{
 	(*DeleteOptions)(nil),            // 21: bareboat.api.v1.DeleteOptions
 	(*DeleteRequest)(nil),            // 22: bareboat.api.v1.DeleteRequest
 	(*DeleteResponse)(nil),           // 23: bareboat.api.v1.DeleteResponse
-	(*DeleteCollectionRequest)(nil),  // 24: bareboat.api.v1.DeleteCollectionRequest
-	(*DeleteCollectionResponse)(nil), // 25: bareboat.api.v1.DeleteCollectionResponse
-	(*Operation)(nil),                // 26: bareboat.api.v1.Operation
-	(*Status)(nil),                   // 27: bareboat.api.v1.Status
-	(*OperationResult)(nil),          // 28: bareboat.api.v1.OperationResult
-	(*BatchRequest)(nil),             // 29: bareboat.api.v1.BatchRequest
-	(*BatchResponse)(nil),            // 30: bareboat.api.v1.BatchResponse
-	(*Table)(nil),                    // 31: bareboat.api.v1.Table
-	(*TableColumn)(nil),              // 32: bareboat.api.v1.TableColumn
-	(*TableRow)(nil),                 // 33: bareboat.api.v1.TableRow
-	nil,                              // 34: bareboat.api.v1.TableRow.LabelsEntry
-	(*anypb.Any)(nil),                // 35: google.protobuf.Any
-	(*wrapperspb.Int64Value)(nil),    // 36: google.protobuf.Int64Value
+	(*Warnings)(nil),                 // 24: bareboat.api.v1.Warnings
+	(*DeleteCollectionRequest)(nil),  // 25: bareboat.api.v1.DeleteCollectionRequest
+	(*DeleteCollectionResponse)(nil), // 26: bareboat.api.v1.DeleteCollectionResponse
+	(*Operation)(nil),                // 27: bareboat.api.v1.Operation
+	(*Status)(nil),                   // 28: bareboat.api.v1.Status
+	(*OperationResult)(nil),          // 29: bareboat.api.v1.OperationResult
+	(*BatchRequest)(nil),             // 30: bareboat.api.v1.BatchRequest
+	(*BatchResponse)(nil),            // 31: bareboat.api.v1.BatchResponse
+	(*Table)(nil),                    // 32: bareboat.api.v1.Table
+	(*TableColumn)(nil),              // 33: bareboat.api.v1.TableColumn
+	(*TableRow)(nil),                 // 34: bareboat.api.v1.TableRow
+	nil,                              // 35: bareboat.api.v1.TableRow.LabelsEntry
+	(*anypb.Any)(nil),                // 36: google.protobuf.Any
+	(*wrapperspb.Int64Value)(nil),    // 37: google.protobuf.Int64Value
 }
 var file_bareboat_api_v1_resource_proto_depIdxs = []int32{
 	6,  // 0: bareboat.api.v1.GetRequest.ref:type_name -> bareboat.api.v1.ResourceRef
 	0,  // 1: bareboat.api.v1.GetRequest.view:type_name -> bareboat.api.v1.View
 	1,  // 2: bareboat.api.v1.GetRequest.version_match:type_name -> bareboat.api.v1.VersionMatch
-	35, // 3: bareboat.api.v1.GetResponse.object:type_name -> google.protobuf.Any
-	31, // 4: bareboat.api.v1.GetResponse.table:type_name -> bareboat.api.v1.Table
+	36, // 3: bareboat.api.v1.GetResponse.object:type_name -> google.protobuf.Any
+	32, // 4: bareboat.api.v1.GetResponse.table:type_name -> bareboat.api.v1.Table
 	6,  // 5: bareboat.api.v1.ListRequest.ref:type_name -> bareboat.api.v1.ResourceRef
 	1,  // 6: bareboat.api.v1.ListRequest.version_match:type_name -> bareboat.api.v1.VersionMatch
 	0,  // 7: bareboat.api.v1.ListRequest.view:type_name -> bareboat.api.v1.View
-	35, // 8: bareboat.api.v1.ListResponse.items:type_name -> google.protobuf.Any
-	36, // 9: bareboat.api.v1.ListResponse.remaining_item_count:type_name -> google.protobuf.Int64Value
-	31, // 10: bareboat.api.v1.ListResponse.table:type_name -> bareboat.api.v1.Table
+	36, // 8: bareboat.api.v1.ListResponse.items:type_name -> google.protobuf.Any
+	37, // 9: bareboat.api.v1.ListResponse.remaining_item_count:type_name -> google.protobuf.Int64Value
+	32, // 10: bareboat.api.v1.ListResponse.table:type_name -> bareboat.api.v1.Table
 	6,  // 11: bareboat.api.v1.WatchRequest.ref:type_name -> bareboat.api.v1.ResourceRef
 	0,  // 12: bareboat.api.v1.WatchRequest.view:type_name -> bareboat.api.v1.View
 	13, // 13: bareboat.api.v1.WatchResponse.events:type_name -> bareboat.api.v1.Event
 	4,  // 14: bareboat.api.v1.Event.type:type_name -> bareboat.api.v1.Event.Type
-	35, // 15: bareboat.api.v1.Event.object:type_name -> google.protobuf.Any
-	31, // 16: bareboat.api.v1.Event.table:type_name -> bareboat.api.v1.Table
+	36, // 15: bareboat.api.v1.Event.object:type_name -> google.protobuf.Any
+	32, // 16: bareboat.api.v1.Event.table:type_name -> bareboat.api.v1.Table
 	2,  // 17: bareboat.api.v1.WriteOptions.field_validation:type_name -> bareboat.api.v1.FieldValidation
 	6,  // 18: bareboat.api.v1.CreateRequest.ref:type_name -> bareboat.api.v1.ResourceRef
-	35, // 19: bareboat.api.v1.CreateRequest.object:type_name -> google.protobuf.Any
+	36, // 19: bareboat.api.v1.CreateRequest.object:type_name -> google.protobuf.Any
 	14, // 20: bareboat.api.v1.CreateRequest.options:type_name -> bareboat.api.v1.WriteOptions
-	35, // 21: bareboat.api.v1.CreateResponse.object:type_name -> google.protobuf.Any
+	36, // 21: bareboat.api.v1.CreateResponse.object:type_name -> google.protobuf.Any
 	6,  // 22: bareboat.api.v1.UpdateRequest.ref:type_name -> bareboat.api.v1.ResourceRef
-	35, // 23: bareboat.api.v1.UpdateRequest.object:type_name -> google.protobuf.Any
+	36, // 23: bareboat.api.v1.UpdateRequest.object:type_name -> google.protobuf.Any
 	14, // 24: bareboat.api.v1.UpdateRequest.options:type_name -> bareboat.api.v1.WriteOptions
-	35, // 25: bareboat.api.v1.UpdateResponse.object:type_name -> google.protobuf.Any
+	36, // 25: bareboat.api.v1.UpdateResponse.object:type_name -> google.protobuf.Any
 	6,  // 26: bareboat.api.v1.PatchRequest.ref:type_name -> bareboat.api.v1.ResourceRef
 	5,  // 27: bareboat.api.v1.PatchRequest.type:type_name -> bareboat.api.v1.PatchRequest.Type
 	14, // 28: bareboat.api.v1.PatchRequest.options:type_name -> bareboat.api.v1.WriteOptions
-	35, // 29: bareboat.api.v1.PatchResponse.object:type_name -> google.protobuf.Any
-	36, // 30: bareboat.api.v1.DeleteOptions.grace_period_seconds:type_name -> google.protobuf.Int64Value
+	36, // 29: bareboat.api.v1.PatchResponse.object:type_name -> google.protobuf.Any
+	37, // 30: bareboat.api.v1.DeleteOptions.grace_period_seconds:type_name -> google.protobuf.Int64Value
 	3,  // 31: bareboat.api.v1.DeleteOptions.propagation:type_name -> bareboat.api.v1.Propagation
 	6,  // 32: bareboat.api.v1.DeleteRequest.ref:type_name -> bareboat.api.v1.ResourceRef
 	21, // 33: bareboat.api.v1.DeleteRequest.options:type_name -> bareboat.api.v1.DeleteOptions
-	35, // 34: bareboat.api.v1.DeleteResponse.object:type_name -> google.protobuf.Any
+	36, // 34: bareboat.api.v1.DeleteResponse.object:type_name -> google.protobuf.Any
 	6,  // 35: bareboat.api.v1.DeleteCollectionRequest.ref:type_name -> bareboat.api.v1.ResourceRef
 	21, // 36: bareboat.api.v1.DeleteCollectionRequest.options:type_name -> bareboat.api.v1.DeleteOptions
 	7,  // 37: bareboat.api.v1.Operation.get:type_name -> bareboat.api.v1.GetRequest
@@ -2620,14 +2678,14 @@ var file_bareboat_api_v1_resource_proto_depIdxs = []int32{
 	17, // 39: bareboat.api.v1.Operation.update:type_name -> bareboat.api.v1.UpdateRequest
 	19, // 40: bareboat.api.v1.Operation.patch:type_name -> bareboat.api.v1.PatchRequest
 	22, // 41: bareboat.api.v1.Operation.delete:type_name -> bareboat.api.v1.DeleteRequest
-	35, // 42: bareboat.api.v1.Status.details:type_name -> google.protobuf.Any
-	27, // 43: bareboat.api.v1.OperationResult.error:type_name -> bareboat.api.v1.Status
-	35, // 44: bareboat.api.v1.OperationResult.object:type_name -> google.protobuf.Any
-	26, // 45: bareboat.api.v1.BatchRequest.operations:type_name -> bareboat.api.v1.Operation
-	28, // 46: bareboat.api.v1.BatchResponse.results:type_name -> bareboat.api.v1.OperationResult
-	32, // 47: bareboat.api.v1.Table.columns:type_name -> bareboat.api.v1.TableColumn
-	33, // 48: bareboat.api.v1.Table.rows:type_name -> bareboat.api.v1.TableRow
-	34, // 49: bareboat.api.v1.TableRow.labels:type_name -> bareboat.api.v1.TableRow.LabelsEntry
+	36, // 42: bareboat.api.v1.Status.details:type_name -> google.protobuf.Any
+	28, // 43: bareboat.api.v1.OperationResult.error:type_name -> bareboat.api.v1.Status
+	36, // 44: bareboat.api.v1.OperationResult.object:type_name -> google.protobuf.Any
+	27, // 45: bareboat.api.v1.BatchRequest.operations:type_name -> bareboat.api.v1.Operation
+	29, // 46: bareboat.api.v1.BatchResponse.results:type_name -> bareboat.api.v1.OperationResult
+	33, // 47: bareboat.api.v1.Table.columns:type_name -> bareboat.api.v1.TableColumn
+	34, // 48: bareboat.api.v1.Table.rows:type_name -> bareboat.api.v1.TableRow
+	35, // 49: bareboat.api.v1.TableRow.labels:type_name -> bareboat.api.v1.TableRow.LabelsEntry
 	7,  // 50: bareboat.api.v1.ResourceService.Get:input_type -> bareboat.api.v1.GetRequest
 	9,  // 51: bareboat.api.v1.ResourceService.List:input_type -> bareboat.api.v1.ListRequest
 	11, // 52: bareboat.api.v1.ResourceService.Watch:input_type -> bareboat.api.v1.WatchRequest
@@ -2635,8 +2693,8 @@ var file_bareboat_api_v1_resource_proto_depIdxs = []int32{
 	17, // 54: bareboat.api.v1.ResourceService.Update:input_type -> bareboat.api.v1.UpdateRequest
 	19, // 55: bareboat.api.v1.ResourceService.Patch:input_type -> bareboat.api.v1.PatchRequest
 	22, // 56: bareboat.api.v1.ResourceService.Delete:input_type -> bareboat.api.v1.DeleteRequest
-	24, // 57: bareboat.api.v1.ResourceService.DeleteCollection:input_type -> bareboat.api.v1.DeleteCollectionRequest
-	29, // 58: bareboat.api.v1.ResourceService.Batch:input_type -> bareboat.api.v1.BatchRequest
+	25, // 57: bareboat.api.v1.ResourceService.DeleteCollection:input_type -> bareboat.api.v1.DeleteCollectionRequest
+	30, // 58: bareboat.api.v1.ResourceService.Batch:input_type -> bareboat.api.v1.BatchRequest
 	8,  // 59: bareboat.api.v1.ResourceService.Get:output_type -> bareboat.api.v1.GetResponse
 	10, // 60: bareboat.api.v1.ResourceService.List:output_type -> bareboat.api.v1.ListResponse
 	12, // 61: bareboat.api.v1.ResourceService.Watch:output_type -> bareboat.api.v1.WatchResponse
@@ -2644,8 +2702,8 @@ var file_bareboat_api_v1_resource_proto_depIdxs = []int32{
 	18, // 63: bareboat.api.v1.ResourceService.Update:output_type -> bareboat.api.v1.UpdateResponse
 	20, // 64: bareboat.api.v1.ResourceService.Patch:output_type -> bareboat.api.v1.PatchResponse
 	23, // 65: bareboat.api.v1.ResourceService.Delete:output_type -> bareboat.api.v1.DeleteResponse
-	25, // 66: bareboat.api.v1.ResourceService.DeleteCollection:output_type -> bareboat.api.v1.DeleteCollectionResponse
-	30, // 67: bareboat.api.v1.ResourceService.Batch:output_type -> bareboat.api.v1.BatchResponse
+	26, // 66: bareboat.api.v1.ResourceService.DeleteCollection:output_type -> bareboat.api.v1.DeleteCollectionResponse
+	31, // 67: bareboat.api.v1.ResourceService.Batch:output_type -> bareboat.api.v1.BatchResponse
 	59, // [59:68] is the sub-list for method output_type
 	50, // [50:59] is the sub-list for method input_type
 	50, // [50:50] is the sub-list for extension type_name
@@ -2658,7 +2716,7 @@ func file_bareboat_api_v1_resource_proto_init() {
 	if File_bareboat_api_v1_resource_proto != nil {
 		return
 	}
-	file_bareboat_api_v1_resource_proto_msgTypes[20].OneofWrappers = []any{
+	file_bareboat_api_v1_resource_proto_msgTypes[21].OneofWrappers = []any{
 		(*Operation_Get)(nil),
 		(*Operation_Create)(nil),
 		(*Operation_Update)(nil),
@@ -2671,7 +2729,7 @@ func file_bareboat_api_v1_resource_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bareboat_api_v1_resource_proto_rawDesc), len(file_bareboat_api_v1_resource_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
