@@ -26,6 +26,16 @@ func PodReferences(pod *corev1.Pod) []Reference {
 			envReferences(list[i].Env, list[i].EnvFrom, add)
 		}
 	}
+	for i := range s.ResourceClaims {
+		if name := s.ResourceClaims[i].ResourceClaimName; name != nil {
+			add("resourceclaims", *name)
+		}
+	}
+	for _, made := range pod.Status.ResourceClaimStatuses {
+		if made.ResourceClaimName != nil {
+			add("resourceclaims", *made.ResourceClaimName)
+		}
+	}
 	for i := range s.EphemeralContainers {
 		envReferences(s.EphemeralContainers[i].Env, s.EphemeralContainers[i].EnvFrom, add)
 	}

@@ -17,7 +17,7 @@ func (g graph) NodeUses(_ context.Context, node, resource, namespace, name strin
 }
 
 func chain() Chain {
-	return Chain{Masters{}, &Node{Graph: graph{"n1 secrets ns/s": true, "n1 pods ns/p": true, "n1 serviceaccounts ns/robot": true}}, &RBAC{Rules: Defaults()}}
+	return Chain{Masters{}, &Node{Graph: graph{"n1 secrets ns/s": true, "n1 pods ns/p": true, "n1 serviceaccounts ns/robot": true, "n1 resourceclaims ns/c": true, "n1 resourceslices /s": true}}, &RBAC{Rules: Defaults()}}
 }
 
 func id(name string, groups ...string) *authn.Identity {
@@ -75,6 +75,16 @@ func TestDefaultDecisions(t *testing.T) {
 		{"node watches no other's volumes", Attributes{User: node, Verb: "watch", Resource: "persistentvolumes", Labels: map[string]string{VolumeNodeLabel: "n2"}}, false},
 		{"node lists not all volumes", Attributes{User: node, Verb: "list", Resource: "persistentvolumes"}, false},
 		{"node deletes no volumes", Attributes{User: node, Verb: "delete", Resource: "persistentvolumes", Name: "v"}, false},
+		{"node gets its pods' claim", Attributes{User: node, Verb: "get", Group: "resource.k8s.io", Resource: "resourceclaims", Namespace: "ns", Name: "c"}, true},
+		{"node gets no other claim", Attributes{User: node, Verb: "get", Group: "resource.k8s.io", Resource: "resourceclaims", Namespace: "ns", Name: "d"}, false},
+		{"node lists no claims", Attributes{User: node, Verb: "list", Group: "resource.k8s.io", Resource: "resourceclaims", Namespace: "ns"}, false},
+		{"node writes no claim", Attributes{User: node, Verb: "update", Group: "resource.k8s.io", Resource: "resourceclaims", Subresource: "status", Namespace: "ns", Name: "c"}, false},
+		{"node removes its slices", Attributes{User: node, Verb: "deletecollection", Group: "resource.k8s.io", Resource: "resourceslices", Fields: own}, true},
+		{"node removes not all slices", Attributes{User: node, Verb: "deletecollection", Group: "resource.k8s.io", Resource: "resourceslices"}, false},
+		{"node deletes its slice", Attributes{User: node, Verb: "delete", Group: "resource.k8s.io", Resource: "resourceslices", Name: "s"}, true},
+		{"node deletes no other's slice", Attributes{User: node, Verb: "delete", Group: "resource.k8s.io", Resource: "resourceslices", Name: "t"}, false},
+		{"controllers make claims", Attributes{User: manager, Verb: "create", Group: "resource.k8s.io", Resource: "resourceclaims", Namespace: "ns"}, true},
+		{"scheduler allocates", Attributes{User: scheduler, Verb: "update", Group: "resource.k8s.io", Resource: "resourceclaims", Subresource: "status", Namespace: "ns", Name: "c"}, true},
 		{"node renews its lease", Attributes{User: node, Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: "kube-node-lease", Name: "n1"}, true},
 		{"node renews no other's lease", Attributes{User: node, Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: "kube-node-lease", Name: "n2"}, false},
 	} {

@@ -11,7 +11,7 @@ import (
 // Graph tells which objects belong to a node because one of its pods uses them.
 type Graph interface {
 	// NodeUses reports whether a pod bound to the node refers to the object. Resource is one of "pods", "secrets",
-	// "configmaps", "serviceaccounts", "persistentvolumeclaims".
+	// "configmaps", "serviceaccounts", "persistentvolumeclaims", "resourceclaims"; or "resourceslices", whose devices are the node's.
 	NodeUses(ctx context.Context, node, resource, namespace, name string) (bool, error)
 }
 
@@ -59,6 +59,13 @@ func (n *Node) Authorize(ctx context.Context, a *Attributes) (Decision, string, 
 		return allowIf(a.Subresource == "" && oneOf(a.Verb, "get", "list", "watch"), "")
 	case "/events", "events.k8s.io/events":
 		return allowIf(oneOf(a.Verb, "create", "update", "patch"), "")
+	case "resource.k8s.io/resourceclaims":
+		if a.Verb != "get" || a.Subresource != "" {
+			return NoOpinion, "can only get individual resources of this type", nil
+		}
+		return n.uses(ctx, node, a)
+	case "resource.k8s.io/resourceslices":
+		return n.slices(ctx, node, a)
 	case "storage.k8s.io/csinodes":
 		return allowIf(oneOf(a.Verb, "get", "create", "update", "patch", "delete") && (a.Name == node || a.Verb == "create"), "can only access CSINode with the same name as the requesting node")
 	case "storage.k8s.io/volumeattachments":
@@ -127,6 +134,19 @@ func nodes(node string, a *Attributes) (Decision, string, error) {
 		}
 	case "status":
 		return allowIf(a.Name == node && oneOf(a.Verb, "get", "update", "patch"), fmt.Sprintf("node %q cannot modify node %q", node, a.Name))
+	}
+	return NoOpinion, "", nil
+}
+
+// slices: a node reads and removes the slices of its own devices, which drivers that have gone leave behind.
+func (n *Node) slices(ctx context.Context, node string, a *Attributes) (Decision, string, error) {
+	switch {
+	case a.Subresource != "":
+		return NoOpinion, "cannot authorize ResourceSlice subresources", nil
+	case oneOf(a.Verb, "list", "watch", "deletecollection"):
+		return allowIf(a.Fields["spec.nodeName"] == node, "can only list/watch/deletecollection resourceslices with nodeName field selector")
+	case oneOf(a.Verb, "get", "delete"):
+		return n.uses(ctx, node, a)
 	}
 	return NoOpinion, "", nil
 }

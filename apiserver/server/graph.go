@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
 	"bareboat.dev/apiserver/admission"
@@ -34,6 +35,11 @@ func (o objects) UID(ctx context.Context, resource, namespace, name string) (str
 
 // NodeUses implements authz.Graph.
 func (o objects) NodeUses(ctx context.Context, node, resource, namespace, name string) (bool, error) {
+	if resource == "resourceslices" {
+		obj, ok, err := o.p.Object(ctx, "resource.k8s.io", resource, "", name, false)
+		slice, is := obj.(*resourcev1.ResourceSlice)
+		return ok && is && slice.Spec.NodeName != nil && *slice.Spec.NodeName == node, err
+	}
 	for _, fresh := range []bool{false, true} {
 		pods, err := o.p.Select(ctx, "", "pods", watchcache.Query{Namespace: namespace, Fields: fields.OneTermEqualSelector("spec.nodeName", node)}, fresh)
 		if err != nil {

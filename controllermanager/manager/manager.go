@@ -36,6 +36,7 @@ import (
 	"bareboat.dev/controllermanager/podgc"
 	"bareboat.dev/controllermanager/replicaset"
 	"bareboat.dev/controllermanager/replicationcontroller"
+	"bareboat.dev/controllermanager/resourceclaim"
 	"bareboat.dev/controllermanager/resourcequota"
 	"bareboat.dev/controllermanager/rootca"
 	"bareboat.dev/controllermanager/serviceaccount"
@@ -97,6 +98,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		ephemeral.Controller(),
 		claimprotection.Controller(),
 		volumeprotection.Controller(),
+		resourceclaim.Controller(),
 	}
 	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
 	set = append(set, certificates.Controllers(cfg.Authority())...)

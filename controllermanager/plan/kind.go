@@ -67,4 +67,6 @@ var (
 	CSIDrivers             = Of(client.CSIDrivers())
 	CSRs                   = Of(client.CertificateSigningRequests())
 	HPAs                   = Of(client.HorizontalPodAutoscalers())
+	ResourceClaims         = Of(client.ResourceClaims())
+	ResourceClaimTemplates = Of(client.ResourceClaimTemplates())
 )
