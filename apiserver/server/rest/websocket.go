@@ -69,6 +69,8 @@ func (s *session) serveWebSocket(w http.ResponseWriter, r *http.Request, command
 		return nil // Open has answered
 	}
 	defer conn.Close()
+	// As in Kubernetes, an empty message tells the client that the streams are open.
+	_, _ = streams[firstWritten(channels)].Write(nil)
 	var in io.Reader
 	var out, errOut io.WriteCloser
 	if s.options.Stdin {
@@ -91,6 +93,11 @@ func (s *session) serveWebSocket(w http.ResponseWriter, r *http.Request, command
 		_, _ = streams[channelError].Write(b) // the client may have left
 	}
 	return nil
+}
+
+// firstWritten is the lowest channel that the server writes to; the error channel always is one.
+func firstWritten(channels []wsstream.ChannelType) int {
+	return slices.Index(channels, wsstream.WriteChannel)
 }
 
 // lastWords is what the error channel carries at the end.
