@@ -13,8 +13,12 @@ import (
 	"bareboat.dev/client"
 )
 
-// CurrentFile is the file in the certificates' directory that holds the client certificate in use and its key, under upstream's name.
-const CurrentFile = "kubelet-client-current.pem"
+// The files in the certificates' directory that hold the client certificate in use and its key, and the server certificate and its key,
+// under upstream's names.
+const (
+	CurrentFile        = "kubelet-client-current.pem"
+	CurrentServingFile = "kubelet-server-current.pem"
+)
 
 // Joining is how a node that has no certificate yet gets one.
 type Joining struct {
@@ -49,7 +53,7 @@ func (j Joining) join(ctx context.Context, c *client.Client, cfg *client.Config)
 	current := filepath.Join(j.Dir, CurrentFile)
 	for {
 		j.Log.Info("asking for this node's first client certificate", "node", j.Node)
-		cert, err := obtain(ctx, c, j.Node, current+".next", func(cert, key []byte) error { return install(current, current, cert, key) })
+		cert, err := obtain(ctx, c, wanted{node: j.Node}, current+".next", func(cert, key []byte) error { return install(current, current, cert, key) })
 		if err == nil {
 			j.Log.Info("joined", "node", j.Node, "file", current, "ends", cert.NotAfter)
 			return j.write(cfg, current)

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"log/slog"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -61,7 +62,8 @@ func (a *authority) sign(csr *certificatesv1.CertificateSigningRequest, life tim
 		a.t.Fatal(err)
 	}
 	now := time.Now()
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: req.Subject, NotBefore: now, NotAfter: now.Add(life)}, a.cert, req.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: req.Subject, NotBefore: now, NotAfter: now.Add(life),
+		DNSNames: req.DNSNames, IPAddresses: req.IPAddresses}, a.cert, req.PublicKey, a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -138,7 +140,7 @@ func TestRotate(t *testing.T) {
 			a := newAuthority(t, s)
 			first := make(chan error)
 			go func() {
-				_, err := obtain(t.Context(), s.NewClient(), "n1", keyFile+".next", func(cert, key []byte) error { return install(certFile, keyFile, cert, key) })
+				_, err := obtain(t.Context(), s.NewClient(), wanted{node: "n1"}, keyFile+".next", func(cert, key []byte) error { return install(certFile, keyFile, cert, key) })
 				first <- err
 			}()
 			time.Sleep(time.Second)
@@ -184,6 +186,84 @@ func TestRotate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server certificate is asked for where there is none, or one that is not for this node's names, and is replaced when its time comes.
+func TestServing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pki", CurrentServingFile)
+	synctest.Test(t, func(t *testing.T) {
+		s := clienttest.NewServer(t)
+		a := newAuthority(t, s)
+		rotate := func(names Names, work func(r *Rotator)) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			r := New(Config{Client: s.NewClient(), Node: "n1", CertFile: file, KeyFile: file, Names: &names, Log: quiet})
+			go func() { ended <- r.Run(ctx) }()
+			work(r)
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		open := func() *certificatesv1.CertificateSigningRequest {
+			t.Helper()
+			time.Sleep(time.Second)
+			var found *certificatesv1.CertificateSigningRequest
+			for _, csr := range a.requests() {
+				if len(csr.Status.Certificate) == 0 {
+					if found != nil {
+						t.Error("two requests are open")
+					}
+					found = csr
+				}
+			}
+			if found == nil {
+				t.Fatal("nothing was asked for")
+			}
+			return found
+		}
+		names := Names{DNS: []string{"n1"}, IPs: []net.IP{net.IPv4(10, 0, 0, 1)}}
+		rotate(names, func(r *Rotator) {
+			waited := make(chan error, 1)
+			go func() { waited <- r.Wait(t.Context()) }()
+			csr := open()
+			if len(waited) != 0 {
+				t.Error("nobody has signed anything")
+			}
+			if csr.Spec.SignerName != certificatesv1.KubeletServingSignerName || csr.Spec.Usages[1] != certificatesv1.UsageServerAuth {
+				t.Errorf("%+v", csr.Spec)
+			}
+			a.sign(csr, 10*time.Hour)
+			if err := <-waited; err != nil {
+				t.Fatal(err)
+			}
+			if c := read(t, file, file); c.Subject.CommonName != "system:node:n1" || c.VerifyHostname("10.0.0.1") != nil || c.VerifyHostname("n1") != nil {
+				t.Errorf("%v for %v and %v", c.Subject, c.DNSNames, c.IPAddresses)
+			}
+			time.Sleep(9*time.Hour + time.Minute)
+			a.sign(open(), 10*time.Hour)
+			time.Sleep(time.Minute)
+			if time.Until(read(t, file, file).NotAfter) < 9*time.Hour {
+				t.Error("not rotated")
+			}
+		})
+		rotate(names, func(r *Rotator) {
+			if err := r.Wait(t.Context()); err != nil || len(a.requests()) != 2 {
+				t.Errorf("%v, %d requests with a good certificate", err, len(a.requests()))
+			}
+		})
+		names.IPs = append(names.IPs, net.ParseIP("fd00::1"))
+		rotate(names, func(r *Rotator) {
+			if err := r.Wait(t.Context()); err != nil {
+				t.Error("the old certificate does not serve meanwhile:", err)
+			}
+			a.sign(open(), 10*time.Hour)
+			time.Sleep(time.Second)
+			if err := read(t, file, file).VerifyHostname("fd00::1"); err != nil {
+				t.Error(err)
+			}
+		})
+	})
 }
 
 // Nodes of one age rotate at different times, all between 70 and 90 % of a certificate's life.

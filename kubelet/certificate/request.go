@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net"
 	"os"
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -66,25 +68,64 @@ func parseKey(data []byte) (*ecdsa.PrivateKey, error) {
 	return x509.ParseECPrivateKey(block.Bytes)
 }
 
-// requestFor makes a node's request for a client certificate. Its name comes from the key, so that asking again finds it.
-func requestFor(node string, key *ecdsa.PrivateKey) (*certificatesv1.CertificateSigningRequest, error) {
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: nodeUserPrefix + node, Organization: []string{nodesGroup}},
-	}, key)
+// Names are what a server certificate is for.
+type Names struct {
+	DNS []string
+	IPs []net.IP
+}
+
+// covered says whether a certificate is for all of these names.
+func (n *Names) covered(cert *x509.Certificate) bool {
+	for _, name := range n.DNS {
+		if !slices.Contains(cert.DNSNames, name) {
+			return false
+		}
+	}
+	for _, ip := range n.IPs {
+		if !slices.ContainsFunc(cert.IPAddresses, ip.Equal) {
+			return false
+		}
+	}
+	return true
+}
+
+// wanted is a certificate that is to be asked for: a node's, as a client of the API server, or with names as a server.
+type wanted struct {
+	node  string
+	names *Names
+}
+
+func (w wanted) signer() string {
+	if w.names != nil {
+		return certificatesv1.KubeletServingSignerName
+	}
+	return certificatesv1.KubeAPIServerClientKubeletSignerName
+}
+
+// request makes the request for a certificate. Its name comes from the key and the names, so that asking again finds it.
+func (w wanted) request(key *ecdsa.PrivateKey) (*certificatesv1.CertificateSigningRequest, error) {
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: nodeUserPrefix + w.node, Organization: []string{nodesGroup}}}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	prefix, purpose := "node-csr-", certificatesv1.UsageClientAuth
+	if w.names != nil {
+		template.DNSNames, template.IPAddresses = w.names.DNS, w.names.IPs
+		prefix, purpose = "node-serving-csr-", certificatesv1.UsageServerAuth
+		public = fmt.Appendf(public, "%q %q", w.names.DNS, w.names.IPs)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(public)
 	return &certificatesv1.CertificateSigningRequest{
-		ObjectMeta: metav1.ObjectMeta{Name: "node-csr-" + hex.EncodeToString(sum[:16])},
+		ObjectMeta: metav1.ObjectMeta{Name: prefix + hex.EncodeToString(sum[:16])},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
 			Request:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
-			SignerName: certificatesv1.KubeAPIServerClientKubeletSignerName,
-			Usages:     []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth},
+			SignerName: w.signer(),
+			Usages:     []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, purpose},
 		},
 	}, nil
 }

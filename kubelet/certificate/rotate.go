@@ -1,5 +1,5 @@
-// Package certificate gets the kubelet its client certificate, by CertificateSigningRequests: the first one for a node that joins with
-// a token, and a new one before the old one ends.
+// Package certificate gets the kubelet its certificates, by CertificateSigningRequests: the first one as a client for a node that joins
+// with a token, the first one as a server, and new ones before the old ones end.
 //
 // The contract: a certificate and its key are replaced together, for whoever reads them, so that connections made later use the
 // new ones and those that exist go on. A kubelet that is killed while it waits for an answer goes on waiting for the same one when
@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -37,23 +38,40 @@ const (
 type Config struct {
 	Client *client.Client
 	Node   string
-	// CertFile and KeyFile are what the API's client reads; they may be one file that holds both.
+	// CertFile and KeyFile are what the API's client, or the server, reads; they may be one file that holds both.
 	CertFile, KeyFile string
-	Log               *slog.Logger
+	// Names make it a server certificate, for these; nil is a client's.
+	Names *Names
+	Log   *slog.Logger
 }
 
-// Rotator replaces a client certificate before it ends.
-type Rotator struct{ cfg Config }
+// Rotator replaces a certificate before it ends, and gets a server's first one.
+type Rotator struct {
+	cfg Config
+	// there is closed when there is a certificate.
+	there chan struct{}
+	once  sync.Once
+}
 
 // New returns a Rotator that does nothing until Run.
-func New(cfg Config) *Rotator { return &Rotator{cfg} }
+func New(cfg Config) *Rotator { return &Rotator{cfg: cfg, there: make(chan struct{})} }
+
+// Wait waits while Run runs until there is a certificate, which may be about to be replaced, or ctx ends.
+func (r *Rotator) Wait(ctx context.Context) error {
+	select {
+	case <-r.there:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Run works until ctx ends.
 func (r *Rotator) Run(ctx context.Context) error {
 	for {
 		wait, err := r.step(ctx)
 		if err != nil && ctx.Err() == nil {
-			r.cfg.Log.Error("client certificate not rotated", "file", r.cfg.CertFile, "error", err)
+			r.cfg.Log.Error("certificate not rotated", "signer", r.wanted().signer(), "file", r.cfg.CertFile, "error", err)
 			wait = retry
 		}
 		timer := time.NewTimer(wait)
@@ -66,37 +84,57 @@ func (r *Rotator) Run(ctx context.Context) error {
 	}
 }
 
+func (r *Rotator) wanted() wanted { return wanted{r.cfg.Node, r.cfg.Names} }
+
 // step rotates the certificate if it is time, and returns how long to wait otherwise.
 func (r *Rotator) step(ctx context.Context) (time.Duration, error) {
-	data, err := os.ReadFile(r.cfg.CertFile)
+	cert, err := r.current()
 	if err != nil {
 		return 0, err
 	}
-	cert, err := parseCertificate(data)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", r.cfg.CertFile, err)
+	ends := time.Time{}
+	if cert != nil {
+		r.once.Do(func() { close(r.there) })
+		ends = cert.NotAfter
+		if wait := time.Until(RotateAt(cert, r.cfg.Node)); wait > 0 && (r.cfg.Names == nil || r.cfg.Names.covered(cert)) {
+			return min(wait, longest), nil
+		}
 	}
-	if wait := time.Until(RotateAt(cert, r.cfg.Node)); wait > 0 {
-		return min(wait, longest), nil
-	}
-	r.cfg.Log.Info("asking for a new client certificate", "file", r.cfg.CertFile, "ends", cert.NotAfter)
-	next, err := obtain(ctx, r.cfg.Client, r.cfg.Node, r.cfg.KeyFile+".next", func(cert, key []byte) error {
+	r.cfg.Log.Info("asking for a new certificate", "signer", r.wanted().signer(), "file", r.cfg.CertFile, "ends", ends)
+	next, err := obtain(ctx, r.cfg.Client, r.wanted(), r.cfg.KeyFile+".next", func(cert, key []byte) error {
 		return install(r.cfg.CertFile, r.cfg.KeyFile, cert, key)
 	})
 	if err != nil {
 		return 0, err
 	}
-	r.cfg.Log.Info("client certificate rotated", "file", r.cfg.CertFile, "ends", next.NotAfter)
+	r.once.Do(func() { close(r.there) })
+	r.cfg.Log.Info("certificate rotated", "signer", r.wanted().signer(), "file", r.cfg.CertFile, "ends", next.NotAfter)
 	return pause, nil
 }
 
+// current is the certificate in use; nil if a server has none yet.
+func (r *Rotator) current() (*x509.Certificate, error) {
+	data, err := os.ReadFile(r.cfg.CertFile)
+	if errors.Is(err, os.ErrNotExist) && r.cfg.Names != nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	cert, err := parseCertificate(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.cfg.CertFile, err)
+	}
+	return cert, nil
+}
+
 // obtain asks for a certificate, waits for it, and hands it to keep with its key. pending holds the key until then.
-func obtain(ctx context.Context, c *client.Client, node, pending string, keep func(cert, key []byte) error) (*x509.Certificate, error) {
+func obtain(ctx context.Context, c *client.Client, want wanted, pending string, keep func(cert, key []byte) error) (*x509.Certificate, error) {
 	key, keyPEM, err := nextKey(pending)
 	if err != nil {
 		return nil, err
 	}
-	csr, err := requestFor(node, key)
+	csr, err := want.request(key)
 	if err != nil {
 		return nil, err
 	}

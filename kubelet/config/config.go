@@ -30,7 +30,10 @@ type Config struct {
 	// is always on.
 	BootstrapKubeconfig string `json:"bootstrapKubeconfig"`
 	RotateCertificates  bool   `json:"rotateCertificates"`
-	CertDir             string `json:"certDir"`
+	// ServerTLSBootstrap asks for the server certificate, too, and replaces it before it ends. It is kept in CertDir, or in TLSCertFile
+	// and TLSPrivateKeyFile if they are given. Somebody has to approve the requests.
+	ServerTLSBootstrap bool   `json:"serverTLSBootstrap"`
+	CertDir            string `json:"certDir"`
 
 	HostnameOverride string   `json:"hostnameOverride"`
 	NodeIP           []string `json:"nodeIP"`
@@ -157,6 +160,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "file that says how to reach the API server; empty means $KUBECONFIG or /etc/bareboat/admin.conf")
 	f.StringVar(&c.BootstrapKubeconfig, "bootstrap-kubeconfig", c.BootstrapKubeconfig, "file with a token to ask for this node's certificate with, if --kubeconfig has none that is good; --kubeconfig is then written")
 	f.BoolVar(&c.RotateCertificates, "rotate-certificates", c.RotateCertificates, "replace the client certificate before it ends, by a CertificateSigningRequest")
+	f.BoolVar(&c.ServerTLSBootstrap, "rotate-server-certificates", c.ServerTLSBootstrap, "ask for the server certificate by a CertificateSigningRequest, which somebody must approve, and replace it before it ends")
 	f.StringVar(&c.CertDir, "cert-dir", c.CertDir, "where certificates that are asked for are kept")
 	f.StringVar(&c.HostnameOverride, "hostname-override", c.HostnameOverride, "the node's name; empty means the host's")
 	f.StringSliceVar(&c.NodeIP, "node-ip", c.NodeIP, "the node's IP address, or one of each family; empty means that of the default route")
@@ -181,7 +185,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Podshim, "podshim", c.Podshim, "the podshim program")
 	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "control group of all pods")
 	f.StringVar(&c.ShimCgroup, "shim-cgroup", c.ShimCgroup, "control group of the podshims themselves")
-	f.StringVar(&c.Address, "address", c.Address, "address to serve the node's API on")
+	f.StringVar(&c.Address, "address", c.Address, "address to serve the node's API on; 0.0.0.0 and :: both mean all addresses, IPv4 and IPv6")
 	f.Int32Var(&c.Port, "port", c.Port, "port to serve the node's API on")
 	f.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "address to serve health and metrics on")
 	f.Int32Var(&c.HealthzPort, "healthz-port", c.HealthzPort, "port to serve health and metrics on; 0 for none")
@@ -248,9 +252,12 @@ func (c *Config) Validate() error {
 	}
 	if !c.Cleanup {
 		for flag, file := range map[string]string{"--tls-cert-file": c.TLSCertFile, "--tls-private-key-file": c.TLSPrivateKeyFile, "--client-ca-file": c.ClientCAFile} {
-			if file == "" {
+			if file == "" && (flag == "--client-ca-file" || !c.ServerTLSBootstrap) {
 				fail("%s is required: it names a file in PEM", flag)
 			}
+		}
+		if (c.TLSCertFile == "") != (c.TLSPrivateKeyFile == "") {
+			fail("--tls-cert-file and --tls-private-key-file must be given together")
 		}
 	}
 	if c.ImageGCLowThresholdPercent >= c.ImageGCHighThresholdPercent {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -130,6 +132,8 @@ type kubelet struct {
 	settled atomic.Bool
 	devices *device.Manager
 	watches *dirwatch.Source
+	// serving asks for the server certificate; nil if nobody does.
+	serving *certificate.Rotator
 	// podMemory is the most memory that all pods together may have, in bytes.
 	podMemory int64
 }
@@ -285,9 +289,10 @@ func (k *kubelet) checks() node.Checks {
 
 // run runs all parts until ctx ends.
 func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
-	tlsConfig, err := k.tlsConfig()
-	if err != nil {
-		return err
+	if k.serving = k.makeServing(); k.serving == nil {
+		if _, err := k.tlsConfig(); err != nil {
+			return err // now rather than when the pods are known
+		}
 	}
 	groups, err := cgroup.Detect()
 	if err != nil {
@@ -311,12 +316,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
 	runs := []func(context.Context) error{
 		k.nodes.Run, k.node.Run, k.devices.Run, k.agent.Run, k.events.Run, routes.run,
-		func(ctx context.Context) error {
-			if err := k.agent.WaitAdopted(ctx); err != nil {
-				return nil // only the end of ctx ends the wait
-			}
-			return k.server.Serve(ctx, listener, tlsConfig, web)
-		},
+		func(ctx context.Context) error { return k.serve(ctx, listener, web) },
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources, k.watchShutdown, k.watchPlugins, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,
 		k.rotate,
@@ -328,6 +328,9 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 		func(ctx context.Context) error {
 			return k.agent.RotateLogs(ctx, k.c.LogMaxBytes(), k.c.ContainerLogMaxFiles)
 		},
+	}
+	if k.serving != nil {
+		runs = append(runs, k.serving.Run)
 	}
 	if k.c.HealthzPort > 0 {
 		address := net.JoinHostPort(k.c.HealthzBindAddress, strconv.Itoa(int(k.c.HealthzPort)))
@@ -343,11 +346,55 @@ func (k *kubelet) nodeEvent(kind, reason, format string, args ...any) {
 	k.events.EventRef(ref, kind, reason, format, args...)
 }
 
+// servingFiles are where the server certificate and its key are.
+func (k *kubelet) servingFiles() (cert, key string) {
+	if k.c.TLSCertFile == "" {
+		file := filepath.Join(k.c.CertDir, certificate.CurrentServingFile)
+		return file, file
+	}
+	return k.c.TLSCertFile, k.c.TLSPrivateKeyFile
+}
+
+// makeServing makes who asks for the server certificate; nil if nobody does.
+func (k *kubelet) makeServing() *certificate.Rotator {
+	if !k.c.ServerTLSBootstrap {
+		return nil
+	}
+	cert, key := k.servingFiles()
+	names := certificate.Names{}
+	if net.ParseIP(k.nodeName) == nil {
+		names.DNS = []string{k.nodeName}
+	}
+	for _, a := range k.node.Addresses() {
+		names.IPs = append(names.IPs, net.ParseIP(a))
+	}
+	return certificate.New(certificate.Config{Client: k.api, Node: k.nodeName, CertFile: cert, KeyFile: key, Names: &names, Log: k.env.Log})
+}
+
+// serve serves the node's port once its pods are known, and it has a certificate.
+func (k *kubelet) serve(ctx context.Context, listener net.Listener, web http.Handler) error {
+	defer listener.Close()
+	if err := k.agent.WaitAdopted(ctx); err != nil {
+		return nil // only the end of ctx ends the wait
+	}
+	if k.serving != nil {
+		if err := k.serving.Wait(ctx); err != nil {
+			return nil // as above
+		}
+	}
+	config, err := k.tlsConfig()
+	if err != nil {
+		return err
+	}
+	return k.server.Serve(ctx, listener, config, web)
+}
+
 // tlsConfig is that of the node's port, for both protocols.
 func (k *kubelet) tlsConfig() (*tls.Config, error) {
+	certFile, keyFile := k.servingFiles()
 	var configs []*tls.Config
 	for _, proto := range server.Protocols() {
-		c, err := tlsconf.Server(k.c.TLSCertFile, k.c.TLSPrivateKeyFile, k.c.ClientCAFile, proto)
+		c, err := tlsconf.Server(certFile, keyFile, k.c.ClientCAFile, proto)
 		if err != nil {
 			return nil, err
 		}

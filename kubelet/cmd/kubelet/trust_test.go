@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
@@ -106,4 +107,63 @@ func TestTrust(t *testing.T) {
 	if all := h.certificateRequests(); len(all) != 1 || strings.Count(all[0].Status.CertificateChain, "BEGIN") != 1 {
 		t.Errorf("%d requests", len(all))
 	}
+}
+
+// TestServerCertificate shows a node that asks for its server certificate: its port answers nobody before somebody has signed it, and
+// then shows it, for the node's name and addresses.
+func TestServerCertificate(t *testing.T) {
+	h := newHost(t)
+	h.stop()
+	h.c.TLSCertFile, h.c.TLSPrivateKeyFile, h.c.ServerTLSBootstrap, h.c.CertDir = "", "", true, t.TempDir()
+	h.start()
+	shown := make(chan *x509.Certificate, 1)
+	go func() {
+		c, err := tls.Dial("tcp", h.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+		if err != nil {
+			t.Error(err)
+			close(shown)
+			return
+		}
+		shown <- c.ConnectionState().PeerCertificates[0]
+		_ = c.Close()
+	}()
+	for ev, err := range client.Of(h.api.Client(), client.CertificateSigningRequests()).Watch(t.Context(), "", client.WatchOptions{InitialEvents: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Object == nil {
+			continue
+		}
+		if len(shown) != 0 {
+			t.Error("the port answers without a certificate")
+		}
+		h.sign(ev.Object)
+		break
+	}
+	cert := <-shown
+	if cert == nil || cert.Subject.CommonName != "system:node:node1" || cert.VerifyHostname("node1") != nil || cert.VerifyHostname("192.0.2.10") != nil {
+		t.Errorf("it shows %+v", cert)
+	}
+}
+
+// sign answers a request for a certificate.
+func (h *host) sign(csr *certificatesv1.CertificateSigningRequest) {
+	h.t.Helper()
+	block, _ := pem.Decode(csr.Spec.Request)
+	r, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: r.Subject, DNSNames: r.DNSNames, IPAddresses: r.IPAddresses,
+		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}, &x509.Certificate{SerialNumber: big.NewInt(1)}, r.PublicKey, key)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	next := csr.DeepCopy()
+	next.Status.Certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	clienttest.Put(h.api, client.CertificateSigningRequests(), next)
 }
