@@ -37,6 +37,7 @@ func TestWebhooks(t *testing.T) {
 		{Name: "nothing said", Edit: "webhooks: [{name: a.b.c, clientConfig: {}}]", Want: []string{
 			"webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1", "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
 			"webhooks[0].clientConfig: Required value: exactly one of url or service is required"}},
+		{Name: "a bundle of nothing", Edit: "webhooks: [{name: a.b.c, sideEffects: None, admissionReviewVersions: [v1], clientConfig: {url: 'https://x', caBundle: eA==}}]"},
 		{Name: "side effects", Edit: edit("sideEffects: Some"), Want: []string{`webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun"`}},
 		{Name: "timeout", Edit: edit("timeoutSeconds: 31"), Want: []string{"webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds"}},
 		{Name: "versions", Edit: "webhooks: [{name: a.b.c, sideEffects: None, admissionReviewVersions: [v2, v2], clientConfig: {url: 'https://x'}}]", Want: []string{
@@ -80,12 +81,19 @@ func TestPolicies(t *testing.T) {
 		{Name: "no bool", Edit: "spec: {validations: [{expression: '1'}]}", Want: []string{`spec.validations[0].expression: Invalid value: "1": must evaluate to bool but got int`}},
 		{Name: "no params", Edit: "spec: {validations: [{expression: 'params.x'}]}", Want: []string{`spec.validations[0].expression: Invalid value: "params.x": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params'…`}},
 		{Name: "message", Edit: "spec: {validations: [{expression: 'true', message: ' ', messageExpression: '1', reason: Gone}]}", Want: []string{
-			`spec.validations[0].message: Invalid value: " ": message must be non-empty if specified`, `spec.validations[0].messageExpression: Invalid value: "1": must evaluate to string but got int`,
+			`spec.validations[0].message: Invalid value: " ": must be non-empty if specified`, `spec.validations[0].messageExpression: Invalid value: "1": must evaluate to string but got int`,
 			`spec.validations[0].reason: Unsupported value: "Gone": supported values: "Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"`}},
 		{Name: "variable names", Edit: "spec: {variables: [{name: 'a-b', expression: '1'}, {name: in, expression: '1'}]}", Want: []string{
-			`spec.variables[0].name: Invalid value: "a-b": name is not a valid CEL identifier`, `spec.variables[1].name: Invalid value: "in": name is not a valid CEL identifier`}},
+			`spec.variables[0].name: Invalid value: "a-b": must be a valid CEL identifier`, `spec.variables[1].name: Invalid value: "in": must be a valid CEL identifier`}},
 		{Name: "annotations", Edit: "spec: {auditAnnotations: [{key: k, valueExpression: '1'}, {key: k, valueExpression: \"'x'\"}]}", Want: []string{
 			`spec.auditAnnotations[1].key: Duplicate value: "k"`, `spec.auditAnnotations[0].valueExpression: Invalid value: "1": must evaluate to one of [string null_type] but got int`}},
+		{Name: "a variable twice", Edit: "spec: {variables: [{name: a, expression: '1'}, {name: a, expression: '2'}]}"},
+		{Name: "annotation of no name", Edit: "spec: {auditAnnotations: [{key: '', valueExpression: ' '}]}", Want: []string{
+			`spec.auditAnnotations[0].key: Invalid value: "p/": name part must be non-empty`, `spec.auditAnnotations[0].key: Invalid value: "p/": name part must consist of alphanumeric characters…`,
+			"spec.auditAnnotations[0].valueExpression: Required value: valueExpression is not specified"}},
+		{Name: "lines", Edit: `spec: {validations: [{expression: "true\n"}]}`},
+		{Name: "names", Edit: "spec: {matchConstraints: {resourceRules: [{operations: [CREATE], apiGroups: [''], apiVersions: [v1], resources: [pods], resourceNames: ['a/b', c, c]}]}}", Want: []string{
+			`spec.matchConstraints.resourceRules[0].resourceNames[0]: Invalid value: "a/b": may not contain '/'`, `spec.matchConstraints.resourceRules[0].resourceNames[2]: Duplicate value: "c"`}},
 		{Name: "param kind", Edit: "spec: {paramKind: {apiVersion: a/b/c, kind: '1'}}", Want: []string{
 			`spec.paramKind.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c`, `spec.paramKind.kind: Invalid value: "1": may have mixed case, but should otherwise match: a DNS-1035 label…`}},
 	})
@@ -101,6 +109,10 @@ func TestBindings(t *testing.T) {
 		{Name: "both", Edit: "spec: {validationActions: [Deny, Warn]}", Want: []string{`spec.validationActions: Invalid value: ["Deny","Warn"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)`}},
 		{Name: "no action", Edit: "spec: {validationActions: [Stop, Audit, Audit]}", Want: []string{`spec.validationActions[0]: Unsupported value: "Stop": supported values: "Audit", "Deny", "Warn"`, `spec.validationActions[2]: Duplicate value: "Audit"`}},
 		{Name: "params", Edit: "spec: {paramRef: {}}", Want: []string{"spec.paramRef: Required value: one of name or selector must be specified", "spec.paramRef.parameterNotFoundAction: Required value"}},
+		{Name: "any name", Edit: "spec: {paramRef: {name: 'A:b', parameterNotFoundAction: Deny}}"},
+		{Name: "a name and a selector", Edit: "spec: {paramRef: {name: 'a/b', selector: {matchLabels: {'a b': c}}, parameterNotFoundAction: ''}}", Want: []string{
+			`spec.paramRef.name: Invalid value: "a/b": may not contain '/'`, "spec.paramRef.selector.matchLabels: Invalid value: \"a b\": name part…",
+			"spec.paramRef.name: Forbidden: name and selector are mutually exclusive", "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive", "spec.paramRef.parameterNotFoundAction: Required value"}},
 	})
 }
 
@@ -120,6 +132,10 @@ spec:
 		{Name: "good"},
 		{Name: "JSON patch", Edit: `spec: {mutations: [{patchType: JSONPatch, jsonPatch: {expression: "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b'), value: 'c'}]"}}]}`},
 		{Name: "another type", Edit: `spec: {mutations: [{patchType: JSONPatch, jsonPatch: {expression: "'x'"}}]}`, Want: []string{`spec.mutations[0].jsonPatch.expression: Invalid value: "'x'": must evaluate to list(JSONPatch) but got string`}},
+		{Name: "both types", Edit: `spec: {mutations: [{patchType: JSONPatch, jsonPatch: {expression: "[]"}, applyConfiguration: {expression: "x"}}]}`, Want: []string{
+			`spec.mutations[0].applyConfiguration: Invalid value: "{applyConfiguration}": must not be specified when patchType is JSONPatch`, "…"}},
+		{Name: "deletions", Edit: "spec: {matchConstraints: {resourceRules: [{operations: [DELETE], apiGroups: [''], apiVersions: [v1], resources: [pods]}]}}", Want: []string{
+			`spec.matchConstraints.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE"`}},
 		{Name: "nothing", Edit: "spec: {reinvocationPolicy: null, mutations: []}", Want: []string{"spec.mutations: Required value: mutations must contain at least one item", "spec.reinvocationPolicy: Required value"}},
 	})
 }

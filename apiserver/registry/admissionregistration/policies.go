@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/cel-go/cel"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -149,18 +150,20 @@ func checkBinding(e *check.Errors, policy string, ref *admissionregistrationv1.P
 }
 
 func checkParamRef(e *check.Errors, at *field.Path, r *admissionregistrationv1.ParamRef) {
+	if r.Name != "" {
+		e.Each(at.Child("name"), r.Name, content.IsPathSegmentName(r.Name))
+	}
+	if r.Selector != nil {
+		e.Selector(at.Child("selector"), r.Selector)
+	}
 	switch {
 	case r.Name != "" && r.Selector != nil:
 		e.Forbidden(at.Child("name"), "name and selector are mutually exclusive")
 		e.Forbidden(at.Child("selector"), "name and selector are mutually exclusive")
 	case r.Name == "" && r.Selector == nil:
 		e.Required(at, "one of name or selector must be specified")
-	case r.Selector != nil:
-		e.Selector(at.Child("selector"), r.Selector)
-	default:
-		e.Subdomain(at.Child("name"), r.Name)
 	}
-	if r.ParameterNotFoundAction == nil {
+	if r.ParameterNotFoundAction == nil || *r.ParameterNotFoundAction == "" {
 		e.Required(at.Child("parameterNotFoundAction"), "")
 	} else {
 		check.Supported(e, at.Child("parameterNotFoundAction"), *r.ParameterNotFoundAction, admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction)

@@ -1,6 +1,7 @@
 package admissionregistration
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -59,22 +60,18 @@ func (c checker) validatingPolicy(e *check.Errors, name string, s *admissionregi
 	keys := sets.New[string]()
 	for i, a := range s.AuditAnnotations {
 		at := specPath.Child("auditAnnotations").Index(i)
-		if a.Key == "" {
-			e.Required(at.Child("key"), "")
-		} else {
-			e.QualifiedName(at.Child("key"), name+"/"+a.Key)
-			if keys.Has(a.Key) {
-				e.Duplicate(at.Child("key"), a.Key)
-			}
-			keys.Insert(a.Key)
+		e.QualifiedName(at.Child("key"), name+"/"+a.Key)
+		if keys.Has(a.Key) {
+			e.Duplicate(at.Child("key"), a.Key)
 		}
-		switch text := a.ValueExpression; {
-		case strings.TrimSpace(text) == "":
-			e.Required(at.Child("valueExpression"), "")
+		keys.Insert(a.Key)
+		switch text := strings.TrimSpace(a.ValueExpression); {
+		case text == "":
+			e.Required(at.Child("valueExpression"), "valueExpression is not specified")
 		case len(text) > maxAnnotation:
-			e.Required(at.Child("valueExpression"), "must not exceed 5kb in length")
+			e.Required(at.Child("valueExpression"), fmt.Sprintf("must not exceed %d bytes in length", maxAnnotation))
 		default:
-			compile(at.Child("valueExpression"), text, auditTypes()...)
+			compile(at.Child("valueExpression"), a.ValueExpression, auditTypes()...)
 		}
 	}
 }
@@ -132,18 +129,15 @@ func (c checker) variables(e *check.Errors, list []admissionregistrationv1.Varia
 		e.Add(field.InternalError(specPath, err))
 		return func(*field.Path, string, ...*cel.Type) {}
 	}
-	names := sets.New[string]()
 	for i, v := range list {
 		at := specPath.Child("variables").Index(i)
+		// Of two variables of one name the later one counts, as in Kubernetes.
 		switch {
-		case v.Name == "":
+		case strings.TrimSpace(v.Name) == "":
 			e.Required(at.Child("name"), "name is not specified")
 		case !identifier.MatchString(v.Name) || reserved.Has(v.Name):
-			e.Invalid(at.Child("name"), v.Name, "name is not a valid CEL identifier")
-		case names.Has(v.Name):
-			e.Duplicate(at.Child("name"), v.Name)
+			e.Invalid(at.Child("name"), v.Name, "must be a valid CEL identifier")
 		}
-		names.Insert(v.Name)
 		if strings.TrimSpace(v.Expression) == "" {
 			e.Required(at.Child("expression"), "expression is not specified")
 			continue
@@ -174,14 +168,11 @@ func checkValidation(e *check.Errors, at *field.Path, v *admissionregistrationv1
 	} else if messageText != "" {
 		compile(at.Child("messageExpression"), v.MessageExpression, cel.StringType)
 	}
-	breaks := func(s string) bool { return strings.ContainsAny(s, "\n\r") }
 	switch {
 	case v.Message != "" && message == "":
-		e.Invalid(at.Child("message"), v.Message, "message must be non-empty if specified")
-	case breaks(message):
-		e.Invalid(at.Child("message"), v.Message, "message must not contain line breaks")
-	case breaks(text) && v.Message == "" && v.MessageExpression == "":
-		e.Required(at.Child("message"), "message must be specified if expression contains line breaks")
+		e.Invalid(at.Child("message"), v.Message, "must be non-empty if specified")
+	case strings.ContainsAny(message, "\n\r"):
+		e.Invalid(at.Child("message"), v.Message, "must not contain line breaks")
 	}
 	if v.Reason != nil {
 		check.Supported(e, at.Child("reason"), *v.Reason, metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonRequestEntityTooLarge, metav1.StatusReasonUnauthorized)
@@ -199,6 +190,9 @@ func (c checker) mutatingPolicy(e *check.Errors, s *admissionregistrationv1.Muta
 		}
 	}
 	checkPolicy(e, s.FailurePolicy, s.ParamKind, s.MatchConstraints)
+	if s.MatchConstraints != nil {
+		checkMutable(e, s.MatchConstraints.ResourceRules)
+	}
 	c.conditions(e, specPath.Child("matchConditions"), s.MatchConditions, s.ParamKind != nil, known.Set)
 	compile := c.variables(e, s.Variables, expression.Scope{Params: s.ParamKind != nil, Authorizer: true, Patch: true}, known)
 	if len(s.Mutations) == 0 {
@@ -214,37 +208,55 @@ func (c checker) mutatingPolicy(e *check.Errors, s *admissionregistrationv1.Muta
 	}
 }
 
+// checkMutable refuses rules for what has nothing that could be changed: deletions.
+func checkMutable(e *check.Errors, rules []admissionregistrationv1.NamedRuleWithOperations) {
+	at := specPath.Child("matchConstraints", "resourceRules", "operations")
+	for i := range rules {
+		for _, op := range rules[i].Operations {
+			check.Supported(e, at, op, admissionregistrationv1.OperationAll, admissionregistrationv1.Connect, admissionregistrationv1.Create, admissionregistrationv1.Update)
+		}
+	}
+}
+
+// mutationText is the expression of a mutation's patch type.
 func mutationText(m *admissionregistrationv1.Mutation) string {
 	switch {
-	case m.JSONPatch != nil:
+	case m.PatchType == admissionregistrationv1.PatchTypeJSONPatch && m.JSONPatch != nil:
 		return m.JSONPatch.Expression
-	case m.ApplyConfiguration != nil:
+	case m.PatchType == admissionregistrationv1.PatchTypeApplyConfiguration && m.ApplyConfiguration != nil:
 		return m.ApplyConfiguration.Expression
 	}
 	return ""
 }
 
 func checkMutation(e *check.Errors, at *field.Path, m *admissionregistrationv1.Mutation, compile compile) {
-	one := func(name string, has, other bool, text string, of *cel.Type) {
+	one := func(name string, has bool, other, text string, of *cel.Type) {
 		here := at.Child(name)
 		if !has {
 			e.Required(here, "must be specified when patchType is "+string(m.PatchType))
 		} else if strings.TrimSpace(text) == "" {
-			e.Required(here.Child("expression"), "expression is not specified")
+			e.Required(here.Child("expression"), "")
 		} else {
 			compile(here.Child("expression"), text, of)
 		}
-		if other {
-			e.Forbidden(at, "only the "+name+" may be specified when patchType is "+string(m.PatchType))
+		if other != "" {
+			e.Invalid(at.Child(other), "{"+other+"}", "must not be specified when patchType is "+string(m.PatchType))
 		}
+	}
+	// besides is the name of what is not the type's, if it is there.
+	besides := func(name string, there bool) string {
+		if there {
+			return name
+		}
+		return ""
 	}
 	switch m.PatchType {
 	case "":
 		e.Required(at.Child("patchType"), "")
 	case admissionregistrationv1.PatchTypeJSONPatch:
-		one("jsonPatch", m.JSONPatch != nil, m.ApplyConfiguration != nil, mutationText(m), expression.JSONPatchType())
+		one("jsonPatch", m.JSONPatch != nil, besides("applyConfiguration", m.ApplyConfiguration != nil), mutationText(m), expression.JSONPatchType())
 	case admissionregistrationv1.PatchTypeApplyConfiguration:
-		one("applyConfiguration", m.ApplyConfiguration != nil, m.JSONPatch != nil, mutationText(m), expression.ApplyType())
+		one("applyConfiguration", m.ApplyConfiguration != nil, besides("jsonPatch", m.JSONPatch != nil), mutationText(m), expression.ApplyType())
 	default:
 		check.Supported(e, at.Child("patchType"), m.PatchType, admissionregistrationv1.PatchTypeApplyConfiguration, admissionregistrationv1.PatchTypeJSONPatch)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -102,6 +103,7 @@ func checkMatch(e *check.Errors, at *field.Path, m *admissionregistrationv1.Matc
 			checkRule(e, here, &list[i].RuleWithOperations)
 			seen := sets.New[string]()
 			for k, n := range list[i].ResourceNames {
+				e.Each(here.Child("resourceNames").Index(k), n, content.IsPathSegmentName(n))
 				if seen.Has(n) {
 					e.Duplicate(here.Child("resourceNames").Index(k), n)
 				}
