@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -38,24 +36,25 @@ func (e *Engine) Commit(ctx context.Context, ops ...storage.Op) (storage.Revisio
 
 // transact makes a transaction of one commit.
 func (e *Engine) transact(ctx context.Context, ops []storage.Op) (storage.Revision, error) {
-	r, err := e.txn(ctx, translate(ops, lastPlace))
+	r := newRequest(weight(ops), len(ops))
+	r.commit(ops, lastPlace)
+	a, err := e.txn(ctx, r)
 	if err != nil {
 		return 0, e.commitFailure(ctx, err)
 	}
-	if !r.Succeeded {
-		return 0, conflict(ops, r.Responses)
+	if !a.succeeded {
+		return 0, conflict(ops, &a)
 	}
-	return whole(r.Header.Revision), nil
+	return whole(a.revision), nil
 }
 
-// txn sends a transaction. It is put together here, from the messages of etcd's API: the client's own way to it copies each value
-// three times.
-func (e *Engine) txn(ctx context.Context, r *etcdserverpb.TxnRequest) (*etcdserverpb.TxnResponse, error) {
-	resp, err := e.kv.Txn(ctx, r, grpc.MaxCallSendMsgSize(sendBytes), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+// txn sends a transaction.
+func (e *Engine) txn(ctx context.Context, r request) (answer, error) {
+	a, err := e.send(ctx, r)
 	if unreceived(err) {
-		return nil, fmt.Errorf("%w: %w", rpctypes.ErrRequestTooLarge, err)
+		return a, fmt.Errorf("%w: %w", rpctypes.ErrRequestTooLarge, err)
 	}
-	return resp, clientv3.ContextError(ctx, err)
+	return a, clientv3.ContextError(ctx, err)
 }
 
 // unreceived reports whether gRPC itself refused a request for its size: etcd lets it take 512 KiB more than --max-request-bytes. It has
@@ -64,71 +63,46 @@ func unreceived(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
 }
 
-// translate makes a transaction: what to compare, what to do, and what to read if a comparison fails.
-func translate(ops []storage.Op, at int) *etcdserverpb.TxnRequest {
-	r := &etcdserverpb.TxnRequest{}
-	for _, op := range ops {
-		key := []byte(op.Key)
-		if c, ok := compare(op, key); ok {
-			r.Compare = append(r.Compare, c)
-			r.Failure = append(r.Failure, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestRange{
-				RequestRange: &etcdserverpb.RangeRequest{Key: key},
-			}})
-		}
-		switch op.Type {
-		case storage.Put:
-			r.Success = append(r.Success, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestPut{
-				RequestPut: &etcdserverpb.PutRequest{Key: key, Value: place(op.Value, at)},
-			}})
-		case storage.Delete:
-			r.Success = append(r.Success, &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestDeleteRange{
-				RequestDeleteRange: &etcdserverpb.DeleteRangeRequest{Key: key},
-			}})
-		}
-	}
-	return r
+// comparison is a condition in etcd's terms: how the revision of a key's last change compares with another.
+type comparison struct {
+	how etcdserverpb.Compare_CompareResult
+	rev int64
 }
 
 // compare is an op's condition; false if it has none. storage.Op.Holds is the same in Go.
-func compare(op storage.Op, key []byte) (*etcdserverpb.Compare, bool) {
-	modified := func(how etcdserverpb.Compare_CompareResult, rev int64) (*etcdserverpb.Compare, bool) {
-		return &etcdserverpb.Compare{
-			Key: key, Target: etcdserverpb.Compare_MOD, Result: how, TargetUnion: &etcdserverpb.Compare_ModRevision{ModRevision: rev},
-		}, true
-	}
+func compare(op *storage.Op) (comparison, bool) {
+	never := comparison{etcdserverpb.Compare_LESS, 0} // as no key has a negative revision
 	switch {
 	case op.If == storage.Absent && op.Type == storage.Delete:
-		// Never true, as a key has no negative revision: what is absent cannot be deleted.
-		return modified(etcdserverpb.Compare_LESS, 0)
+		return never, true // what is absent cannot be deleted
 	case op.If == storage.Absent:
-		return modified(etcdserverpb.Compare_EQUAL, 0)
+		return comparison{etcdserverpb.Compare_EQUAL, 0}, true
 	case op.If == storage.Present || op.If == storage.None && op.Type == storage.Delete:
-		return modified(etcdserverpb.Compare_GREATER, 0)
+		return comparison{etcdserverpb.Compare_GREATER, 0}, true
 	case op.If == storage.None:
-		return nil, false
+		return comparison{}, false
 	}
 	main, _ := split(storage.Revision(op.If))
 	if main == 1 {
-		return modified(etcdserverpb.Compare_LESS, 0) // nothing was written then
+		return never, true // nothing was written then
 	}
 	// A transaction writes a key once at most, so its place adds nothing to its revision.
-	return modified(etcdserverpb.Compare_EQUAL, main)
+	return comparison{etcdserverpb.Compare_EQUAL, main}, true
 }
 
 // conflict finds the op whose condition did not hold in what the transaction read instead.
-func conflict(ops []storage.Op, reads []*etcdserverpb.ResponseOp) error {
+func conflict(ops []storage.Op, a *answer) error {
 	i := 0
-	for _, op := range ops {
-		if _, ok := compare(op, nil); !ok {
+	for j := range ops {
+		if _, ok := compare(&ops[j]); !ok {
 			continue
 		}
-		var current *storage.Entry
-		if kvs := reads[i].GetResponseRange().Kvs; len(kvs) > 0 {
-			found := entry(kvs[0])
-			current = &found
+		current, err := a.found(i)
+		if err != nil {
+			return fmt.Errorf("%w: what etcd says of a condition that does not hold: %w", storage.ErrUnavailable, err)
 		}
-		if !op.Holds(current) {
-			return &storage.ConflictError{Key: op.Key, Current: current}
+		if !ops[j].Holds(current) {
+			return &storage.ConflictError{Key: ops[j].Key, Current: current}
 		}
 		i++
 	}

@@ -23,7 +23,6 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -63,7 +62,6 @@ type Config struct {
 type Engine struct {
 	cfg    Config
 	client *clientv3.Client
-	kv     etcdserverpb.KVClient
 	// ctx is the engine's life.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -88,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd at %s: %w", strings.Join(cfg.Endpoints, ", "), err)
 	}
-	e := &Engine{cfg: cfg, client: client, kv: clientv3.RetryKVClient(client)}
+	e := &Engine{cfg: cfg, client: client}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.newest.read = e.readCurrent
 	e.group.engine = e

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"bareboat.dev/apiserver/storage"
@@ -272,26 +271,39 @@ func (e *Engine) share(ctx context.Context, commits []*waiting) error {
 		w.rev, w.err = e.transact(ctx, w.ops)
 		return nil
 	}
-	shared := &etcdserverpb.TxnRequest{Success: make([]*etcdserverpb.RequestOp, len(commits))}
-	for i, w := range commits {
-		shared.Success[i] = &etcdserverpb.RequestOp{Request: &etcdserverpb.RequestOp_RequestTxn{RequestTxn: translate(w.ops, placeOf(i, commits))}}
+	bytes, ops := 0, 0
+	for _, w := range commits {
+		bytes, ops = bytes+w.bytes, ops+len(w.ops)
 	}
-	r, err := e.txn(ctx, shared)
+	r := newRequest(bytes, ops)
+	for i, w := range commits {
+		r.shared(w.ops, placeOf(i, commits))
+	}
+	a, err := e.txn(ctx, r)
+	if err == nil && len(a.parts) != len(commits) {
+		err = fmt.Errorf("%d responses to %d commits", len(a.parts), len(commits))
+	}
 	if err != nil {
 		return e.commitFailure(ctx, err)
 	}
 	for i, w := range commits {
-		part := r.Responses[i].GetResponseTxn()
-		switch {
-		case !part.Succeeded:
-			w.err = conflict(w.ops, part.Responses)
-		case changes(w.ops):
-			w.rev = at(r.Header.Revision, placeOf(i, commits))
-		default:
-			w.rev = whole(r.Header.Revision)
-		}
+		w.rev, w.err = w.result(&a, i, placeOf(i, commits))
 	}
 	return nil
+}
+
+// result is what the answer to a shared transaction says of the commit, its ith.
+func (w *waiting) result(a *answer, i, place int) (storage.Revision, error) {
+	part, err := a.shared(i)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: etcd: %w", storage.ErrUnknownOutcome, err)
+	case !part.succeeded:
+		return 0, conflict(w.ops, &part)
+	case changes(w.ops):
+		return at(a.revision, place), nil
+	}
+	return whole(a.revision), nil
 }
 
 // placeOf is the place of the ith commit of a flight.

@@ -296,7 +296,7 @@ func FuzzPlace(f *testing.F) {
 			n = lastPlace
 		}
 		before := bytes.Clone(v)
-		if got, bare := placed(place(v, n)); got != n || !bytes.Equal(bare, v) || !bytes.Equal(v, before) {
+		if got, bare := placed(appendPlaced(nil, v, n)); got != n || !bytes.Equal(bare, v) || !bytes.Equal(v, before) {
 			t.Errorf("%q at %d: %q at %d", v, n, bare, got)
 		}
 	})

@@ -64,14 +64,15 @@ func placed(value []byte) (int, []byte) {
 	return int(value[n+1]), value[:n:n]
 }
 
-// place returns the value as it is kept at a place. A value that would be taken for one with a place gets one too.
-func place(value []byte, place int) []byte {
+// appendPlaced appends a value as it is kept at a place. A value that would be taken for one with a place gets one too.
+func appendPlaced(b, value []byte, place int) []byte {
+	b = append(b, value...)
 	if place == lastPlace {
 		if _, bare := placed(value); len(bare) == len(value) {
-			return value
+			return b
 		}
 	}
-	return append(append(make([]byte, 0, len(value)+placeBytes), value...), placeTag, byte(place))
+	return append(b, placeTag, byte(place))
 }
 
 // entry translates a key. Of a key that was changed since it was created nobody knows at what place that was.
