@@ -21,32 +21,22 @@ const fieldManager = "kctl"
 // writeFlags are common to commands that write files' objects.
 type writeFlags struct {
 	fileFlags
-	dryRun, validate, manager, output, labels string
+	writing
+	validate, labels string
 }
 
 func (w *writeFlags) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringSliceVarP(&w.files, "filename", "f", nil, "`file`, folder or - (standard input) that holds the objects")
 	f.BoolVarP(&w.recursive, "recursive", "R", false, "go through folders below, too")
-	f.StringVar(&w.dryRun, "dry-run", "none", "none, or server: run every check and store nothing")
-	f.Lookup("dry-run").NoOptDefVal = "server"
+	w.writing.register(f)
 	f.StringVar(&w.validate, "validate", "strict", "strict, warn or ignore: what becomes of unknown and duplicate fields")
-	f.StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
-	f.StringVarP(&w.output, "output", "o", "", "print the result as json, yaml or name instead of a line")
 	f.StringVarP(&w.labels, "selector", "l", "", "only objects whose labels match")
 }
 
 // options checks the flags' words and turns them into what the server takes.
 func (w *writeFlags) options() (*apiv1.WriteOptions, error) {
-	o := &apiv1.WriteOptions{FieldManager: w.manager}
-	switch w.dryRun {
-	case "none":
-	case "server", "client":
-		// "client" would print what is sent; the server's answer is the same with every check made.
-		o.DryRun = true
-	default:
-		return nil, fmt.Errorf("--dry-run: %q is none of none, server, client", w.dryRun)
-	}
+	o := w.wire()
 	validation := map[string]apiv1.FieldValidation{
 		"strict": apiv1.FieldValidation_FIELD_VALIDATION_STRICT, "true": apiv1.FieldValidation_FIELD_VALIDATION_STRICT,
 		"warn":   apiv1.FieldValidation_FIELD_VALIDATION_WARN,
@@ -58,14 +48,6 @@ func (w *writeFlags) options() (*apiv1.WriteOptions, error) {
 	}
 	o.FieldValidation = v
 	return o, nil
-}
-
-// dryRunSuffix is what kubectl adds to its messages.
-func dryRunSuffix(o *apiv1.WriteOptions) string {
-	if o.GetDryRun() {
-		return " (server dry run)"
-	}
-	return ""
 }
 
 func (s *session) applyCommand() *cobra.Command {
@@ -101,7 +83,7 @@ func (s *session) apply(ctx context.Context, w writeFlags, force bool) error {
 	// Namespaces first: the other objects may live in them, in whatever order the files came.
 	slices.SortStableFunc(docs, func(a, b document) int { return order(a) - order(b) })
 	for _, d := range docs {
-		if err := s.applyOne(ctx, d, opts, force, w.output); err != nil {
+		if err := s.applyOne(ctx, d, opts, force, w.writing); err != nil {
 			errs = append(errs, aboutDocument(d, err))
 		}
 	}
@@ -115,9 +97,12 @@ func order(d document) int {
 	return 1
 }
 
-func (s *session) applyOne(ctx context.Context, d document, opts *apiv1.WriteOptions, force bool, format string) error {
+func (s *session) applyOne(ctx context.Context, d document, opts *apiv1.WriteOptions, force bool, w writing) error {
 	if d.name() == "" {
 		return fmt.Errorf("%s: metadata.name: Required value: apply needs a name; use create for generateName", d.info.Kind)
+	}
+	if w.dry == dryClient {
+		return s.wouldApply(ctx, d, w)
 	}
 	resp, err := s.server.Patch(ctx, &apiv1.PatchRequest{
 		Ref: api.Ref(d.info, d.namespace, d.name()), Type: apiv1.PatchRequest_TYPE_APPLY, Patch: d.Data, Options: opts, Force: force,
@@ -133,7 +118,24 @@ func (s *session) applyOne(ctx context.Context, d document, opts *apiv1.WriteOpt
 	case resp.Unchanged:
 		verb = "unchanged"
 	}
-	return s.result(d.target, verb+dryRunSuffix(opts), format, resp.Object)
+	return s.done(d.target, verb, w, resp.Object)
+}
+
+// wouldApply says what apply would do with an object.
+func (s *session) wouldApply(ctx context.Context, d document, w writing) error {
+	verb := "configured"
+	_, err := s.server.Get(ctx, d.info, d.namespace, d.name())
+	switch {
+	case apierrors.IsNotFound(err):
+		verb = "created"
+	case err != nil:
+		return err
+	}
+	obj, err := api.Body(d.ContentType, d.Data)
+	if err != nil {
+		return err
+	}
+	return s.done(d.target, verb, w, obj)
 }
 
 func (d document) name() string { return d.Document.Name }
@@ -207,17 +209,20 @@ func (s *session) create(ctx context.Context, w writeFlags) error {
 	docs, err := s.selected(ctx, w)
 	errs := each(err)
 	for _, d := range docs {
-		if err := s.createOne(ctx, d, opts, w.output); err != nil {
+		if err := s.createOne(ctx, d, opts, w.writing); err != nil {
 			errs = append(errs, fmt.Errorf("error when creating %q: %w", d.Source, err))
 		}
 	}
 	return s.report(errs)
 }
 
-func (s *session) createOne(ctx context.Context, d document, opts *apiv1.WriteOptions, format string) error {
+func (s *session) createOne(ctx context.Context, d document, opts *apiv1.WriteOptions, w writing) error {
 	body, err := api.Body(d.ContentType, d.Data)
 	if err != nil {
 		return err
+	}
+	if w.dry == dryClient {
+		return s.done(d.target, "created", w, body)
 	}
 	resp, err := s.server.Create(ctx, &apiv1.CreateRequest{Ref: api.Ref(d.info, d.namespace, ""), Object: body, Options: opts})
 	if err != nil {
@@ -230,7 +235,7 @@ func (s *session) createOne(ctx context.Context, d document, opts *apiv1.WriteOp
 	}
 	t := d.target
 	t.name = u.GetName()
-	return s.result(t, "created"+dryRunSuffix(opts), format, resp.Object)
+	return s.done(t, "created", w, resp.Object)
 }
 
 // isConflict reports that somebody else wrote first.

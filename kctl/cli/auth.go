@@ -2,15 +2,22 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/kctl/api"
+	"bareboat.dev/kctl/output"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
@@ -21,13 +28,25 @@ func (s *session) authCommand() *cobra.Command {
 }
 
 func (s *session) canICommand() *cobra.Command {
-	var allNamespaces, quiet bool
+	var allNamespaces, quiet, list, noHeaders bool
 	var subresource string
 	c := &cobra.Command{
-		Use: "can-i VERB TYPE[/NAME] | VERB /PATH", Short: "Ask whether you may do something; the exit code is 1 for no", Args: cobra.ExactArgs(2),
+		Use: "can-i (VERB TYPE[/NAME] | VERB /PATH | --list)", Short: "Ask whether you may do something; the exit code is 1 for no",
+		Args: func(_ *cobra.Command, args []string) error {
+			if list && len(args) > 0 {
+				return errors.New("list option must be specified with no arguments")
+			}
+			if !list && len(args) != 2 {
+				return errors.New("you must specify two arguments: verb resource or verb resource/resourceName")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := s.connect(); err != nil {
 				return err
+			}
+			if list {
+				return s.listAccess(cmd.Context(), noHeaders)
 			}
 			spec, err := s.accessSpec(cmd.Context(), args[0], args[1], subresource, allNamespaces)
 			if err != nil {
@@ -49,6 +68,8 @@ func (s *session) canICommand() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&allNamespaces, "all-namespaces", "A", false, "in every namespace")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "answer by the exit code only")
+	c.Flags().BoolVar(&list, "list", false, "print all that you may do in the namespace")
+	c.Flags().BoolVar(&noHeaders, "no-headers", false, "with --list, leave the headers out")
 	c.Flags().StringVar(&subresource, "subresource", "", "a `subresource` such as log or scale")
 	return c
 }
@@ -79,7 +100,8 @@ func (s *session) accessSpec(ctx context.Context, verb, what, subresource string
 }
 
 func (s *session) whoAmICommand() *cobra.Command {
-	return &cobra.Command{
+	var format string
+	c := &cobra.Command{
 		Use: "whoami", Short: "Print the user and groups that the server takes you for", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := s.connect(); err != nil {
@@ -89,12 +111,92 @@ func (s *session) whoAmICommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			name, _, _ := unstructured.NestedString(review.Object, "status", "userInfo", "username")
-			groups, _, _ := unstructured.NestedStringSlice(review.Object, "status", "userInfo", "groups")
-			fmt.Fprintf(s.out, "ATTRIBUTE   VALUE\nUsername    %s\nGroups      [%s]\n", name, strings.Join(groups, " "))
-			return nil
+			if format != "" {
+				p, err := output.New(format, false)
+				if err != nil {
+					return err
+				}
+				return p.Print(s.out, review)
+			}
+			return s.printUser(review)
 		},
 	}
+	c.Flags().StringVarP(&format, "output", "o", "", "print the answer as json or yaml")
+	return c
+}
+
+// printUser prints who the server takes the caller for.
+func (s *session) printUser(review *unstructured.Unstructured) error {
+	user := func(field string) string {
+		v, _, _ := unstructured.NestedString(review.Object, "status", "userInfo", field)
+		return v
+	}
+	groups, _, _ := unstructured.NestedStringSlice(review.Object, "status", "userInfo", "groups")
+	extra, _, _ := unstructured.NestedMap(review.Object, "status", "userInfo", "extra")
+	tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+	fmt.Fprintln(tw, "ATTRIBUTE\tVALUE")
+	fmt.Fprintf(tw, "Username\t%s\n", user("username"))
+	if uid := user("uid"); uid != "" {
+		fmt.Fprintf(tw, "UID\t%s\n", uid)
+	}
+	fmt.Fprintf(tw, "Groups\t%v\n", groups)
+	for _, key := range slices.Sorted(maps.Keys(extra)) {
+		fmt.Fprintf(tw, "Extra: %s\t%v\n", key, extra[key])
+	}
+	return tw.Flush()
+}
+
+// listAccess prints the rules that the server says apply to the caller in the namespace.
+func (s *session) listAccess(ctx context.Context, noHeaders bool) error {
+	review, err := s.ask(ctx, "authorization.k8s.io/v1", "SelfSubjectRulesReview", map[string]any{"namespace": s.namespace})
+	if err != nil {
+		return err
+	}
+	var answer authorizationv1.SelfSubjectRulesReview
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(review.Object, &answer); err != nil {
+		return err
+	}
+	if answer.Status.Incomplete {
+		fmt.Fprintln(s.err, "warning: the list may be incomplete: "+answer.Status.EvaluationError)
+	}
+	tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+	if !noHeaders {
+		fmt.Fprintln(tw, "Resources\tNon-Resource URLs\tResource Names\tVerbs")
+	}
+	for _, row := range accessRows(answer.Status) {
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	}
+	return tw.Flush()
+}
+
+// accessRows is a row for every resource and names that rules allow something on, in order, and then one for every path.
+func accessRows(status authorizationv1.SubjectRulesReviewStatus) [][]string {
+	verbs := newGroups() // by the first three columns
+	for _, rule := range status.ResourceRules {
+		for _, group := range rule.APIGroups {
+			for _, name := range rule.Resources {
+				if group != "" {
+					name += "." + group
+				}
+				row := name + "\t[]\t" + fmt.Sprint(rule.ResourceNames)
+				for _, v := range rule.Verbs {
+					if !slices.Contains(verbs.of[row], any(v)) {
+						verbs.add(row, v)
+					}
+				}
+			}
+		}
+	}
+	var rows [][]string
+	for _, row := range slices.Sorted(slices.Values(verbs.order)) {
+		rows = append(rows, []string{row, fmt.Sprint(verbs.of[row])})
+	}
+	for _, rule := range status.NonResourceRules {
+		for _, url := range rule.NonResourceURLs {
+			rows = append(rows, []string{"\t[" + url + "]\t[]", fmt.Sprint(rule.Verbs)})
+		}
+	}
+	return rows
 }
 
 // ask creates an object that is answered and never stored.

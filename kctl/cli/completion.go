@@ -35,6 +35,16 @@ func (s *session) completeWords(cmd *cobra.Command, args []string, word string) 
 	return slices.DeleteFunc(s.names(ctx, args[0]), func(n string) bool { return slices.Contains(args[1:], n) }), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeTypes offers types only.
+func (s *session) completeTypes(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionLimit)
+	defer cancel()
+	return s.types(ctx), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
 // completePods offers pods, and names of other types after a slash.
 func (s *session) completePods(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if strings.Contains(word, "/") {
@@ -110,7 +120,7 @@ func (s *session) names(ctx context.Context, kind string) []string {
 // registerCompletions gives every command its completion by what its arguments are.
 func (s *session) registerCompletions(root *cobra.Command) {
 	byCommand := map[string]cobra.CompletionFunc{}
-	for _, c := range []string{"get", "describe", "delete", "edit", "patch", "label", "annotate", "scale", "wait", "tree", "why", "expose", "rollout status", "rollout history", "rollout undo", "rollout restart", "rollout pause", "rollout resume", "set image", "set env"} {
+	for _, c := range []string{"get", "describe", "delete", "edit", "patch", "label", "annotate", "scale", "wait", "tree", "why", "expose", "autoscale", "rollout status", "rollout history", "rollout undo", "rollout restart", "rollout pause", "rollout resume", "set image", "set env", "set resources", "set serviceaccount", "set selector", "set subject"} {
 		byCommand[c] = s.completeWords
 	}
 	for _, c := range []string{"logs", "exec", "attach", "port-forward"} {
@@ -120,6 +130,11 @@ func (s *session) registerCompletions(root *cobra.Command) {
 		byCommand[c] = s.completeNames("nodes")
 	}
 	byCommand["top pods"] = s.completeNames("pods")
+	for _, c := range []string{"certificate approve", "certificate deny"} {
+		byCommand[c] = s.completeNames("certificatesigningrequests")
+	}
+	byCommand["create token"] = s.completeNames("serviceaccounts")
+	byCommand["explain"] = s.completeTypes
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
 		if fn := byCommand[strings.TrimPrefix(c.CommandPath(), "kctl ")]; fn != nil {

@@ -3,14 +3,17 @@ package cli
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"bareboat.dev/kctl/api"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
@@ -22,26 +25,24 @@ func (s *session) createSubcommands() []*cobra.Command {
 		s.createNamespace(), s.createConfigMap(), s.createSecret(), s.createServiceAccount(), s.createDeployment(), s.createService(),
 		s.createJob(), s.createCronJob(), s.createRole("role", "Role"), s.createRole("clusterrole", "ClusterRole"),
 		s.createBinding("rolebinding", "RoleBinding"), s.createBinding("clusterrolebinding", "ClusterRoleBinding"), s.createToken(),
+		s.createQuota(), s.createDisruptionBudget(), s.createPriorityClass(), s.createIngress(),
 	}
 }
 
 // builder makes a subcommand whose flags describe one object.
-func (s *session) builder(use, short string, flags func(*cobra.Command), build func(name string) (map[string]any, error)) *cobra.Command {
+func (s *session) builder(use, short string, flags func(*cobra.Command), build func(ctx context.Context, name string) (map[string]any, error)) *cobra.Command {
 	var w writeFlags
 	c := &cobra.Command{
 		Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			content, err := build(args[0])
+			content, err := build(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return s.createObject(cmd.Context(), w, &unstructured.Unstructured{Object: content}, args[0])
+			return s.createObject(cmd.Context(), w, &unstructured.Unstructured{Object: content}, args[0], "created")
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&w.dryRun, "dry-run", "none", "none, server, or client: print what would be sent")
-	f.StringVarP(&w.output, "output", "o", "", "print the result as json, yaml or name instead of a line")
-	f.StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
+	w.writing.register(c.Flags())
 	w.validate = "strict"
 	if flags != nil {
 		flags(c)
@@ -49,12 +50,15 @@ func (s *session) builder(use, short string, flags func(*cobra.Command), build f
 	return c
 }
 
-func (s *session) createObject(ctx context.Context, w writeFlags, u *unstructured.Unstructured, name string) error {
+func (s *session) createObject(ctx context.Context, w writeFlags, u *unstructured.Unstructured, name, done string) error {
 	opts, err := w.options()
 	if err != nil {
 		return err
 	}
 	u.SetName(name)
+	if w.dry == dryClient {
+		return s.wouldCreate(u, w.writing, done)
+	}
 	server, err := s.connect()
 	if err != nil {
 		return err
@@ -73,7 +77,20 @@ func (s *session) createObject(ctx context.Context, w writeFlags, u *unstructure
 		return err
 	}
 	s.warn(resp.Warnings)
-	return s.result(t, "created"+dryRunSuffix(opts), w.output, resp.Object)
+	return s.done(t, done, w.writing, resp.Object)
+}
+
+// wouldCreate prints an object that flags describe and asks no server.
+func (s *session) wouldCreate(u *unstructured.Unstructured, w writing, done string) error {
+	info := offlineKind(u, !slices.Contains([]string{"Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"}, u.GetKind()))
+	if info.Namespaced && (s.namespaceGiven || s.server == nil) {
+		u.SetNamespace(s.namespace)
+	}
+	body, err := api.JSON(u)
+	if err != nil {
+		return err
+	}
+	return s.done(target{info: info, namespace: s.namespace, name: u.GetName()}, done, w, body)
 }
 
 func object(apiVersion, kind string) map[string]any {
@@ -81,23 +98,27 @@ func object(apiVersion, kind string) map[string]any {
 }
 
 func (s *session) createNamespace() *cobra.Command {
-	c := s.builder("namespace", "Create a namespace", nil, func(string) (map[string]any, error) { return object("v1", "Namespace"), nil })
+	c := s.builder("namespace", "Create a namespace", nil, func(context.Context, string) (map[string]any, error) { return object("v1", "Namespace"), nil })
 	c.Aliases = []string{"ns"}
 	return c
 }
 
 func (s *session) createServiceAccount() *cobra.Command {
-	c := s.builder("serviceaccount", "Create a service account", nil, func(string) (map[string]any, error) { return object("v1", "ServiceAccount"), nil })
+	c := s.builder("serviceaccount", "Create a service account", nil, func(context.Context, string) (map[string]any, error) { return object("v1", "ServiceAccount"), nil })
 	c.Aliases = []string{"sa"}
 	return c
 }
 
 // dataFlags are --from-literal, --from-file and --from-env-file.
-type dataFlags struct{ literals, files []string }
+type dataFlags struct {
+	literals, files []string
+	envFile         string
+}
 
 func (d *dataFlags) register(c *cobra.Command) {
 	c.Flags().StringArrayVar(&d.literals, "from-literal", nil, "`key=value` to hold")
 	c.Flags().StringArrayVar(&d.files, "from-file", nil, "`[key=]file` to hold, or a folder whose files to hold")
+	c.Flags().StringVar(&d.envFile, "from-env-file", "", "`file` of lines key=value to hold; a key alone is taken from kctl's environment")
 }
 
 // read returns the keys with their contents.
@@ -118,6 +139,9 @@ func (d *dataFlags) read() (map[string][]byte, error) {
 		if err := add(k, []byte(v)); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.readEnv(add); err != nil {
+		return nil, err
 	}
 	for _, f := range d.files {
 		key, path, ok := strings.Cut(f, "=")
@@ -146,9 +170,42 @@ func (d *dataFlags) read() (map[string][]byte, error) {
 	return data, nil
 }
 
+// readEnv adds the lines of an environment file; empty lines and comments are left out.
+func (d *dataFlags) readEnv(add func(string, []byte) error) error {
+	if d.envFile == "" {
+		return nil
+	}
+	if len(d.literals) > 0 || len(d.files) > 0 {
+		return errors.New("from-env-file cannot be combined with from-file or from-literal")
+	}
+	data, err := os.ReadFile(d.envFile)
+	if err != nil {
+		return fmt.Errorf("--from-env-file: %w", err)
+	}
+	for line := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
+		line = strings.TrimLeft(strings.TrimRight(line, "\r\n"), " \t")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, value, set := strings.Cut(line, "=")
+		if problems := validation.IsEnvVarName(key); len(problems) > 0 {
+			return fmt.Errorf("--from-env-file: %q is not a valid key name: %s", key, problems[0])
+		}
+		if !set {
+			if value, set = os.LookupEnv(key); !set {
+				continue
+			}
+		}
+		if err := add(key, []byte(value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *session) createConfigMap() *cobra.Command {
 	var d dataFlags
-	c := s.builder("configmap", "Create a config map from files and literals", d.register, func(string) (map[string]any, error) {
+	c := s.builder("configmap", "Create a config map from files and literals", d.register, func(context.Context, string) (map[string]any, error) {
 		data, err := d.read()
 		if err != nil {
 			return nil, err
@@ -180,26 +237,18 @@ func (s *session) createSecret() *cobra.Command {
 	parent.AddCommand(s.builder("generic", "Create a secret from files and literals", func(c *cobra.Command) {
 		d.register(c)
 		c.Flags().StringVar(&kind, "type", "", "the secret's `type`; default Opaque")
-	}, func(string) (map[string]any, error) {
+	}, func(context.Context, string) (map[string]any, error) {
 		data, err := d.read()
 		if err != nil {
 			return nil, err
 		}
-		o, encoded := object("v1", "Secret"), map[string]any{}
-		for k, v := range data {
-			encoded[k] = base64.StdEncoding.EncodeToString(v)
-		}
-		o["data"] = encoded
-		if kind != "" {
-			o["type"] = kind
-		}
-		return o, nil
-	}))
+		return secretObject(kind, data), nil
+	}), s.createTLSSecret(), s.createRegistrySecret())
 	return parent
 }
 
 func (s *session) createDeployment() *cobra.Command {
-	var images []string
+	var images, command []string
 	var replicas int64
 	var port int64
 	c := s.builder("deployment", "Create a deployment of an image", func(c *cobra.Command) {
@@ -207,7 +256,11 @@ func (s *session) createDeployment() *cobra.Command {
 		c.Flags().Int64VarP(&replicas, "replicas", "r", 1, "how many pods")
 		c.Flags().Int64Var(&port, "port", 0, "port that the container listens on")
 		_ = c.MarkFlagRequired("image")
-	}, func(name string) (map[string]any, error) {
+		commandAfterDash(c, &command)
+	}, func(_ context.Context, name string) (map[string]any, error) {
+		if len(images) > 1 && len(command) > 0 {
+			return nil, errors.New("cannot specify multiple --image options and command")
+		}
 		o := object("apps/v1", "Deployment")
 		labels := map[string]any{"app": name}
 		o["metadata"] = map[string]any{"labels": labels}
@@ -216,6 +269,9 @@ func (s *session) createDeployment() *cobra.Command {
 			container := map[string]any{"name": containerName(image), "image": image}
 			if port > 0 {
 				container["ports"] = []any{map[string]any{"containerPort": port}}
+			}
+			if len(command) > 0 {
+				container["command"] = anyList(command)
 			}
 			containers = append(containers, container)
 		}
@@ -226,7 +282,7 @@ func (s *session) createDeployment() *cobra.Command {
 		}
 		return o, nil
 	})
-	c.Aliases = []string{"deploy"}
+	c.Use, c.Aliases = "deployment NAME --image=IMAGE [-- COMMAND ARG…]", []string{"deploy"}
 	return c
 }
 

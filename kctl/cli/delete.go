@@ -18,11 +18,12 @@ import (
 // deleteOptions are the flags of delete.
 type deleteOptions struct {
 	fileFlags
-	labels, fields, cascade, dryRun, output string
-	allNamespaces, all, now, force, wait    bool
-	ignoreAbsent                            bool
-	grace                                   int64
-	timeout                                 time.Duration
+	labels, fields, cascade, output      string
+	dry                                  dryRun
+	allNamespaces, all, now, force, wait bool
+	ignoreAbsent                         bool
+	grace                                int64
+	timeout                              time.Duration
 }
 
 func (s *session) deleteCommand() *cobra.Command {
@@ -46,14 +47,13 @@ func (s *session) deleteCommand() *cobra.Command {
 	f.StringVar(&o.cascade, "cascade", "background", "background, orphan or foreground: what becomes of dependents")
 	f.Int64Var(&o.grace, "grace-period", -1, "`seconds` that pods get to end; -1 is their own")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long to wait; 0 is for ever")
-	f.StringVar(&o.dryRun, "dry-run", "none", "none or server")
-	f.Lookup("dry-run").NoOptDefVal = "server"
+	o.dry.register(f)
 	f.StringVarP(&o.output, "output", "o", "", "name: print only names")
 	return c
 }
 
 func (o deleteOptions) wire() (*apiv1.DeleteOptions, error) {
-	w := &apiv1.DeleteOptions{DryRun: o.dryRun != "none"}
+	w := &apiv1.DeleteOptions{DryRun: o.dry == dryServer}
 	switch o.cascade {
 	case "background", "true":
 		w.Propagation = apiv1.Propagation_PROPAGATION_BACKGROUND
@@ -98,7 +98,7 @@ func (s *session) delete(ctx context.Context, o deleteOptions, args []string) er
 			waiting = append(waiting, d)
 		}
 	}
-	if o.wait && !opts.DryRun {
+	if o.wait && o.dry == dryNone {
 		if err := s.waitGone(ctx, waiting, o.timeout); err != nil {
 			errs = append(errs, err)
 		}
@@ -154,20 +154,22 @@ type deleted struct {
 }
 
 func (s *session) deleteOne(ctx context.Context, t target, o deleteOptions, opts *apiv1.DeleteOptions) (deleted, error) {
-	resp, err := s.server.Delete(ctx, &apiv1.DeleteRequest{Ref: api.Ref(t.info, t.namespace, t.name), Options: opts})
-	if ignoreAbsent(err, o.ignoreAbsent) {
-		return deleted{}, nil
-	}
-	if err != nil {
-		return deleted{}, err
+	resp := &apiv1.DeleteResponse{}
+	if o.dry != dryClient {
+		var err error
+		resp, err = s.server.Delete(ctx, &apiv1.DeleteRequest{Ref: api.Ref(t.info, t.namespace, t.name), Options: opts})
+		if ignoreAbsent(err, o.ignoreAbsent) {
+			return deleted{}, nil
+		}
+		if err != nil {
+			return deleted{}, err
+		}
 	}
 	verb := "deleted"
 	if o.force && o.grace == 0 {
 		verb = "force deleted"
 	}
-	if opts.DryRun {
-		verb += " (server dry run)"
-	}
+	verb += o.dry.suffix()
 	switch {
 	case o.output == "name":
 		fmt.Fprintln(s.out, t)

@@ -27,6 +27,7 @@ func (s *session) cordonCommand(cordon bool) *cobra.Command {
 		verb, done, short = "cordon", "cordoned", "Keep new pods from nodes"
 	}
 	var selector string
+	w := writing{manager: fieldManager}
 	c := &cobra.Command{
 		Use: verb + " (NODE… | -l SELECTOR)", Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,7 +36,7 @@ func (s *session) cordonCommand(cordon bool) *cobra.Command {
 				return err
 			}
 			for _, t := range nodes {
-				if err := s.setUnschedulable(cmd.Context(), t, cordon, done); err != nil {
+				if err := s.setUnschedulable(cmd.Context(), t, cordon, done, w); err != nil {
 					return err
 				}
 			}
@@ -43,6 +44,7 @@ func (s *session) cordonCommand(cordon bool) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	w.dry.register(c.Flags())
 	return c
 }
 
@@ -78,33 +80,34 @@ func (s *session) nodeTargets(ctx context.Context, args []string, selector strin
 	return out, err
 }
 
-func (s *session) setUnschedulable(ctx context.Context, t target, want bool, done string) error {
+func (s *session) setUnschedulable(ctx context.Context, t target, want bool, done string, w writing) error {
 	u, err := s.server.Get(ctx, t.info, "", t.name)
 	if err != nil {
 		return err
 	}
 	if is, _, _ := unstructured.NestedBool(u.Object, "spec", "unschedulable"); is == want {
-		fmt.Fprintf(s.out, "%s already %s\n", t, done)
+		fmt.Fprintf(s.out, "%s already %s%s\n", t, done, w.dry.suffix())
 		return nil
 	}
 	value := any(nil)
 	if want {
 		value = true
 	}
-	if _, err := s.mergePatch(ctx, t, map[string]any{"spec": map[string]any{"unschedulable": value}}); err != nil {
+	obj, err := s.mergePatch(ctx, t, map[string]any{"spec": map[string]any{"unschedulable": value}}, w)
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s %s\n", t, done)
-	return nil
+	return s.done(t, done, w, obj)
 }
 
 // drainOptions are the flags of drain.
 type drainOptions struct {
-	selector                             string
-	ignoreDaemonSets, emptyDir, force    bool
-	disableEviction, dryRun, skipWaiting bool
-	grace                                int64
-	timeout                              time.Duration
+	selector                          string
+	ignoreDaemonSets, emptyDir, force bool
+	disableEviction                   bool
+	dry                               dryRun
+	grace                             int64
+	timeout                           time.Duration
 }
 
 func (s *session) drainCommand() *cobra.Command {
@@ -139,7 +142,7 @@ that one refuses is asked for again until --timeout. Nothing is evicted unless e
 	f.BoolVar(&o.emptyDir, "delete-emptydir-data", false, "evict pods whose emptyDir volumes are lost with them, too")
 	f.BoolVar(&o.force, "force", false, "delete pods without a controller, which nobody starts again, too")
 	f.BoolVar(&o.disableEviction, "disable-eviction", false, "delete pods instead, past disruption budgets")
-	f.BoolVar(&o.dryRun, "dry-run", false, "only say which pods would go")
+	o.dry.register(f)
 	f.Int64Var(&o.grace, "grace-period", -1, "`seconds` that pods get to end; -1 is their own")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long to try; 0 is for ever")
 	return c
@@ -150,10 +153,8 @@ func (s *session) drain(ctx context.Context, node target, o drainOptions) error 
 	if err != nil {
 		return err
 	}
-	if !o.dryRun {
-		if err := s.setUnschedulable(ctx, node, true, "cordoned"); err != nil {
-			return err
-		}
+	if err := s.setUnschedulable(ctx, node, true, "cordoned", writing{dry: o.dry, manager: fieldManager}); err != nil {
+		return err
 	}
 	leaving, blocked := drainable(pods, o)
 	if len(blocked) > 0 {
@@ -166,22 +167,21 @@ func (s *session) drain(ctx context.Context, node target, o drainOptions) error 
 	var gone []deleted
 	for _, p := range leaving {
 		t := target{infos[0], p.Namespace, p.Name}
-		if o.dryRun {
-			fmt.Fprintf(s.out, "evicting pod %s/%s (dry run)\n", p.Namespace, p.Name)
+		fmt.Fprintf(s.out, "evicting pod %s/%s%s\n", p.Namespace, p.Name, o.dry.suffix())
+		if o.dry == dryClient {
 			continue
 		}
-		fmt.Fprintf(s.out, "evicting pod %s/%s\n", p.Namespace, p.Name)
 		if err := s.evict(ctx, t, o); err != nil {
 			return err
 		}
-		gone = append(gone, deleted{t, string(p.UID)})
+		if o.dry == dryNone {
+			gone = append(gone, deleted{t, string(p.UID)})
+		}
 	}
 	if err := s.waitGone(ctx, gone, 0); err != nil {
 		return err
 	}
-	if !o.dryRun {
-		fmt.Fprintf(s.out, "%s drained\n", node)
-	}
+	fmt.Fprintf(s.out, "%s drained%s\n", node, o.dry.suffix())
 	return nil
 }
 
@@ -220,7 +220,7 @@ func hasEmptyDir(p *corev1.Pod) bool {
 // evict asks for an eviction until it is granted; a refusal by a disruption budget is TooManyRequests.
 func (s *session) evict(ctx context.Context, t target, o drainOptions) error {
 	if o.disableEviction {
-		wire, err := deleteOptions{cascade: "background", dryRun: "none", grace: o.grace}.wire()
+		wire, err := deleteOptions{cascade: "background", dry: o.dry, grace: o.grace}.wire()
 		if err != nil {
 			return err
 		}
@@ -242,7 +242,7 @@ func (s *session) evict(ctx context.Context, t target, o drainOptions) error {
 	ref := api.Ref(t.info, t.namespace, t.name)
 	ref.Subresource = "eviction"
 	for {
-		_, err := s.server.Create(ctx, &apiv1.CreateRequest{Ref: ref, Object: body, Options: &apiv1.WriteOptions{}})
+		_, err := s.server.Create(ctx, &apiv1.CreateRequest{Ref: ref, Object: body, Options: &apiv1.WriteOptions{DryRun: o.dry == dryServer}})
 		if !apierrors.IsTooManyRequests(err) {
 			if apierrors.IsNotFound(err) {
 				return nil

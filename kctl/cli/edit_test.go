@@ -76,7 +76,7 @@ func TestSet(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	m := newModel(t)
 	m.must("create", "cm", "motd")
-	for args, want := range map[string]string{"get |": "configmaps", "get cm |": "motd", "describe cm/|": "cm/motd"} {
+	for args, want := range map[string]string{"get |": "configmaps", "get cm |": "motd", "describe cm/|": "cm/motd", "explain |": "deployments", "autoscale |": "deployments"} {
 		typed, _, _ := strings.Cut(args, "|")
 		words := strings.Fields(typed)
 		if strings.HasSuffix(typed, " ") {

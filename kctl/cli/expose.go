@@ -43,9 +43,7 @@ func (s *session) exposeCommand() *cobra.Command {
 	f.StringVar(&o.kind, "type", "ClusterIP", "ClusterIP, NodePort or LoadBalancer")
 	f.StringVar(&o.protocol, "protocol", "TCP", "TCP or UDP")
 	f.StringVar(&o.clusterIP, "cluster-ip", "", "`address` of the service, or None for a headless one")
-	f.StringVar(&w.dryRun, "dry-run", "none", "none or server")
-	f.StringVarP(&w.output, "output", "o", "", "print the result as json, yaml or name instead of a line")
-	f.StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
+	w.writing.register(f)
 	w.validate = "strict"
 	_ = c.MarkFlagRequired("port")
 	return c
@@ -73,7 +71,7 @@ func (s *session) expose(ctx context.Context, w writeFlags, o exposeOptions, t t
 	if name == "" {
 		name = t.name
 	}
-	return s.createObject(ctx, w, &unstructured.Unstructured{Object: serviceObject(o, anyMap(match.MatchLabels))}, name)
+	return s.createObject(ctx, w, &unstructured.Unstructured{Object: serviceObject(o, anyMap(match.MatchLabels))}, name, "exposed")
 }
 
 func anyMap(m map[string]string) map[string]any {

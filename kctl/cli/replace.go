@@ -35,17 +35,17 @@ func (s *session) replace(ctx context.Context, w writeFlags, force bool) error {
 	errs := each(err)
 	for _, d := range docs {
 		replaceOne := s.replaceOne
-		if force && !opts.DryRun {
+		if force && w.dry == dryNone {
 			replaceOne = s.recreate
 		}
-		if err := replaceOne(ctx, d, opts, w.output); err != nil {
+		if err := replaceOne(ctx, d, opts, w.writing); err != nil {
 			errs = append(errs, aboutDocument(d, err))
 		}
 	}
 	return s.report(errs)
 }
 
-func (s *session) replaceOne(ctx context.Context, d document, opts *apiv1.WriteOptions, format string) error {
+func (s *session) replaceOne(ctx context.Context, d document, opts *apiv1.WriteOptions, w writing) error {
 	if d.name() == "" {
 		return errors.New("metadata.name: Required value: replace needs a name")
 	}
@@ -53,17 +53,20 @@ func (s *session) replaceOne(ctx context.Context, d document, opts *apiv1.WriteO
 	if err != nil {
 		return err
 	}
+	if w.dry == dryClient {
+		return s.done(d.target, "replaced", w, body)
+	}
 	resp, err := s.server.Update(ctx, &apiv1.UpdateRequest{Ref: api.Ref(d.info, d.namespace, d.name()), Object: body, Options: opts})
 	if err != nil {
 		return err
 	}
 	s.warn(resp.Warnings)
-	return s.result(d.target, "replaced"+dryRunSuffix(opts), format, resp.Object)
+	return s.done(d.target, "replaced", w, resp.Object)
 }
 
 // recreate deletes the object if it is there, waits until it is gone, and creates the file's.
-func (s *session) recreate(ctx context.Context, d document, opts *apiv1.WriteOptions, format string) error {
-	o := deleteOptions{cascade: "background", dryRun: "none", grace: -1, ignoreAbsent: true}
+func (s *session) recreate(ctx context.Context, d document, opts *apiv1.WriteOptions, w writing) error {
+	o := deleteOptions{cascade: "background", dry: dryNone, grace: -1, ignoreAbsent: true}
 	wire, err := o.wire()
 	if err != nil {
 		return err
@@ -77,5 +80,5 @@ func (s *session) recreate(ctx context.Context, d document, opts *apiv1.WriteOpt
 			return fmt.Errorf("wait until it is gone: %w", err)
 		}
 	}
-	return s.createOne(ctx, d, opts, format)
+	return s.createOne(ctx, d, opts, w)
 }

@@ -190,6 +190,7 @@ func (s *session) showRevision(t target, sets []*appsv1.ReplicaSet, revision int
 
 func (s *session) rolloutUndo() *cobra.Command {
 	var to int64
+	var w writing
 	c := &cobra.Command{
 		Use: "undo deploy/NAME", Short: "Go back to an earlier revision",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -209,22 +210,22 @@ func (s *session) rolloutUndo() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = s.server.Patch(cmd.Context(), &apiv1.PatchRequest{
-				Ref: api.Ref(t.info, t.namespace, t.name), Type: apiv1.PatchRequest_TYPE_JSON, Patch: patch,
-				Options: &apiv1.WriteOptions{FieldManager: fieldManager},
-			})
-			if err == nil {
-				fmt.Fprintf(s.out, "%s rolled back\n", t)
+			req := &apiv1.PatchRequest{Ref: api.Ref(t.info, t.namespace, t.name), Type: apiv1.PatchRequest_TYPE_JSON, Patch: patch}
+			obj, _, err := s.change(cmd.Context(), req, t, w)
+			if err != nil {
+				return err
 			}
-			return err
+			return s.done(t, "rolled back", w, obj)
 		},
 	}
 	c.Flags().Int64Var(&to, "to-revision", 0, "the `revision` to go back to; 0 is the last one before this")
+	w.register(c.Flags())
 	return c
 }
 
 func (s *session) rolloutRestart() *cobra.Command {
 	var selector string
+	var w writing
 	c := &cobra.Command{
 		Use: "restart (TYPE/NAME… | TYPE -l SELECTOR)", Short: "Replace every pod of a workload",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -235,15 +236,19 @@ func (s *session) rolloutRestart() *cobra.Command {
 			for _, t := range targets {
 				at := map[string]any{"kubectl.kubernetes.io/restartedAt": time.Now().Format(time.RFC3339)}
 				patch := map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": at}}}}
-				if _, err := s.mergePatch(cmd.Context(), t, patch); err != nil {
+				obj, err := s.mergePatch(cmd.Context(), t, patch, w)
+				if err != nil {
 					return err
 				}
-				fmt.Fprintf(s.out, "%s restarted\n", t)
+				if err := s.done(t, "restarted", w, obj); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	w.register(c.Flags())
 	return c
 }
 
@@ -252,7 +257,8 @@ func (s *session) rolloutPause(pause bool) *cobra.Command {
 	if pause {
 		verb, done, short = "pause", "paused", "Hold a rollout"
 	}
-	return &cobra.Command{
+	var w writing
+	c := &cobra.Command{
 		Use: verb + " deploy/NAME…", Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, err := s.named(cmd.Context(), args)
@@ -267,12 +273,17 @@ func (s *session) rolloutPause(pause bool) *cobra.Command {
 				if pause {
 					value = true
 				}
-				if _, err := s.mergePatch(cmd.Context(), t, map[string]any{"spec": map[string]any{"paused": value}}); err != nil {
+				obj, err := s.mergePatch(cmd.Context(), t, map[string]any{"spec": map[string]any{"paused": value}}, w)
+				if err != nil {
 					return err
 				}
-				fmt.Fprintf(s.out, "%s %s\n", t, done)
+				if err := s.done(t, done, w, obj); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
 	}
+	w.register(c.Flags())
+	return c
 }

@@ -125,11 +125,11 @@ func (s *session) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("cluster", s.upCommand(), s.downCommand(), s.pkiCommand(), s.imageCommand())
+	add("cluster", s.upCommand(), s.downCommand(), s.pkiCommand(), s.imageCommand(), s.certificateCommand())
 	add("cluster", s.cordonCommand(true), s.cordonCommand(false), s.drainCommand(), s.taintCommand())
 	add("objects", s.applyCommand(), s.createCommand(), s.getCommand(), s.describeCommand(), s.deleteCommand(), s.patchCommand(),
 		s.editCommand(), s.replaceCommand(), s.diffCommand(), s.setCommand(), s.exposeCommand(),
-		s.scaleCommand(), s.rolloutCommand(), s.labelCommand("label"), s.labelCommand("annotate"), s.waitCommand(), s.treeCommand())
+		s.scaleCommand(), s.autoscaleCommand(), s.rolloutCommand(), s.labelCommand("label"), s.labelCommand("annotate"), s.waitCommand(), s.treeCommand())
 	add("pods", s.runCommand(), s.logsCommand(), s.execCommand(), s.attachCommand(), s.portForwardCommand(), s.cpCommand(), s.topCommand(), s.eventsCommand(), s.whyCommand())
 	add("other", s.apiResourcesCommand(), s.apiVersionsCommand(), s.clusterInfoCommand(), s.explainCommand(), s.authCommand(), s.versionCommand(), s.configCommand())
 	root.AddCommand(s.superviseCommand())

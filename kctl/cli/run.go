@@ -52,9 +52,7 @@ func (s *session) runCommand() *cobra.Command {
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the container a terminal")
 	f.BoolVar(&o.attach, "attach", false, "wait until the pod runs and attach to it; with -i always")
 	f.BoolVar(&o.remove, "rm", false, "delete the pod when attaching ends")
-	f.StringVar(&w.dryRun, "dry-run", "none", "none or server")
-	f.StringVarP(&w.output, "output", "o", "", "print the result as json, yaml or name instead of a line")
-	f.StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
+	w.writing.register(f)
 	w.validate = "strict"
 	_ = c.MarkFlagRequired("image")
 	return c
@@ -69,7 +67,7 @@ func (s *session) runPod(ctx context.Context, w writeFlags, o runOptions, name s
 	if err != nil {
 		return err
 	}
-	if err := s.createObject(ctx, w, &unstructured.Unstructured{Object: content}, name); err != nil || !o.attach || w.dryRun != "none" {
+	if err := s.createObject(ctx, w, &unstructured.Unstructured{Object: content}, name, "created"); err != nil || !o.attach || w.dry != dryNone {
 		return err
 	}
 	if o.remove {

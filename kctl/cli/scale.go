@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/anypb"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"bareboat.dev/kctl/api"
@@ -16,6 +17,7 @@ func (s *session) scaleCommand() *cobra.Command {
 	var f fileFlags
 	var selector string
 	var all bool
+	var w writing
 	replicas, current := int64(-1), int64(-1)
 	c := &cobra.Command{
 		Use:     "scale TYPE/NAME… --replicas=N",
@@ -30,10 +32,9 @@ func (s *session) scaleCommand() *cobra.Command {
 				return err
 			}
 			for _, t := range targets {
-				if err := s.scale(cmd.Context(), t, replicas, current); err != nil {
+				if err := s.scale(cmd.Context(), t, replicas, current, w); err != nil {
 					return err
 				}
-				fmt.Fprintf(s.out, "%s scaled\n", t)
 			}
 			return nil
 		},
@@ -43,11 +44,12 @@ func (s *session) scaleCommand() *cobra.Command {
 	c.Flags().StringSliceVarP(&f.files, "filename", "f", nil, "`file`, folder or - whose objects to scale")
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
 	c.Flags().BoolVar(&all, "all", false, "all objects of the type")
+	w.register(c.Flags())
 	return c
 }
 
 // scale writes the scale subresource; a conditional update if the current number matters.
-func (s *session) scale(ctx context.Context, t target, replicas, current int64) error {
+func (s *session) scale(ctx context.Context, t target, replicas, current int64, w writing) error {
 	scaleKind := &apiv1.ResourceInfo{Group: "autoscaling", Version: "v1", Kind: "Scale"}
 	ref := api.Ref(t.info, t.namespace, t.name)
 	ref.Subresource = "scale"
@@ -70,9 +72,25 @@ func (s *session) scale(ctx context.Context, t target, replicas, current int64) 
 		if err != nil {
 			return err
 		}
-		_, err = s.server.Update(ctx, &apiv1.UpdateRequest{Ref: ref, Object: body, Options: &apiv1.WriteOptions{FieldManager: fieldManager}})
+		if w.dry != dryClient {
+			var resp *apiv1.UpdateResponse
+			if resp, err = s.server.Update(ctx, &apiv1.UpdateRequest{Ref: ref, Object: body, Options: w.wire()}); err == nil {
+				body = resp.Object
+			}
+		}
+		if err == nil {
+			return s.scaled(t, scaleKind, w, body)
+		}
 		if !isConflict(err) {
 			return err
 		}
 	}
+}
+
+// scaled prints a workload that has been scaled; -o prints its scale.
+func (s *session) scaled(t target, scaleKind *apiv1.ResourceInfo, w writing, scale *anypb.Any) error {
+	if w.output == "" || w.output == "name" {
+		return s.done(t, "scaled", w, nil)
+	}
+	return s.done(target{info: scaleKind, namespace: t.namespace, name: t.name}, "scaled", w, scale)
 }

@@ -15,6 +15,7 @@ import (
 func (s *session) taintCommand() *cobra.Command {
 	var overwrite bool
 	var selector string
+	var w writing
 	c := &cobra.Command{
 		Use:     "taint node (NAME… | -l SELECTOR) KEY[=VALUE]:EFFECT… KEY[:EFFECT]-…",
 		Short:   "Set or remove taints of nodes",
@@ -32,16 +33,16 @@ func (s *session) taintCommand() *cobra.Command {
 				return err
 			}
 			for _, t := range nodes {
-				if err := s.taint(cmd.Context(), t, args[1+split:], overwrite); err != nil {
+				if err := s.taint(cmd.Context(), t, args[1+split:], overwrite, w); err != nil {
 					return err
 				}
-				fmt.Fprintf(s.out, "%s %s\n", t, taintWord(args[1+split:]))
 			}
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "change the value of a taint that is set already")
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector` of nodes")
+	w.register(c.Flags())
 	return c
 }
 
@@ -52,7 +53,7 @@ func taintWord(changes []string) string {
 	return "untainted"
 }
 
-func (s *session) taint(ctx context.Context, t target, changes []string, overwrite bool) error {
+func (s *session) taint(ctx context.Context, t target, changes []string, overwrite bool, w writing) error {
 	for {
 		n, err := client.Of(s.server.Client, client.Nodes()).Get(ctx, "", t.name)
 		if err != nil {
@@ -62,7 +63,10 @@ func (s *session) taint(ctx context.Context, t target, changes []string, overwri
 		if err != nil {
 			return fmt.Errorf("%s: %w", t, err)
 		}
-		_, err = s.mergePatch(ctx, t, map[string]any{"metadata": map[string]any{"resourceVersion": n.ResourceVersion}, "spec": map[string]any{"taints": taints}})
+		obj, err := s.mergePatch(ctx, t, map[string]any{"metadata": map[string]any{"resourceVersion": n.ResourceVersion}, "spec": map[string]any{"taints": taints}}, w)
+		if err == nil {
+			return s.done(t, taintWord(changes), w, obj)
+		}
 		if !isConflict(err) {
 			return err
 		}
