@@ -142,7 +142,7 @@ func Decode(i *apiv1.ResourceInfo, a *anypb.Any) (*unstructured.Unstructured, er
 	if a.GetTypeUrl() == unknownURL {
 		return decodeJSON(a)
 	}
-	obj, err := newObject(GVK(i))
+	obj, err := NewObject(GVK(i))
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: this kctl does not know the kind: %w", i.Kind, err)
 	}
@@ -161,8 +161,8 @@ func Decode(i *apiv1.ResourceInfo, a *anypb.Any) (*unstructured.Unstructured, er
 	return &unstructured.Unstructured{Object: content}, nil
 }
 
-// newObject returns an empty object of a kind of k8s.io/api, or of one of the two whose types are published apart.
-func newObject(kind schema.GroupVersionKind) (runtime.Object, error) {
+// NewObject returns an empty object of a kind of k8s.io/api, or of one of the two whose types are published apart.
+func NewObject(kind schema.GroupVersionKind) (runtime.Object, error) {
 	switch kind {
 	case apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"):
 		return &apiextensionsv1.CustomResourceDefinition{}, nil

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"bareboat.dev/kctl/api"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
@@ -130,7 +129,7 @@ func patched(object, patch []byte, kind apiv1.PatchRequest_Type, info *apiv1.Res
 		}
 		return ops.Apply(object)
 	}
-	typed, err := scheme.Scheme.New(api.GVK(info))
+	typed, err := api.NewObject(api.GVK(info))
 	if err != nil {
 		return nil, fmt.Errorf("a strategic merge patch needs a built-in kind, use --type=merge: %w", err)
 	}
