@@ -46,9 +46,10 @@ type Attributes struct {
 	// Old is the stored object, shared and never changed; nil on Create.
 	Old registry.Object
 	// Body is a subresource's request (a Binding, an Eviction), if its kind is another than Object's. On Connect it is the options, and
-	// there are no objects.
-	Body   runtime.Object
-	DryRun bool
+	// there are no objects. Mutate may change it, but on Connect, and says so by BodyChanged; Object is then made anew of it.
+	Body        runtime.Object
+	BodyChanged bool
+	DryRun      bool
 	// Request is what else the request says.
 	Request Request
 	// Round is 0, and 1 while all mutations run again because of Again.

@@ -277,9 +277,39 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	if sub.Apply == nil {
 		return decision{}, methodNotAllowed(h, r)
 	}
+	obj, err := p.applySubresource(h, r, sub, cur, body)
+	if err != nil {
+		return decision{}, err
+	}
+	a := h.attributes(r, admission.Update, obj, cur.obj)
+	a.Body = body
+	if err := p.mutate(ctx, a); err != nil {
+		return decision{}, err
+	}
+	if a.BodyChanged {
+		if obj, err = p.applySubresource(h, r, sub, cur, body); err != nil {
+			return decision{}, err
+		}
+		a.Object = obj
+	}
+	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))
+	if sub.Validate != nil {
+		errs = append(errs, sub.Validate(obj, cur.obj)...)
+	}
+	if err := h.invalid(r.Name, ratchet(errs, cur.obj, sub.Validate)); err != nil {
+		return decision{}, err
+	}
+	if err := p.checkAdmission(ctx, a); err != nil {
+		return decision{}, err
+	}
+	return h.settle(obj, cur.obj, p.askedClaims(h, obj), nil, a), nil
+}
+
+// applySubresource makes what the body asks for of the object.
+func (p *Pipeline) applySubresource(h *handle, r *Request, sub *registry.Subresource, cur *current, body runtime.Object) (registry.Object, error) {
 	obj, err := sub.Apply(cur.obj, body, p.now())
 	if err != nil {
-		return decision{}, subresourceError(h, r.Name, err)
+		return nil, subresourceError(h, r.Name, err)
 	}
 	obj.SetResourceVersion(strconv.FormatInt(int64(cur.rev), 10))
 	generation := obj.GetGeneration()
@@ -294,25 +324,10 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 	// As in Kubernetes a command, such as a Binding, owns none of the fields that it changes.
 	if r.Verb != Create {
 		if err := p.track(h, r, obj, cur.obj); err != nil {
-			return decision{}, err
+			return nil, err
 		}
 	}
-	a := h.attributes(r, admission.Update, obj, cur.obj)
-	a.Body = body
-	if err := p.mutate(ctx, a); err != nil {
-		return decision{}, err
-	}
-	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))
-	if sub.Validate != nil {
-		errs = append(errs, sub.Validate(obj, cur.obj)...)
-	}
-	if err := h.invalid(r.Name, ratchet(errs, cur.obj, sub.Validate)); err != nil {
-		return decision{}, err
-	}
-	if err := p.checkAdmission(ctx, a); err != nil {
-		return decision{}, err
-	}
-	return h.settle(obj, cur.obj, p.askedClaims(h, obj), nil, a), nil
+	return obj, nil
 }
 
 // createSubresource serves subresources that are commands: a Binding, an Eviction without code of its own.

@@ -201,3 +201,31 @@ func TestWebhookReview(t *testing.T) {
 		t.Errorf("%d operations counted, %v", n, err)
 	}
 }
+
+// Mutating webhooks change what is sent to a subresource that has a form of its own, before it takes effect. Either door says the same.
+func TestWebhooksChangeSubresources(t *testing.T) {
+	hook := newHookServer(t, map[string]answer{
+		"/scale": patching(`[{"op":"replace","path":"/spec/replicas","value":4}]`),
+		"/bind":  patching(`[{"op":"replace","path":"/target/name","value":"chosen"}]`),
+		"/evict": patching(`[{"op":"add","path":"/deleteOptions","value":{"gracePeriodSeconds":0}}]`),
+		"/wrong": patching(`[{"op":"replace","path":"/kind","value":"Pod"}]`),
+	})
+	rule := func(group, resource string) string {
+		return "{operations: ['*'], apiGroups: ['" + group + "'], apiVersions: [v1], resources: [" + resource + "]}"
+	}
+	const pod = "metadata: {name: p}\nspec: {terminationGracePeriodSeconds: 30, containers: [{name: c, image: i}]}\n"
+	agree(t, []write{
+		{name: "web", at: "apps/v1/deployments@default", body: webYAML},
+		{name: "pod", at: "v1/pods@default", body: pod},
+		*configuration("MutatingWebhookConfiguration", "all", hook.webhook("/scale", rule("apps", "deployments/scale"), ""), hook.webhook("/bind", rule("", "pods/binding"), ""),
+			hook.webhook("/evict", rule("", "pods/eviction"), ""), hook.webhook("/wrong", rule("apps", "replicasets/scale"), "")),
+		{name: "scaled", verb: "patch", at: "apps/v1/deployments@default:web:scale", body: `{"spec":{"replicas":5}}`, has: []string{`"replicas":4`}},
+		{name: "kept", verb: "patch", at: "apps/v1/deployments@default:web", body: `{"metadata":{"labels":{"x":"y"}}}`, has: []string{`"replicas":4`, `"generation":2`}},
+		{name: "bound", at: "v1/pods@default:p:binding", body: "metadata: {name: p}\ntarget: {kind: Node, name: asked}\n"},
+		{name: "elsewhere", verb: "patch", at: "v1/pods@default:p", body: `{"metadata":{"labels":{"x":"y"}}}`, has: []string{`"nodeName":"chosen"`}},
+		{name: "evicted at once", at: "v1/pods@default:p:eviction", body: "apiVersion: policy/v1\nkind: Eviction\nmetadata: {name: p}\n"},
+		{name: "again", at: "v1/pods@default", body: pod},
+		{name: "set", at: "apps/v1/replicasets@default", body: "metadata: {name: r}\nspec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}\n"},
+		{name: "another kind", verb: "patch", at: "apps/v1/replicasets@default:r:scale", body: `{"spec":{"replicas":2}}`, code: 500, refused: "the patch makes autoscaling/v1, Kind=Pod of autoscaling/v1, Kind=Scale"},
+	})
+}
