@@ -70,6 +70,8 @@ type podState struct {
 	mu           sync.Mutex
 	tokens       map[string]Token
 	certificates map[string]*podcert.State
+	// claims are the volumes with claims behind them that have been looked up, by their names. A claim stays bound to its volume.
+	claims map[string]Request
 }
 
 // New makes a manager. It keeps nothing on disk but the volumes.
@@ -85,7 +87,7 @@ func (m *Manager) state(uid types.UID) *podState {
 	defer m.mu.Unlock()
 	s := m.pods[uid]
 	if s == nil {
-		s = &podState{tokens: map[string]Token{}, certificates: map[string]*podcert.State{}}
+		s = &podState{tokens: map[string]Token{}, certificates: map[string]*podcert.State{}, claims: map[string]Request{}}
 		m.pods[uid] = s
 	}
 	return s

@@ -104,7 +104,30 @@ func (d *disks) NodeGetCapabilities(context.Context, *spec.NodeGetCapabilitiesRe
 	can := func(t spec.NodeServiceCapability_RPC_Type) *spec.NodeServiceCapability {
 		return &spec.NodeServiceCapability{Type: &spec.NodeServiceCapability_Rpc{Rpc: &spec.NodeServiceCapability_RPC{Type: t}}}
 	}
-	return &spec.NodeGetCapabilitiesResponse{Capabilities: []*spec.NodeServiceCapability{can(spec.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME)}}, nil
+	return &spec.NodeGetCapabilitiesResponse{Capabilities: []*spec.NodeServiceCapability{can(spec.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME),
+		can(spec.NodeServiceCapability_RPC_GET_VOLUME_STATS), can(spec.NodeServiceCapability_RPC_EXPAND_VOLUME)}}, nil
+}
+
+func (d *disks) NodeGetVolumeStats(_ context.Context, r *spec.NodeGetVolumeStatsRequest) (*spec.NodeGetVolumeStatsResponse, error) {
+	if err := d.note("stats:%s", r.VolumeId); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(r.VolumePath, "file")); err != nil {
+		return nil, err
+	}
+	return &spec.NodeGetVolumeStatsResponse{
+		Usage: []*spec.VolumeUsage{{Unit: spec.VolumeUsage_BYTES, Total: 100, Used: 30, Available: 70}, {Unit: spec.VolumeUsage_INODES, Total: 10, Used: 1, Available: 9}},
+	}, nil
+}
+
+func (d *disks) NodeExpandVolume(_ context.Context, r *spec.NodeExpandVolumeRequest) (*spec.NodeExpandVolumeResponse, error) {
+	if err := d.note("expand:%s:%d:%s", r.VolumeId, r.CapacityRange.RequiredBytes, r.Secrets["key"]); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(r.VolumePath, "file")); err != nil {
+		return nil, err
+	}
+	return &spec.NodeExpandVolumeResponse{CapacityBytes: r.CapacityRange.RequiredBytes}, nil
 }
 
 func bind(from, to string) error {
@@ -388,6 +411,39 @@ func TestPersistentVolume(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(n.disks.dir, "volumes/disk-1/file")); err != nil || string(data) != "x" {
 		t.Errorf("the volume holds %q, %v", data, err)
+	}
+}
+
+// TestSize shows how full a volume is, in its driver's words, and that the driver makes it larger.
+func TestSize(t *testing.T) {
+	n := newNode(t)
+	p := podOf(t, "a", claimPod)
+	claims, err := n.volumes.Claims(t.Context(), p)
+	if err != nil || len(claims) != 1 || claims[0].Claim != "c" {
+		t.Fatalf("%v, %v", claims, err)
+	}
+	if _, err := n.volumes.Measure(t.Context(), claims[0]); !errors.Is(err, ErrNoDriver) {
+		t.Errorf("without a driver: %v", err)
+	}
+	n.register()
+	if err := os.WriteFile(filepath.Join(n.mount(p), "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := n.volumes.Measure(t.Context(), claims[0])
+	if err != nil || f.Capacity != 100 || f.Used != 30 || f.Available != 70 || f.Inodes != 10 || f.InodesUsed != 1 || f.InodesFree != 9 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	claims[0].PV.Spec.CSI.NodeExpandSecretRef = &corev1.SecretReference{Namespace: "storage", Name: "credentials"}
+	_ = n.disks.log()
+	if err := n.volumes.Expand(t.Context(), claims[0], 200); err != nil || n.disks.log() != "expand:disk-1:200:open sesame" {
+		t.Error(err)
+	}
+	n.disks.fail = errors.New("no room")
+	if err := n.volumes.Expand(t.Context(), claims[0], 300); err == nil || !strings.Contains(err.Error(), "no room") {
+		t.Error(err)
+	}
+	if err := n.volumes.RemovePodDir(p.UID); err != nil {
+		t.Error(err)
 	}
 }
 
