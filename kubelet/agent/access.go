@@ -247,6 +247,8 @@ type Running struct {
 	PodStarted time.Time
 	// PodDir and LogDir are the pod's folder with its volumes and the container's with its logs.
 	PodDir, LogDir string
+	// LogPath is the log that it writes now.
+	LogPath string
 	// Claims are the claims behind the pod's volumes, by the volume's name.
 	Claims  map[string]string
 	Sandbox Sandbox
@@ -268,6 +270,9 @@ func (a *Agent) RunningContainers(namespace, name string) []Running {
 					r := common
 					r.Container, r.ID, r.Image, r.Started = c.Name, c.ID, c.Image, c.StartedAt
 					r.LogDir = filepath.Join(a.logDir(w.pod), c.Name)
+					if rec := w.records[c.ID]; rec != nil {
+						r.LogPath = rec.LogPath
+					}
 					list = append(list, r)
 				}
 			}

@@ -36,29 +36,13 @@ func (a *Agent) RotateLogs(ctx context.Context, maxBytes int64, maxFiles int) er
 // RotateOnce rotates the logs that have reached maxBytes; now names their rotated parts.
 func (a *Agent) RotateOnce(ctx context.Context, now time.Time, maxBytes int64, maxFiles int) {
 	for _, r := range a.RunningContainers("", "") {
-		path := a.logPathOf(r)
-		if info, err := os.Stat(path); err != nil || info.Size() < maxBytes {
+		if info, err := os.Stat(r.LogPath); err != nil || info.Size() < maxBytes {
 			continue
 		}
-		if err := rotate(ctx, r, path, now, maxFiles); err != nil && ctx.Err() == nil {
+		if err := rotate(ctx, r, r.LogPath, now, maxFiles); err != nil && ctx.Err() == nil {
 			a.Log.Warn("container log was not rotated", "pod", r.Namespace+"/"+r.Pod, "container", r.Container, "error", err)
 		}
 	}
-}
-
-// logPathOf is the log of a running container.
-func (a *Agent) logPathOf(r Running) (path string) {
-	for _, w := range a.all() {
-		if string(w.uid) != r.UID {
-			continue
-		}
-		w.mu.Lock()
-		if rec := w.records[r.ID]; rec != nil {
-			path = rec.LogPath
-		}
-		w.mu.Unlock()
-	}
-	return path
 }
 
 // rotatedTime is the suffix of rotated logs, as Kubernetes has it.

@@ -65,3 +65,36 @@ func BenchmarkExitToStatus(b *testing.B) {
 	}
 	b.ReportMetric(float64(worst.Microseconds())/1000, "worst-ms")
 }
+
+// BenchmarkIdle measures the CPU that a node's idle pods cost: of this process, in which the model API server runs, too.
+func BenchmarkIdle(b *testing.B) {
+	const pods, round = 200, 10 * time.Second
+	h := newHost(b)
+	h.c.MaxPods = pods
+	h.load()
+	for i := range pods {
+		h.create(fmt.Sprint("p", i), `containers: [{name: app, command: [sleep, "1000"]}]`)
+	}
+	for i := range pods {
+		h.await(fmt.Sprint("p", i), "Running", running)
+	}
+	var used time.Duration
+	for b.Loop() {
+		begin := cpuTime(b)
+		time.Sleep(round)
+		used += cpuTime(b) - begin
+	}
+	percent := 100 * used.Seconds() / (float64(b.N) * round.Seconds())
+	b.ReportMetric(percent, "%-of-a-core")
+	b.ReportMetric(percent*500/pods, "%-at-500-pods")
+}
+
+// cpuTime is what this process has used.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
