@@ -78,12 +78,10 @@ func (s *stepper) phase() corev1.PodPhase {
 		if s.anyLive() {
 			return s.unfinishedPhase()
 		}
-		if t.failed || s.initFailed() != nil || s.anyFailed() {
+		if t.failed || s.initFailed() != nil || s.anyFailed() || s.neverRan() {
+			// What was deleted before it ran has failed, too: who holds a pod by a finalizer until it has an outcome, as Jobs do,
+			// would wait for ever (KEP-3329).
 			return corev1.PodFailed
-		}
-		if s.neverRan() {
-			// Deleted before anything ran: there is no outcome to tell of.
-			return s.unfinishedPhase()
 		}
 		return corev1.PodSucceeded
 	}
