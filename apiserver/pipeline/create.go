@@ -65,18 +65,21 @@ func (p *Pipeline) createObject(ctx context.Context, h *handle, r *Request, obj 
 		return nil, err
 	}
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
-	lost := map[string]bool{}
+	lost, redefined := map[string]bool{}, false
 	for try := 0; ; try++ {
 		if generate {
 			obj.SetName(p.generateName(obj.GetGenerateName()))
 		}
-		res, err := p.tryCreate(ctx, h, r, obj, lost)
+		res, err := p.tryCreate(ctx, h, r, obj, lost, redefined)
 		var taken *takenError
 		switch {
 		case err == nil:
 			res.Created, res.Warnings = true, append(warnings, res.Warnings...)
 			return res, nil
 		case errors.Is(err, errPicked) && try < maxPicks, errors.Is(err, errOvertaken) && try < maxAttempts:
+			continue
+		case errors.Is(err, errRedefined) && try < maxAttempts:
+			redefined = true
 			continue
 		case errors.As(err, &taken):
 			return nil, h.invalid(obj.GetName(), field.ErrorList{taken.field()})
@@ -152,8 +155,8 @@ func (h *handle) clearMeta(obj registry.Object) {
 	}
 }
 
-// tryCreate allocates, validates and commits once.
-func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitted registry.Object, lost map[string]bool) (*Result, error) {
+// tryCreate allocates, validates and commits once. Redefined says that the definition of the kind is another than the cache had it.
+func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitted registry.Object, lost map[string]bool, redefined bool) (*Result, error) {
 	s := &h.res.Strategy
 	obj := admitted
 	if s.Allocate != nil {
@@ -178,7 +181,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	if err := p.checkAdmission(ctx, a); err != nil {
 		return nil, err
 	}
-	res, err := p.commitNew(ctx, h, r, obj, a)
+	res, err := p.commitNew(ctx, h, r, obj, a, redefined)
 	a.Settle(obj.GetResourceVersion(), err)
 	if err == nil {
 		res.Warnings = a.Warnings()
@@ -191,7 +194,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 	return res, err
 }
 
-func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object, a *admission.Attributes) (*Result, error) {
+func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object, a *admission.Attributes, redefined bool) (*Result, error) {
 	key := h.res.Key(r.Namespace, obj.GetName())
 	value, err := p.encodeStored(h, obj)
 	if err != nil {
@@ -206,13 +209,17 @@ func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj reg
 		}
 		return &Result{Object: h.storedObject(obj)}, nil
 	}
-	ops := append([]storage.Op{put}, p.claimOps(h, key, obj, nil)...)
+	defined, err := p.whileDefined(ctx, h, redefined)
+	if err != nil {
+		return nil, err
+	}
+	ops := slices.Concat([]storage.Op{put}, defined, p.claimOps(h, key, obj, nil))
 	if ops, err = p.companionOps(ops, a); err != nil {
 		return nil, err
 	}
 	rev, err := p.cfg.Engine.Commit(ctx, ops...)
 	if err != nil {
-		return nil, p.claimError(h, obj, p.companionError(a, err))
+		return nil, p.claimError(h, obj, p.definitionError(h, p.companionError(a, err)))
 	}
 	return h.written(obj, value, rev)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -73,8 +75,10 @@ type Pipeline struct {
 	cfg    Config
 	codec  *codec.Codec
 	served serving
-	fields *patch.Fields
-	shapes shapeCache
+	// definitions is the resource whose objects define custom ones; nil if there is none.
+	definitions *handle
+	fields      *patch.Fields
+	shapes      shapeCache
 	// obeyed are the resources that admission goes by.
 	obeyed map[schema.GroupResource]bool
 	now    func() time.Time
@@ -84,6 +88,8 @@ type Pipeline struct {
 type handle struct {
 	res   *registry.Resource
 	cache *watchcache.Cache
+	// open is the newest revision at which the definition of a custom resource was seen not to be deleted.
+	open atomic.Int64
 }
 
 func (h *handle) gr() schema.GroupResource {
@@ -97,6 +103,7 @@ func New(cfg Config) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.definitions = definitions(slices.Collect(maps.Values(handles)))
 	p.served.init(cfg.Set, handles, cfg.Dynamic)
 	return p, nil
 }

@@ -177,7 +177,8 @@ func (g *group) board() *flight {
 	return f
 }
 
-// takeLocked takes commits off the queue that can share a transaction: no key is named twice. The first always goes.
+// takeLocked takes commits off the queue that can share a transaction: no key that one of them changes is named by another. The first
+// always goes.
 func (g *group) takeLocked() []*waiting {
 	if len(g.queue) == 1 || g.single {
 		first := g.queue[:1:1]
@@ -185,14 +186,14 @@ func (g *group) takeLocked() []*waiting {
 		return first
 	}
 	var taken, left []*waiting
-	keys, bytes := make(map[string]struct{}, len(g.queue)), 0
+	changed, bytes := make(map[string]bool, len(g.queue)), 0 // of the keys that are named
 	for _, w := range g.queue {
-		if len(taken) == groupCommits || len(taken) > 0 && bytes+w.bytes > storage.MaxCommitBytes || named(keys, w.ops) {
+		if len(taken) == groupCommits || len(taken) > 0 && bytes+w.bytes > storage.MaxCommitBytes || disturbs(changed, w.ops) {
 			left = append(left, w)
 			continue
 		}
 		for _, op := range w.ops {
-			keys[op.Key] = struct{}{}
+			changed[op.Key] = op.Type != storage.Check
 		}
 		bytes += w.bytes
 		taken = append(taken, w)
@@ -201,9 +202,11 @@ func (g *group) takeLocked() []*waiting {
 	return taken
 }
 
-func named(keys map[string]struct{}, ops []storage.Op) bool {
-	for _, op := range ops {
-		if _, ok := keys[op.Key]; ok {
+// disturbs reports whether one of the ops changes a key that is named already, or names one that is changed: etcd compares before it changes
+// anything.
+func disturbs(changed map[string]bool, ops []storage.Op) bool {
+	for i := range ops {
+		if change, named := changed[ops[i].Key]; named && (change || ops[i].Type != storage.Check) {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -145,6 +146,35 @@ func TestQueue(t *testing.T) {
 	}
 	if _, err := e.Commit(t.Context(), storage.Op{Key: "/after", Value: value("x")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Commits that only look at a key share a transaction, and never with one that changes it: etcd compares before it changes anything.
+func TestTogether(t *testing.T) {
+	create := func(key string) []storage.Op {
+		return []storage.Op{{Key: key, Value: value("x"), If: storage.Absent}, {Type: storage.Check, Key: "/looked-at", If: storage.Present}}
+	}
+	change := []storage.Op{{Key: "/looked-at", Value: value("x")}}
+	for name, tc := range map[string]struct {
+		queue [][]storage.Op
+		want  []int
+	}{
+		"lookers":              {[][]storage.Op{create("/a"), create("/b")}, []int{2}},
+		"a change among them":  {[][]storage.Op{create("/a"), change, create("/b")}, []int{2, 1}},
+		"a change before them": {[][]storage.Op{change, create("/a"), create("/b")}, []int{1, 2}},
+		"the same change":      {[][]storage.Op{change, change}, []int{1, 1}},
+	} {
+		g := &group{}
+		for _, ops := range tc.queue {
+			g.queue = append(g.queue, &waiting{ops: ops})
+		}
+		var got []int
+		for len(g.queue) > 0 {
+			got = append(got, len(g.takeLocked()))
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: transactions of %v commits, want %v", name, got, tc.want)
+		}
 	}
 }
 
