@@ -126,7 +126,7 @@ func (w *worker) overLocked() {
 	}
 	close(w.over)
 	// Before anybody is told that the pod has ended: what takes its place may ask for its devices.
-	if err := errors.Join(w.a.Devices.Release(w.uid), w.a.CPUs.Release(w.uid)); err != nil {
+	if err := errors.Join(w.a.Devices.Release(w.uid), w.a.CPUs.Release(w.uid), w.a.releaseClaims(w.uid)); err != nil {
 		w.a.Log.Error("devices and CPUs of a pod were not noted as free", "uid", w.uid, "error", err)
 	}
 	w.a.cpusChanged()

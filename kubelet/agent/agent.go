@@ -66,6 +66,7 @@ type Deps struct {
 	Shims   Shims
 	Groups  Groups
 	Devices Devices
+	Claims  Claims
 	CPUs    CPUs
 	Node    Node
 	Network *LateNetwork

@@ -49,6 +49,15 @@ type Devices interface {
 	Retain(keep func(types.UID) bool) error
 }
 
+// Claims is what the agent needs of who gives pods the devices of their resource claims; [dra.Manager] is one.
+type Claims interface {
+	Prepare(ctx context.Context, p *corev1.Pod) error
+	Inject(spec *specs.Spec, p *corev1.Pod, c *corev1.Container) error
+	InjectCDI(spec *specs.Spec, ids ...string) error
+	Release(uid types.UID) error
+	Retain(keep func(types.UID) bool) error
+}
+
 // CPUs is what the agent needs of who gives CPUs away; [cpus.Manager] is one.
 type CPUs interface {
 	Active() bool

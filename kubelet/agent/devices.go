@@ -13,11 +13,7 @@ import (
 
 // devicesOf is what a container gets from device plug-ins.
 func (a *Agent) devicesOf(ctx context.Context, p *corev1.Pod, c *corev1.Container) (device.Grant, error) {
-	g, err := a.Devices.Prepare(ctx, p.UID, c.Name)
-	if err == nil && len(g.CDI) > 0 {
-		err = fmt.Errorf("device plug-in asks for CDI device %q, which this node cannot give to containers", g.CDI[0])
-	}
-	return g, err
+	return a.Devices.Prepare(ctx, p.UID, c.Name)
 }
 
 // grantMounts and grantEnv add what comes with devices; the container's own environment comes first.
@@ -42,8 +38,8 @@ func grantEnv(env []string, g device.Grant) []string {
 	return env
 }
 
-// addDevices makes device nodes in a container and lets it use them.
-func addDevices(spec *specs.Spec, g device.Grant) error {
+// addDevices makes device nodes in a container and lets it use them, those of CDI devices included.
+func (a *Agent) addDevices(spec *specs.Spec, g device.Grant) error {
 	for _, n := range g.Nodes {
 		d, ok := deviceAt(n.HostPath)
 		if !ok {
@@ -62,6 +58,9 @@ func addDevices(spec *specs.Spec, g device.Grant) error {
 	}
 	for k, v := range g.Annotations {
 		spec.Annotations[k] = v
+	}
+	if len(g.CDI) > 0 {
+		return a.Claims.InjectCDI(spec, g.CDI...)
 	}
 	return nil
 }

@@ -207,7 +207,7 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	spec, err := runspec.Build(in)
 	if err == nil {
 		a.limitCPUs(spec, view.pod.UID, c.Name)
-		err = addDevices(spec, granted)
+		err = errors.Join(a.addDevices(spec, granted), a.injectClaims(spec, view.pod, c))
 	}
 	if err != nil {
 		return none, refuse("CreateContainerConfigError", err)

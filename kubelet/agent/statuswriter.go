@@ -98,10 +98,11 @@ func (s *statusWriter) reportedLocked(e *statusEntry) bool {
 	return equality.Semantic.DeepEqual(e.base.Status, *e.merged())
 }
 
-// merged is the wanted status with the conditions that others own.
+// merged is the wanted status with the conditions that others own, and the claims that were made for the pod.
 func (e *statusEntry) merged() *corev1.PodStatus {
 	st := e.want.DeepCopy()
 	st.Conditions = mergeConditions(st.Conditions, e.base.Status.Conditions)
+	st.ResourceClaimStatuses, st.ExtendedResourceClaimStatus = e.base.Status.ResourceClaimStatuses, e.base.Status.ExtendedResourceClaimStatus
 	return st
 }
 

@@ -43,6 +43,9 @@ func (a *Agent) sweep(have map[types.UID]bool) {
 	}
 	keep := func(uid types.UID) bool { return known(string(uid)) }
 	a.logSweep("devices and CPUs", "", errors.Join(a.Devices.Retain(keep), a.CPUs.Retain(keep)))
+	if a.Claims != nil {
+		a.logSweep("resource claims", "", a.Claims.Retain(keep))
+	}
 	a.cpusChanged()
 	if dirs, err := a.Shims.List(a.StateRoot); err == nil {
 		for _, dir := range dirs {

@@ -13,6 +13,9 @@ import (
 // mountVolumes makes the pod's volumes.
 func (w *worker) mountVolumes(ctx context.Context) func() {
 	view := w.snapshot()
+	if failed := w.prepareClaims(ctx, view.pod); failed != nil {
+		return failed
+	}
 	err := w.a.volumes.Mount(ctx, view.pod)
 	if err == nil {
 		err = w.a.noteVolumes(w.uid, true)

@@ -115,6 +115,8 @@ type Config struct {
 
 	RegistryMirrors    map[string]string `json:"registryMirrors"`
 	InsecureRegistries []string          `json:"insecureRegistries"`
+	// CDISpecDirs are where the files of CDI devices are; none for the usual places, /etc/cdi and /var/run/cdi.
+	CDISpecDirs []string `json:"cdiSpecDirs"`
 
 	// Cleanup ends all pods and removes everything that the kubelet made on the host, then exits.
 	Cleanup bool `json:"-"`
@@ -214,6 +216,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.ContainerLogMaxFiles, "container-log-max-files", c.ContainerLogMaxFiles, "most files of one container's log")
 	f.StringToStringVar(&c.RegistryMirrors, "registry-mirrors", c.RegistryMirrors, "mirrors tried before a registry, registry=address,…")
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registries", c.InsecureRegistries, "registries spoken to without verified TLS")
+	f.StringSliceVar(&c.CDISpecDirs, "cdi-spec-dirs", c.CDISpecDirs, "directories of the files that describe CDI devices")
 	f.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "end all pods, remove everything that the kubelet made on this host, and exit")
 	f.DurationVar(&c.CleanupGracePeriod.Duration, "cleanup-grace-period", c.CleanupGracePeriod.Duration, "with --cleanup: how long containers have to end by themselves; those that do not listen to SIGTERM have no time")
 }

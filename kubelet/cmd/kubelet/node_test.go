@@ -56,6 +56,7 @@ func newHost(t testing.TB) *host {
 	c.RootDir, c.StateDir, c.ImageStore = dir+"/kubelet", dir+"/run", dir+"/images"
 	c.NetworkState, c.LogDir, c.LinkDir = dir+"/network", dir+"/log", dir+"/links"
 	c.PodCIDR, c.HealthzPort = []string{"10.244.7.0/24"}, 0
+	c.CDISpecDirs = []string{dir + "/cdi"}
 	c.CleanupGracePeriod.Duration = time.Second
 	h := &host{t: t, api: clienttest.NewServer(t), c: &c}
 	h.start()

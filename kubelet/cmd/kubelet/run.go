@@ -29,6 +29,7 @@ import (
 	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/device"
 	"bareboat.dev/kubelet/dirwatch"
+	"bareboat.dev/kubelet/dra"
 	"bareboat.dev/kubelet/eviction"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/localpath"
@@ -131,6 +132,7 @@ type kubelet struct {
 	// settled says that it is known whether the pod network stands.
 	settled atomic.Bool
 	devices *device.Manager
+	claims  *dra.Manager
 	watches *dirwatch.Source
 	// serving asks for the server certificate; nil if nobody does.
 	serving *certificate.Rotator
@@ -145,6 +147,10 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	}
 	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork(), watches: dirwatch.New(env.Log)}
 	k.devices, err = device.New(device.Config{Dir: c.RootDir + "/device-plugins", Log: env.Log, Changed: func() { k.node.Nudge() }})
+	if err != nil {
+		return nil, err
+	}
+	k.claims, err = dra.New(dra.Config{Root: c.RootDir, API: agent.ClaimReader{Client: api}, Watches: k.watches, CDI: c.CDISpecDirs, Log: env.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +173,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
 		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 	}, agent.Deps{
-		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, CPUs: own, Node: k.node, Network: k.network,
+		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, Claims: k.claims, CPUs: own, Node: k.node, Network: k.network,
 		Events: k.events, Watches: k.watches, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
@@ -298,7 +304,9 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	web := server.Web(stats.New(k.nodeName, k.agent, groups, k.images), server.NewReviewer(k.api, k.nodeName), daemon.AdminHandler(k.env))
+	collector := stats.New(k.nodeName, k.agent, groups, k.images)
+	k.env.Registry.MustRegister(collector.Volumes())
+	web := server.Web(collector, server.NewReviewer(k.api, k.nodeName), daemon.AdminHandler(k.env))
 	if err := k.startNetwork(ctx); err != nil {
 		return err
 	}
@@ -315,7 +323,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	routes := newRouter(k)
 	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
 	runs := []func(context.Context) error{
-		k.nodes.Run, k.node.Run, k.devices.Run, k.agent.Run, k.events.Run, routes.run,
+		k.nodes.Run, k.node.Run, k.devices.Run, k.claims.Run, k.agent.Run, k.events.Run, routes.run,
 		func(ctx context.Context) error { return k.serve(ctx, listener, web) },
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources, k.watchShutdown, k.watchPlugins, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,

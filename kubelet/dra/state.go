@@ -1,0 +1,114 @@
+package dra
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// claim is what is known of a claim that is, or may be, prepared.
+type claim struct {
+	UID       types.UID `json:"uid"`
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	// Pods use it. When there are none left it is to be given back.
+	Pods []types.UID `json:"pods,omitempty"`
+	// Drivers have its devices, and may have been asked to prepare it.
+	Drivers []string `json:"drivers,omitempty"`
+	// Kept are the drivers that are not asked to give it back.
+	Kept []string `json:"kept,omitempty"`
+	// Prepared tells that they all have done so, Devices what they said.
+	Prepared bool     `json:"prepared,omitempty"`
+	Devices  []device `json:"devices,omitempty"`
+}
+
+// device is a device that a driver has prepared.
+type device struct {
+	// Requests of the claim that it is for; none for all.
+	Requests []string `json:"requests,omitempty"`
+	CDI      []string `json:"cdi,omitempty"`
+}
+
+// checkpoint is the file.
+type checkpoint struct {
+	// Version of the format: 1.
+	Version int      `json:"version"`
+	Claims  []*claim `json:"claims"`
+}
+
+const checkpointVersion = 1
+
+// load reads the file; none is as good as an empty one.
+func load(file string) (map[types.UID]*claim, error) {
+	all := map[types.UID]*claim{}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var c checkpoint
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if c.Version != checkpointVersion {
+		return nil, fmt.Errorf("%s is of version %d, not %d", file, c.Version, checkpointVersion)
+	}
+	for _, x := range c.Claims {
+		all[x.UID] = x
+	}
+	return all, nil
+}
+
+// saveLocked writes the file, durably, before anybody acts on what it says.
+func (m *Manager) saveLocked() error {
+	c := checkpoint{Version: checkpointVersion, Claims: []*claim{}}
+	for _, x := range m.claims {
+		c.Claims = append(c.Claims, x)
+	}
+	slices.SortFunc(c.Claims, func(a, b *claim) int { return compare(a, b) })
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return replace(m.file, data)
+}
+
+func compare(a, b *claim) int {
+	if a.UID < b.UID {
+		return -1
+	}
+	return 1
+}
+
+// replace writes a file so that it is the old one or the new one, whatever happens.
+func replace(file string, data []byte) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".dra-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), file); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
