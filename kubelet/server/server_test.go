@@ -52,7 +52,9 @@ func TestAuthorize(t *testing.T) {
 type none struct{}
 
 func (none) RunningContainers(string, string) []agent.Running { return nil }
-func (none) Stats(string) (cgroup.Stats, error)               { return cgroup.Stats{}, cgroup.ErrNotFound }
+
+func (none) VolumeUses(context.Context, string) []agent.VolumeUse { return nil }
+func (none) Stats(string) (cgroup.Stats, error)                   { return cgroup.Stats{}, cgroup.ErrNotFound }
 
 // scrapers is a cluster in which one token and one certificate have the right to metrics.
 type scrapers struct{}

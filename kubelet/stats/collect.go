@@ -14,6 +14,8 @@ import (
 // Source is where containers are found; [agent.Agent] is one.
 type Source interface {
 	RunningContainers(namespace, pod string) []agent.Running
+	// VolumeUses measures those volumes of a pod that claims stand behind.
+	VolumeUses(ctx context.Context, uid string) []agent.VolumeUse
 }
 
 // Images is what is asked of the image store; [image.Store] is one.
@@ -35,9 +37,10 @@ type Collector struct {
 	images Images
 	booted time.Time
 
-	mu   sync.Mutex
-	last map[string]sample
-	disk map[string]diskUse
+	mu    sync.Mutex
+	last  map[string]sample
+	disk  map[string]diskUse
+	claim map[string]claimUse
 }
 
 // sample is a CPU counter at a time, and the rate that it gave against the sample before it.
@@ -49,7 +52,7 @@ type sample struct {
 
 // New makes a collector for the node of that name. images may be nil.
 func New(node string, source Source, groups Groups, images Images) *Collector {
-	return &Collector{node: node, source: source, groups: groups, images: images, booted: bootTime(), last: map[string]sample{}, disk: map[string]diskUse{}}
+	return &Collector{node: node, source: source, groups: groups, images: images, booted: bootTime(), last: map[string]sample{}, disk: map[string]diskUse{}, claim: map[string]claimUse{}}
 }
 
 // container is one container's measurement.
@@ -142,6 +145,11 @@ func (c *Collector) forget(live map[string]bool) {
 	for name := range c.disk {
 		if !live[name] {
 			delete(c.disk, name)
+		}
+	}
+	for uid := range c.claim {
+		if !live[uid] {
+			delete(c.claim, uid)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/shim"
+	"bareboat.dev/kubelet/volume"
 )
 
 // sandbox is a pod whose containers have used what it says.
@@ -45,6 +46,15 @@ func (s sandbox) Stats(_ context.Context, id string) (cgroup.Stats, error) {
 type node []agent.Running
 
 func (n node) RunningContainers(string, string) []agent.Running { return n }
+
+// VolumeUses: the pod u1 has a disk, which is mounted in its folder.
+func (n node) VolumeUses(_ context.Context, uid string) []agent.VolumeUse {
+	if uid != "u1" {
+		return nil
+	}
+	return []agent.VolumeUse{{Name: "data", Claim: "web-data", Dir: filepath.Join(n[0].PodDir, "volumes/kubernetes.io~csi/pv1"),
+		Figures: volume.Figures{Capacity: 100, Used: 30, Available: 70, Inodes: 10, InodesUsed: 1, InodesFree: 9}}}
+}
 
 type groups map[string]cgroup.Stats
 
@@ -74,7 +84,7 @@ func measuredNode(t *testing.T) (*Collector, *int) {
 	t.Helper()
 	dir := t.TempDir()
 	podDir, logDir := filepath.Join(dir, "pod"), filepath.Join(dir, "log")
-	for path, size := range map[string]int{"pod/volumes/kubernetes.io~empty-dir/cache/file": 10000, "log/0.log": 5000} {
+	for path, size := range map[string]int{"pod/volumes/kubernetes.io~empty-dir/cache/file": 10000, "pod/volumes/kubernetes.io~csi/pv1/mount/file": 10, "log/0.log": 5000} {
 		full := filepath.Join(dir, path)
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			t.Fatal(err)
@@ -120,10 +130,13 @@ func TestSummary(t *testing.T) {
 	if a.Name != "a" || a.CPU.UsageCoreNanoSeconds != 3e9 || *a.Memory.AvailableBytes != 6<<20 || a.RootFS.UsedBytes != 4096 || a.Logs.UsedBytes < 5000 {
 		t.Errorf("container %+v", a)
 	}
-	if len(web.Volumes) != 1 || web.Volumes[0].Name != "cache" || web.Volumes[0].UsedBytes < 10000 || web.Volumes[0].PVCRef.Name != "web-cache" {
-		t.Errorf("volumes %+v", web.Volumes)
+	if len(web.Volumes) != 2 || web.Volumes[1].Name != "cache" || web.Volumes[1].UsedBytes < 10000 || web.Volumes[1].PVCRef.Name != "web-cache" {
+		t.Fatalf("volumes %+v", web.Volumes)
 	}
-	if want := web.Volumes[0].UsedBytes + a.Logs.UsedBytes + 2*4096; web.EphemeralStorage.UsedBytes != want {
+	if v := web.Volumes[0]; v.Name != "data" || v.PVCRef.Name != "web-data" || v.CapacityBytes != 100 || v.UsedBytes != 30 || v.AvailableBytes != 70 || v.InodesFree != 9 {
+		t.Errorf("the claimed volume is %+v", v)
+	}
+	if want := web.Volumes[1].UsedBytes + a.Logs.UsedBytes + 2*4096; web.EphemeralStorage.UsedBytes != want {
 		t.Errorf("ephemeral storage %d, want %d", web.EphemeralStorage.UsedBytes, want)
 	}
 	if s.Pods[0].Network != nil {
@@ -149,6 +162,26 @@ func TestSummary(t *testing.T) {
 		if _, ok := keys[key]; !ok {
 			t.Errorf("no %q in %s", key, data)
 		}
+	}
+}
+
+// TestVolumes shows the metrics of a claim's volume, once however many pods have it, and that those of pods that are gone are forgotten.
+func TestVolumes(t *testing.T) {
+	c, _ := measuredNode(t)
+	c.claim["gone"] = claimUse{at: time.Now()}
+	got := scrape(t, c.Volumes())
+	for _, want := range []string{
+		`kubelet_volume_stats_capacity_bytes{namespace="default",persistentvolumeclaim="web-data"} 100`,
+		`kubelet_volume_stats_available_bytes{namespace="default",persistentvolumeclaim="web-data"} 70`,
+		`kubelet_volume_stats_used_bytes{namespace="default",persistentvolumeclaim="web-data"} 30`,
+		`kubelet_volume_stats_inodes{namespace="default",persistentvolumeclaim="web-data"} 10`,
+		`kubelet_volume_stats_inodes_free{namespace="default",persistentvolumeclaim="web-data"} 9`,
+		`kubelet_volume_stats_inodes_used{namespace="default",persistentvolumeclaim="web-data"} 1`,
+	} {
+		mustHave(t, got, want)
+	}
+	if len(c.claim) != 1 {
+		t.Errorf("%d pods are remembered", len(c.claim))
 	}
 }
 

@@ -12,15 +12,18 @@ import (
 func (c *Collector) Summary(ctx context.Context) Summary {
 	s := Summary{Node: c.nodePart(), Pods: []Pod{}}
 	live := map[string]bool{"node": true}
-	for _, p := range c.pods(ctx) {
-		s.Pods = append(s.Pods, c.podPart(p, live))
+	pods := c.pods(ctx)
+	ctx, cancel := context.WithTimeout(ctx, claimLimit)
+	defer cancel()
+	for _, p := range pods {
+		s.Pods = append(s.Pods, c.podPart(ctx, p, live))
 	}
 	c.forget(live)
 	return s
 }
 
 // podPart is a pod's part of the summary; what it samples under a name is noted in live.
-func (c *Collector) podPart(p podSample, live map[string]bool) Pod {
+func (c *Collector) podPart(ctx context.Context, p podSample, live map[string]bool) Pod {
 	uid := p.first.UID
 	live[uid] = true
 	part := Pod{
@@ -42,17 +45,31 @@ func (c *Collector) podPart(p podSample, live map[string]bool) Pod {
 		}
 		part.Containers = append(part.Containers, ctr)
 	}
-	c.volumes(p, &part, &ephemeral, live)
+	c.volumes(ctx, p, &part, &ephemeral, live)
 	part.EphemeralStorage = ofTree(p.first.PodDir, ephemeral)
 	return part
 }
 
-// volumes adds what the pod's volumes use: those on the node's disk by their files, mounted ones by their file systems.
-func (c *Collector) volumes(p podSample, part *Pod, ephemeral *diskUse, live map[string]bool) {
+// volumes adds what the pod's volumes use: those with a claim as their drivers say, those on the node's disk by their files, other
+// mounted ones by their file systems.
+func (c *Collector) volumes(ctx context.Context, p podSample, part *Pod, ephemeral *diskUse, live map[string]bool) {
+	measured := map[string]bool{}
+	if len(p.first.Claims) > 0 {
+		claimed := c.claimed(ctx, p.first.UID)
+		for _, u := range claimed.uses {
+			measured[u.Dir] = true
+			part.Volumes = append(part.Volumes, Volume{
+				FS: ofFigures(claimed.at, u.Figures), Name: u.Name, PVCRef: &PVCRef{Name: u.Claim, Namespace: p.first.Namespace},
+			})
+		}
+	}
 	base := filepath.Join(p.first.PodDir, "volumes")
 	for _, plugin := range names(base) {
 		for _, name := range names(filepath.Join(base, plugin)) {
 			dir := filepath.Join(base, plugin, name)
+			if measured[dir] {
+				continue
+			}
 			if plugin == "kubernetes.io~csi" {
 				dir = filepath.Join(dir, "mount")
 			}
