@@ -68,9 +68,8 @@ func BenchmarkExitToStatus(b *testing.B) {
 
 // BenchmarkIdle measures the CPU that a node's idle pods cost: of this process, in which the model API server runs, too.
 func BenchmarkIdle(b *testing.B) {
-	const pods, round = 200, 10 * time.Second
+	const pods, round = 100, 10 * time.Second
 	h := newHost(b)
-	h.c.MaxPods = pods
 	h.load()
 	for i := range pods {
 		h.create(fmt.Sprint("p", i), `containers: [{name: app, command: [sleep, "1000"]}]`)
