@@ -18,7 +18,7 @@ import (
 )
 
 // shells are the folders that are not controllers, whose files may do I/O.
-var shells = []string{"cmd", "config", "engine", "manager", "plantest"}
+var shells = []string{"adapters", "cmd", "config", "engine", "manager", "plantest"}
 
 // banned says what a pure core may not import, and why.
 var banned = map[string]string{
@@ -91,7 +91,7 @@ func TestEveryControllerHasACoreAndAShell(t *testing.T) {
 // The whole set declares no field twice and no name twice.
 func TestSetIsConsistent(t *testing.T) {
 	cfg := config.Default()
-	set, err := manager.Controllers(&cfg, "pem")
+	set, err := manager.Controllers(&cfg, "pem", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestUnknownControllerIsRefused(t *testing.T) {
 		cfg := config.Default()
 		cfg.Controllers = strings.Split(words, ",")
 		cfg.AllocateNodeCIDRs = false
-		if _, err := manager.Controllers(&cfg, ""); (err == nil) != ok {
+		if _, err := manager.Controllers(&cfg, "", nil); (err == nil) != ok {
 			t.Errorf("%s: %v", words, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
+	"bareboat.dev/controllermanager/adapters"
 	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/plan"
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
@@ -35,15 +37,15 @@ const (
 	forgetAfter = 4 * Period
 )
 
-// Controller returns the controller's declaration.
-func Controller() engine.Controller {
+// Controller returns the controller's declaration. paths reads the APIs of adapters; nil has none.
+func Controller(paths adapters.Paths) engine.Controller {
 	return engine.Controller{
 		Name:   "horizontal-pod-autoscaler-controller",
 		Reads:  []plan.Kind{plan.HPAs, plan.Pods},
 		Writes: []engine.Claim{{Kind: plan.HPAs, Field: "status"}},
 		// The scale of whatever there is.
 		AnyKind: true,
-		Setup:   setup,
+		Setup:   func(s *engine.Setup) error { return setup(s, adapters.Source{Paths: paths}) },
 	}
 }
 
@@ -51,6 +53,7 @@ type controller struct {
 	setup   *engine.Setup
 	pods    *engine.View[*corev1.Pod]
 	samples samples
+	source  adapters.Source
 
 	mu    sync.Mutex
 	known map[types.UID]*known
@@ -62,8 +65,8 @@ type known struct {
 	asked  *Rescale
 }
 
-func setup(s *engine.Setup) error {
-	c := &controller{setup: s, pods: engine.Mirror(s, client.Pods()), known: map[types.UID]*known{}, samples: newSamples()}
+func setup(s *engine.Setup, source adapters.Source) error {
+	c := &controller{setup: s, source: source, pods: engine.Mirror(s, client.Pods()), known: map[types.UID]*known{}, samples: newSamples()}
 	all := engine.Mirror(s, client.HorizontalPodAutoscalers())
 	all.Loop(s, engine.LoopConfig{Name: "horizontalpodautoscaler", Workers: workers}, c.step)
 	all.OnChange(func(old, new *autoscalingv2.HorizontalPodAutoscaler) {
@@ -151,7 +154,45 @@ func (c *controller) observe(ctx context.Context, hpa *autoscalingv2.HorizontalP
 			in.Pods = append(in.Pods, pod)
 		}
 	}
-	in.Usage = c.usage(ctx, in.Pods)
+	if measured(hpa) {
+		in.Usage = c.usage(ctx, in.Pods)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	in.Series = c.series(ctx, hpa, scale.Status.Selector)
+}
+
+// series asks adapters for the metrics that they have.
+func (c *controller) series(ctx context.Context, hpa *autoscalingv2.HorizontalPodAutoscaler, selector string) []Series {
+	out := make([]Series, len(hpa.Spec.Metrics))
+	for i, m := range hpa.Spec.Metrics {
+		switch {
+		case m.Pods != nil:
+			out[i].Pods, out[i].Err = c.source.Pods(ctx, hpa.Namespace, selector, m.Pods.Metric)
+		case m.Object != nil:
+			out[i].Total, out[i].Err = c.object(ctx, hpa.Namespace, m.Object)
+		case m.External != nil:
+			out[i].Total, out[i].Err = c.source.External(ctx, hpa.Namespace, m.External.Metric)
+		}
+	}
+	return out
+}
+
+func (c *controller) object(ctx context.Context, namespace string, m *autoscalingv2.ObjectMetricSource) (int64, error) {
+	k, err := c.target(ctx, m.DescribedObject)
+	if err != nil {
+		return 0, err
+	}
+	if !k.Namespaced {
+		namespace = ""
+	}
+	resource := schema.GroupResource{Group: k.Group, Resource: k.Resource}.String()
+	return c.source.Object(ctx, namespace, resource, m.DescribedObject.Name, m.Metric)
+}
+
+// measured reports whether any metric is one that kubelets are asked for.
+func measured(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
+	return slices.ContainsFunc(hpa.Spec.Metrics, func(m autoscalingv2.MetricSpec) bool { return m.Resource != nil || m.ContainerResource != nil })
 }
 
 // target finds the kind that an autoscaler names, in the version it names if that is served.

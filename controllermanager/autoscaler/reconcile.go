@@ -5,11 +5,12 @@
 // steps: the status is written once it is known whether the scale was taken.
 //
 // What pods use is asked of their kubelets (see docs/decisions), so that Resource and ContainerResource metrics need nothing
-// installed. There are no sources of custom and external metrics; such metrics fail with the condition that Kubernetes gives without
-// their adapters.
+// installed. Pods, Object and External metrics come from the APIs custom.metrics.k8s.io and external.metrics.k8s.io, which adapters
+// serve behind the API server; without one such metrics fail with the condition that Kubernetes gives.
 package autoscaler
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -49,6 +50,8 @@ type Input struct {
 	// Pods of the target and what they use, by name.
 	Pods  []*corev1.Pod
 	Usage map[string]Usage
+	// Series are the answers for the HPA's metrics that adapters have, by the metric's index.
+	Series []Series
 	// Last is a change that was asked for in the step before; nil if none was.
 	Last   *Rescale
 	Memory Memory
@@ -163,14 +166,15 @@ func (s *step) byMetrics(current int32) (desired int32, reason string, ok bool) 
 		s.plan.Event(s.HPA, corev1.EventTypeWarning, "InvalidSelector", "%v", s.SelectorErr)
 		return 0, "", false
 	}
-	wanted, name, failed, firstReason := s.ask(current)
+	wanted, name, failed := s.ask(current)
 	if len(s.HPA.Spec.Metrics) == 0 || failed != nil && (name == "" || wanted < current) {
 		if failed == nil {
-			firstReason, failed = "InvalidMetricSourceType", fmt.Errorf("the HPA has no metrics")
+			failed = &failure{"InvalidMetricSourceType", "any", errors.New("the HPA has no metrics")}
 		}
-		s.set(autoscalingv2.ScalingActive, false, firstReason, fmt.Sprintf("the HPA was unable to compute the replica count: %v", failed))
-		s.plan.Event(s.HPA, corev1.EventTypeWarning, firstReason, "%v", failed)
-		s.plan.Event(s.HPA, corev1.EventTypeWarning, "FailedComputeMetricsReplicas", "invalid metrics (%d invalid out of %d), first error is: %v", s.invalid(failed), len(s.HPA.Spec.Metrics), failed)
+		s.set(autoscalingv2.ScalingActive, false, failed.reason, fmt.Sprintf("the HPA was unable to compute the replica count: %v", failed.err))
+		s.plan.Event(s.HPA, corev1.EventTypeWarning, failed.reason, "%v", failed.err)
+		s.plan.Event(s.HPA, corev1.EventTypeWarning, "FailedComputeMetricsReplicas", "invalid metrics (%d invalid out of %d), first error is: failed to get %s metric value: %v",
+			s.invalid(), len(s.HPA.Spec.Metrics), failed.metric, failed.err)
 		return 0, "", false
 	}
 	s.set(autoscalingv2.ScalingActive, true, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from "+name)
@@ -185,55 +189,55 @@ func (s *step) byMetrics(current int32) (desired int32, reason string, ok bool) 
 	return limited.replicas, reason, true
 }
 
-// ask computes every metric: the most that any wants and that one's name, and the first failure with its reason.
-func (s *step) ask(current int32) (most int32, name string, failed error, reason string) {
+// ask computes every metric: the most that any wants and that one's name, and the first failure.
+func (s *step) ask(current int32) (most int32, name string, failed *failure) {
 	statuses := []autoscalingv2.MetricStatus{}
 	for i := range s.HPA.Spec.Metrics {
-		n, metric, status, why, err := s.metric(&s.HPA.Spec.Metrics[i], current)
-		if err != nil {
+		p, why := s.metric(&s.HPA.Spec.Metrics[i], s.series(i), current)
+		if why != nil {
 			if failed == nil {
-				failed, reason = err, why
+				failed = why
 			}
 			continue
 		}
-		statuses = append(statuses, status)
-		if name == "" || n > most {
-			most, name = n, metric
+		statuses = append(statuses, p.status)
+		if name == "" || p.replicas > most {
+			most, name = p.replicas, p.name
 		}
 	}
 	s.status.CurrentMetrics = statuses
-	return most, name, failed, reason
+	return most, name, failed
 }
 
 // invalid counts the metrics that failed.
-func (s *step) invalid(error) int { return len(s.HPA.Spec.Metrics) - len(s.status.CurrentMetrics) }
+func (s *step) invalid() int { return len(s.HPA.Spec.Metrics) - len(s.status.CurrentMetrics) }
 
-// metric computes one metric. why is the reason of the condition if it fails.
-func (s *step) metric(m *autoscalingv2.MetricSpec, current int32) (n int32, name string, status autoscalingv2.MetricStatus, why string, err error) {
+// metric computes one metric; answer is the adapters', for those that they have.
+func (s *step) metric(m *autoscalingv2.MetricSpec, answer Series, current int32) (proposal, *failure) {
 	switch {
 	case m.Type == autoscalingv2.ResourceMetricSourceType && m.Resource != nil:
 		r, err := s.resource(m.Resource.Name, "", m.Resource.Target, current)
 		if err != nil {
-			return 0, "", status, "FailedGetResourceMetric", fmt.Errorf("failed to get %s %s: %w", m.Resource.Name, kindOf(m.Resource.Target), err)
+			return proposal{}, &failure{"FailedGetResourceMetric", string(m.Resource.Name) + " resource", fmt.Errorf("failed to get %s %s: %w", m.Resource.Name, kindOf(m.Resource.Target), err)}
 		}
-		status = autoscalingv2.MetricStatus{Type: m.Type, Resource: &autoscalingv2.ResourceMetricStatus{Name: m.Resource.Name, Current: r.status(m.Resource.Target)}}
-		return r.replicas, describe(m.Resource.Name, m.Resource.Target), status, "", nil
+		status := autoscalingv2.MetricStatus{Type: m.Type, Resource: &autoscalingv2.ResourceMetricStatus{Name: m.Resource.Name, Current: r.status(m.Resource.Target)}}
+		return proposal{r.replicas, describe(m.Resource.Name, m.Resource.Target), status}, nil
 	case m.Type == autoscalingv2.ContainerResourceMetricSourceType && m.ContainerResource != nil:
 		c := m.ContainerResource
 		r, err := s.resource(c.Name, c.Container, c.Target, current)
 		if err != nil {
-			return 0, "", status, "FailedGetContainerResourceMetric", fmt.Errorf("failed to get %s %s: %w", c.Name, kindOf(c.Target), err)
+			return proposal{}, &failure{"FailedGetContainerResourceMetric", string(c.Name) + " container", fmt.Errorf("failed to get %s %s: %w", c.Name, kindOf(c.Target), err)}
 		}
-		status = autoscalingv2.MetricStatus{Type: m.Type, ContainerResource: &autoscalingv2.ContainerResourceMetricStatus{Name: c.Name, Container: c.Container, Current: r.status(c.Target)}}
-		return r.replicas, describe(c.Name, c.Target), status, "", nil
-	case m.Type == autoscalingv2.PodsMetricSourceType:
-		return 0, "", status, "FailedGetPodsMetric", fmt.Errorf("unable to get metric %s: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered", m.Pods.Metric.Name)
-	case m.Type == autoscalingv2.ObjectMetricSourceType:
-		return 0, "", status, "FailedGetObjectMetric", fmt.Errorf("unable to get metric %s: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered", m.Object.Metric.Name)
-	case m.Type == autoscalingv2.ExternalMetricSourceType:
-		return 0, "", status, "FailedGetExternalMetric", fmt.Errorf("unable to get external metric %s: unable to fetch metrics from external metrics API: no external metrics API (external.metrics.k8s.io) registered", m.External.Metric.Name)
+		status := autoscalingv2.MetricStatus{Type: m.Type, ContainerResource: &autoscalingv2.ContainerResourceMetricStatus{Name: c.Name, Container: c.Container, Current: r.status(c.Target)}}
+		return proposal{r.replicas, describe(c.Name, c.Target), status}, nil
+	case m.Type == autoscalingv2.PodsMetricSourceType && m.Pods != nil:
+		return s.podsMetric(m.Pods, answer, current)
+	case m.Type == autoscalingv2.ObjectMetricSourceType && m.Object != nil:
+		return s.objectMetric(m.Object, answer, current)
+	case m.Type == autoscalingv2.ExternalMetricSourceType && m.External != nil:
+		return s.externalMetric(m.External, answer, current)
 	}
-	return 0, "", status, "InvalidMetricSourceType", fmt.Errorf("the HPA was unable to compute the replica count: unknown metric source type %q", m.Type)
+	return proposal{}, &failure{"InvalidMetricSourceType", string(m.Type), fmt.Errorf("unknown metric source type %q", m.Type)}
 }
 
 func (s *step) resource(name corev1.ResourceName, container string, t autoscalingv2.MetricTarget, current int32) (reading, error) {

@@ -11,6 +11,7 @@ import (
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
 	"bareboat.dev/client/leader"
+	"bareboat.dev/controllermanager/adapters"
 	"bareboat.dev/controllermanager/attachdetach"
 	"bareboat.dev/controllermanager/autoscaler"
 	"bareboat.dev/controllermanager/certificates"
@@ -55,6 +56,8 @@ type Options struct {
 	Config *config.Config
 	// RootCA is published to every namespace; empty: not.
 	RootCA string
+	// Paths reads what has no gRPC method, such as the metrics of adapters behind the API server; nil: there is none.
+	Paths adapters.Paths
 	// Identity of this process in the election.
 	Identity string
 	Log      *slog.Logger
@@ -65,8 +68,8 @@ type Options struct {
 	Leading func(bool)
 }
 
-// Controllers returns the set that the settings ask for. Its error names a word of --controllers that names no controller.
-func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error) {
+// Controllers returns the set that the settings ask for; rootCA and paths are those of Options. Its error names a word of --controllers that names no controller.
+func Controllers(cfg *config.Config, rootCA string, paths adapters.Paths) ([]engine.Controller, error) {
 	pools, err := cfg.Pools()
 	if err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func Controllers(cfg *config.Config, rootCA string) ([]engine.Controller, error)
 		tokencleaner.Controller(),
 		clusterrole.Controller(),
 		resourcequota.Controller(),
-		autoscaler.Controller(),
+		autoscaler.Controller(paths),
 		persistentvolume.Controller(),
 		localpath.Controller(),
 		attachdetach.Controller(),
@@ -133,7 +136,7 @@ func checkNames(words []string, set []engine.Controller) error {
 // Run acts as a controller manager until ctx ends: always, or with leader election while it leads. A term is one engine, made
 // anew for each, so that nothing known before a loss of leadership is ever acted on.
 func Run(ctx context.Context, o Options) error {
-	controllers, err := Controllers(o.Config, o.RootCA)
+	controllers, err := Controllers(o.Config, o.RootCA, o.Paths)
 	if err != nil {
 		return err
 	}

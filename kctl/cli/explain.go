@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bareboat.dev/client/rest"
 	"bareboat.dev/kctl/api"
 	"bareboat.dev/kctl/explain"
-	"bareboat.dev/kctl/rest"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 

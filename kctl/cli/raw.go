@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bareboat.dev/kctl/rest"
+	"bareboat.dev/client/rest"
 )
 
 // getRaw prints what the server answers to a GET of a path, as it comes.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"bareboat.dev/client"
+	"bareboat.dev/client/rest"
 	"bareboat.dev/controllermanager/config"
 	"bareboat.dev/controllermanager/engine"
 	"bareboat.dev/controllermanager/manager"
@@ -42,6 +43,11 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 		return err
 	}
 	defer c.Close()
+	paths, err := rest.New(conn)
+	if err != nil {
+		return err
+	}
+	defer paths.Close()
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -53,7 +59,7 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 	var leading atomic.Bool
 	env.Registry.MustRegister(engine.LeadingMetric(manager.LeaseName, &leading))
 	options := manager.Options{
-		Client: c, Config: cfg, RootCA: rootCA, Identity: host + "_" + string(uuid.NewUUID()), Log: env.Log, Metrics: engine.NewMetrics(env.Registry),
+		Client: c, Paths: paths, Config: cfg, RootCA: rootCA, Identity: host + "_" + string(uuid.NewUUID()), Log: env.Log, Metrics: engine.NewMetrics(env.Registry),
 		Leading: func(is bool) {
 			leading.Store(is)
 			if is {

@@ -1,12 +1,11 @@
-// Package rest reads from the API servers' REST door what has no gRPC method: published documents such as OpenAPI, and any path
-// that a user names.
+// Package rest reads from the API servers' REST door what has no gRPC method: published documents such as OpenAPI, APIs that other
+// servers behind the API server serve, and any path that a user names.
 //
 //	c, err := rest.New(cfg)
 //	body, err := c.Get(ctx, "/openapi/v3")
 package rest
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,6 +22,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/client"
 )
@@ -32,6 +32,8 @@ const (
 	maxBody = 256 << 20
 	// dialTimeout is how long one server may take to accept a connection before the next is asked.
 	dialTimeout = 5 * time.Second
+	// idleTimeout is how long a connection is kept for the next request: longer than the 15 seconds between two of a controller.
+	idleTimeout = 90 * time.Second
 )
 
 // Client reads paths from the first API server that answers.
@@ -65,16 +67,40 @@ func New(cfg *client.Config) (*Client, error) {
 	if len(c.servers) == 0 {
 		return nil, errors.New("no API server is configured")
 	}
-	tlsConfig, err := tlsConfig(cfg)
+	if _, err := tlsConfig(cfg); err != nil {
+		return nil, err
+	}
+	dial := (&net.Dialer{Timeout: dialTimeout}).DialContext
+	if cfg.Dialer != nil {
+		dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return cfg.Dialer(ctx, addr) }
+	}
+	c.http = &http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: idleTimeout, DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dialTLS(ctx, cfg, addr, func() (net.Conn, error) { return dial(ctx, network, addr) })
+	}}}
+	return c, nil
+}
+
+// dialTLS makes a connection with the certificates as they are now, so that rotated ones serve the next connection. It does not
+// offer h2 alone, by which the server knows that no gRPC client is speaking.
+func dialTLS(ctx context.Context, cfg *client.Config, addr string, dial func() (net.Conn, error)) (net.Conn, error) {
+	config, err := tlsConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}
-	if cfg.Dialer != nil {
-		transport.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) { return cfg.Dialer(ctx, addr) }
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(addr)
 	}
-	c.http = &http.Client{Transport: transport}
-	return c, nil
+	config.NextProtos = []string{"http/1.1"}
+	raw, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Server is the address that a user is told.
@@ -176,10 +202,5 @@ func statusError(code int, body []byte) error {
 	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" {
 		return &apierrors.StatusError{ErrStatus: status}
 	}
-	text := cmp.Or(strings.TrimSpace(string(body)), http.StatusText(code))
-	status = metav1.Status{Status: metav1.StatusFailure, Code: int32(code), Message: text}
-	if code == http.StatusNotFound {
-		status.Reason, status.Message = metav1.StatusReasonNotFound, "the server could not find the requested resource"
-	}
-	return &apierrors.StatusError{ErrStatus: status}
+	return apierrors.NewGenericServerResponse(code, "get", schema.GroupResource{}, "", strings.TrimSpace(string(body)), 0, true)
 }
