@@ -85,6 +85,10 @@ func (r nodeRestriction) podStatus(a *Attributes) error {
 	if !maps.Equal(pod.Labels, old.Labels) {
 		return r.forbid(a, "node %q cannot update labels through pod status", r.name)
 	}
+	// By these a node may read claims.
+	if !equality.Semantic.DeepEqual(pod.Status.ResourceClaimStatuses, old.Status.ResourceClaimStatuses) {
+		return r.forbid(a, "node %q cannot update resource claim statuses", r.name)
+	}
 	return nil
 }
 
