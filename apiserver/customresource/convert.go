@@ -100,14 +100,26 @@ type reviewResponse struct {
 var errNoReviewVersion = errors.New("no supported conversion review versions")
 
 func (r *remote) convert(obj *registry.CustomObject, to schema.GroupVersion) (map[string]any, error) {
-	kind := obj.GroupVersionKind()
+	contents, err := r.convertAll([]*registry.CustomObject{obj}, to)
+	if err != nil {
+		return nil, err
+	}
+	return contents[0], nil
+}
+
+// convertAll asks for objects of one kind, of which there is one at least, in one review. What it returns is in their order.
+func (r *remote) convertAll(list []*registry.CustomObject, to schema.GroupVersion) ([]map[string]any, error) {
+	kind := list[0].GroupVersionKind()
 	i := slices.IndexFunc(r.versions, func(v string) bool { return v == "v1" || v == "v1beta1" })
 	if i < 0 {
 		return nil, errNoReviewVersion
 	}
 	ask := review{
 		TypeMeta: metav1.TypeMeta{Kind: "ConversionReview", APIVersion: v1.GroupName + "/" + r.versions[i]},
-		Request:  &reviewRequest{UID: randomUID(), DesiredAPIVersion: to.String(), Objects: []map[string]any{obj.Object}},
+		Request:  &reviewRequest{UID: randomUID(), DesiredAPIVersion: to.String()},
+	}
+	for _, obj := range list {
+		ask.Request.Objects = append(ask.Request.Objects, obj.Object)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), conversionTimeout)
 	defer cancel()
@@ -119,14 +131,21 @@ func (r *remote) convert(obj *registry.CustomObject, to schema.GroupVersion) (ma
 	if err != nil {
 		return nil, fmt.Errorf("conversion webhook for %v failed: %w", kind, err)
 	}
-	if len(objects) != 1 {
-		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", kind, len(objects), 1)
+	if len(objects) != len(list) {
+		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", kind, len(objects), len(list))
 	}
-	out := &registry.CustomObject{Custom: obj.Custom}
-	if err := out.Unmarshal(objects[0]); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v returned invalid object at index 0: %w", kind, err)
+	contents := make([]map[string]any, len(list))
+	for i, obj := range list {
+		out := &registry.CustomObject{Custom: obj.Custom}
+		if err := out.Unmarshal(objects[i]); err != nil {
+			return nil, fmt.Errorf("conversion webhook for %v returned invalid object at index %d: %w", kind, i, err)
+		}
+		if err := accept(obj, out, to, i); err != nil {
+			return nil, err
+		}
+		contents[i] = out.Object
 	}
-	return out.Object, accept(obj, out, to)
+	return contents, nil
 }
 
 // converted takes the objects out of an answer to the review.
@@ -150,15 +169,15 @@ func (r *review) converted(answer *review) ([]json.RawMessage, error) {
 	return answer.Response.ConvertedObjects, nil
 }
 
-// accept checks that a webhook has returned the object that it was given, and takes no more of its metadata than the labels and
+// accept checks that a webhook has returned the object that it was given at an index, and takes no more of its metadata than the labels and
 // annotations.
-func accept(in, out *registry.CustomObject, to schema.GroupVersion) error {
+func accept(in, out *registry.CustomObject, to schema.GroupVersion, index int) error {
 	kind := in.GroupVersionKind()
 	if got := out.GroupVersionKind().GroupVersion(); got != to {
-		return fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid groupVersion (expected %v, received %v)", kind, to, got)
+		return fmt.Errorf("conversion webhook for %v returned invalid object at index %d: invalid groupVersion (expected %v, received %v)", kind, index, to, got)
 	}
 	if got := out.GetKind(); got != kind.Kind {
-		return fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid kind (expected %v, received %v)", kind, kind.Kind, got)
+		return fmt.Errorf("conversion webhook for %v returned invalid object at index %d: invalid kind (expected %v, received %v)", kind, index, kind.Kind, got)
 	}
 	for _, x := range []struct {
 		what      string

@@ -46,20 +46,60 @@ func (c *converted) putLocked(k convertedKey, content map[string]any) {
 	c.new[k] = content
 }
 
+// keyOf names a stored object in this version.
+func (v *kindVersion) keyOf(obj *registry.CustomObject) convertedKey {
+	return convertedKey{string(obj.GetUID()), obj.GetResourceVersion(), v.spec.Name}
+}
+
+// lasting keys never come to mean something else.
+func (k convertedKey) lasting() bool { return k.uid != "" && k.revision != "" }
+
+// prepare asks once for all of the stored objects that are not known in this version.
+func (v *kindVersion) prepare(stored []registry.Object) error {
+	r, asks := v.of.convert.(*remote)
+	if !asks {
+		return nil
+	}
+	var unknown []*registry.CustomObject
+	for _, s := range stored {
+		obj := s.(*registry.CustomObject)
+		if obj.GetAPIVersion() == v.kind.GroupVersion().String() || !v.keyOf(obj).lasting() {
+			continue
+		}
+		if _, ok := v.of.converted.get(v.keyOf(obj)); !ok {
+			unknown = append(unknown, obj)
+		}
+	}
+	if len(unknown) < 2 {
+		return nil // one is asked for when it is read
+	}
+	contents, err := r.convertAll(unknown, v.kind.GroupVersion())
+	if err != nil {
+		return err
+	}
+	for i, content := range contents {
+		if _, err := v.fit(content, fitting{}); err != nil {
+			return err
+		}
+		v.of.converted.put(v.keyOf(unknown[i]), content)
+	}
+	return nil
+}
+
 // fromStored returns a stored object in this version. The result is shared and not to be modified.
 func (v *kindVersion) fromStored(stored registry.Object) (registry.Object, error) {
 	obj := stored.(*registry.CustomObject)
 	if _, asks := v.of.convert.(*remote); !asks || obj.GetAPIVersion() == v.kind.GroupVersion().String() {
 		return v.of.to(v, obj)
 	}
-	key := convertedKey{string(obj.GetUID()), obj.GetResourceVersion(), v.spec.Name}
+	key := v.keyOf(obj)
 	if content, ok := v.of.converted.get(key); ok {
 		out := &registry.CustomObject{Custom: v.custom}
 		out.Object = content
 		return out, nil
 	}
 	out, err := v.of.to(v, obj)
-	if err == nil && key.uid != "" && key.revision != "" {
+	if err == nil && key.lasting() {
 		v.of.converted.put(key, content(out))
 	}
 	return out, err

@@ -250,6 +250,9 @@ func (v *kindVersion) resource(terminating bool) *registry.Resource {
 	}
 	if len(d.versions) > 1 {
 		r.Stored = &registry.Stored{Kind: d.storage.kind, To: d.toStored, From: v.fromStored}
+		if _, asks := d.convert.(*remote); asks {
+			r.Stored.Prepare = v.prepare
+		}
 	}
 	return r
 }

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
@@ -302,6 +305,76 @@ func TestRemoteConversion(t *testing.T) {
 	d.convert = &remote{versions: []string{"v7"}, call: call}
 	if _, err := d.to(d.versions["v2"], o); !errors.Is(err, errNoReviewVersion) {
 		t.Errorf("no version of reviews in common: %v", err)
+	}
+}
+
+// A webhook is asked once about objects that are read together, in their order, and only about those that it has not converted yet.
+func TestPrepareConversion(t *testing.T) {
+	var asked []int
+	fail := false
+	call := func(_ context.Context, _ webhook.Target, request, response any) error {
+		r := request.(*review)
+		asked = append(asked, len(r.Request.Objects))
+		if fail {
+			return errors.New("not today")
+		}
+		var out []string
+		for _, o := range r.Request.Objects {
+			c := runtime.DeepCopyJSON(o)
+			c["apiVersion"] = r.Request.DesiredAPIVersion
+			out = append(out, text(t, c))
+		}
+		answer := fmt.Sprintf(`{"apiVersion":%q,"kind":%q,"response":{"uid":%q,"result":{"status":"Success"},"convertedObjects":[%s]}}`, r.APIVersion, r.Kind, r.Request.UID, strings.Join(out, ","))
+		return json.Unmarshal([]byte(answer), response)
+	}
+	d := made(t, nil)
+	d.convert = &remote{versions: []string{"v1"}, call: call}
+	v2 := d.versions["v2"]
+	var stored []registry.Object
+	for i := range 5 {
+		o := object(t, d, "{word: a}")
+		o.SetName(fmt.Sprint("o", i))
+		o.SetUID(types.UID(fmt.Sprint("u", i)))
+		o.SetResourceVersion("1")
+		stored = append(stored, o)
+	}
+	read := func(want ...int) {
+		t.Helper()
+		asked = nil
+		if err := v2.prepare(stored); err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range stored {
+			got, err := v2.fromStored(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.GetName() != fmt.Sprint("o", i) || got.GetObjectKind().GroupVersionKind().Version != "v2" {
+				t.Errorf("object %d is %s in %s", i, got.GetName(), got.GetObjectKind().GroupVersionKind())
+			}
+		}
+		if !slices.Equal(asked, want) {
+			t.Errorf("asked about %v objects at once, not about %v", asked, want)
+		}
+	}
+	read(5)
+	read()
+	changed := func(i int) {
+		stored[i] = stored[i].DeepCopyObject().(registry.Object)
+		stored[i].SetResourceVersion("2")
+	}
+	changed(3)
+	read(1)
+	changed(0)
+	changed(1)
+	read(2)
+	changed(2)
+	changed(4)
+	stored[2].SetResourceVersion("3")
+	stored[4].SetResourceVersion("3")
+	fail = true
+	if err := v2.prepare(stored); err == nil || !strings.Contains(err.Error(), "conversion webhook for x.com/v1, Kind=Thing failed: not today") {
+		t.Errorf("a failure: %v", err)
 	}
 }
 

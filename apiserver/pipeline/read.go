@@ -131,7 +131,7 @@ func (h *handle) listAll(ctx context.Context, q watchcache.Query, o watchcache.R
 		return nil, storeError(h.gr(), "", err)
 	}
 	objects := func(yield func(*Object, error) bool) {
-		for it, err := range snap.Items(ctx, q, "") {
+		for it, err := range h.prepared(snap.Items(ctx, q, "")) {
 			if err != nil {
 				yield(nil, storeError(h.gr(), "", err))
 				return
@@ -190,7 +190,11 @@ func (h *handle) listPage(page watchcache.Page) (*Listing, error) {
 		}
 	}
 	l.Objects = func(yield func(*Object, error) bool) {
-		for _, it := range page.Items {
+		for it, err := range h.prepared(all(page.Items)) {
+			if err != nil {
+				yield(nil, storeError(h.gr(), "", err))
+				return
+			}
 			if !yield(h.itemObject(it), nil) {
 				return
 			}

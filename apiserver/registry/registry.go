@@ -79,6 +79,8 @@ type Stored struct {
 	// only read or replaced whole; From's argument is shared by all readers. apiVersion and kind are the caller's to set.
 	To   func(obj Object) (Object, error)
 	From func(stored Object) (Object, error)
+	// Prepare makes From ready for objects that are about to be read, where that costs less for all of them at once; nil where it does not.
+	Prepare func(stored []Object) error
 	// Fields are the stored kind's names of those selectable fields that it calls something else.
 	Fields map[string]string
 }

@@ -543,6 +543,18 @@ func TestCustomResourceWebhook(t *testing.T) {
 	if got := u.ask(t, "GET", "/apis/example.com/v2/things", "", "").want(200); got.body["items"].([]any)[0].(map[string]any)["address"] != "other" {
 		t.Errorf("list in v2: %v", got.body)
 	}
+	// Objects that are listed together are converted together, a page at a time.
+	for i := range 6 {
+		u.ask(t, "POST", "/apis/example.com/v1/things", "", fmt.Sprintf("{apiVersion: example.com/v1, kind: Thing, metadata: {name: many%d}, host: h%d}", i, i)).want(201)
+	}
+	for _, query := range []string{"v2/things", "v2/things?limit=4"} {
+		got := u.ask(t, "GET", "/apis/example.com/"+query, "", "").want(200)
+		for i, item := range got.body["items"].([]any)[1:] {
+			if item.(map[string]any)["address"] != fmt.Sprint("h", i) {
+				t.Errorf("%s: item %d is %v", query, i, item)
+			}
+		}
+	}
 	// Objects are selected by what they are in the version that is asked for.
 	for query, want := range map[string]int{"v1/things?fieldSelector=host=other": 1, "v2/things?fieldSelector=address=other": 1, "v1/things?fieldSelector=host=h": 0, "v2/things?fieldSelector=address=h": 0} {
 		if got := u.ask(t, "GET", "/apis/example.com/"+query, "", "").want(200); len(got.body["items"].([]any)) != want {

@@ -83,6 +83,7 @@ func (s *Server) follow(ctx context.Context, w *pipeline.Stream, q *apiv1.WatchR
 		if err != nil {
 			return w.Error(err)
 		}
+		w.Prepare(batch.Events)
 		if sent, err := m.whole(&batch); sent || err != nil {
 			if err != nil {
 				return err

@@ -133,6 +133,7 @@ func (s *watchStream) follow(ctx context.Context, initialEnd, bookmarks bool) er
 		if err != nil {
 			return s.s.Error(err)
 		}
+		s.s.Prepare(batch.Events)
 		for _, e := range batch.Events {
 			b, err := s.event(e)
 			if err != nil {
