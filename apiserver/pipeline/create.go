@@ -209,11 +209,15 @@ func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj reg
 		}
 		return &Result{Object: h.storedObject(obj)}, nil
 	}
+	claims, err := p.claimOps(h, key, obj, nil)
+	if err != nil {
+		return nil, err
+	}
 	defined, err := p.whileDefined(ctx, h, redefined)
 	if err != nil {
 		return nil, err
 	}
-	ops := slices.Concat([]storage.Op{put}, defined, p.claimOps(h, key, obj, nil))
+	ops := slices.Concat([]storage.Op{put}, defined, claims)
 	if ops, err = p.companionOps(ops, a); err != nil {
 		return nil, err
 	}

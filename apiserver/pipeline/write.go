@@ -188,7 +188,11 @@ func (p *Pipeline) commitChange(ctx context.Context, h *handle, r *Request, cur 
 		d.obj.SetResourceVersion(strconv.FormatInt(int64(cur.rev), 10))
 		return &Result{Object: h.storedObject(d.obj)}, nil
 	}
-	ops := append([]storage.Op{{Type: storage.Put, Key: key, Value: value, If: storage.Condition(cur.rev)}}, p.claimOps(h, key, d.obj, cur.obj)...)
+	claims, err := p.claimOps(h, key, d.obj, cur.obj)
+	if err != nil {
+		return nil, err
+	}
+	ops := append([]storage.Op{{Type: storage.Put, Key: key, Value: value, If: storage.Condition(cur.rev)}}, claims...)
 	if ops, err = p.companionOps(ops, d.admitted); err != nil {
 		return nil, err
 	}
@@ -214,7 +218,11 @@ func (p *Pipeline) commitRemoval(ctx context.Context, h *handle, key string, cur
 	if dryRun {
 		return res, nil
 	}
-	ops := append([]storage.Op{{Type: storage.Delete, Key: key, If: storage.Condition(cur.rev)}}, p.claimOps(h, key, nil, cur.obj)...)
+	claims, err := p.claimOps(h, key, nil, cur.obj)
+	if err != nil {
+		return nil, err
+	}
+	ops := append([]storage.Op{{Type: storage.Delete, Key: key, If: storage.Condition(cur.rev)}}, claims...)
 	rev, err := p.cfg.Engine.Commit(ctx, ops...)
 	if err != nil {
 		return nil, err

@@ -146,6 +146,9 @@ type Picker interface {
 	Intn(n int) int
 	// Taken reports whether the claim with that key is known to be held.
 	Taken(key string) bool
+	// Objects are those of another kind that say what there is to choose from (ServiceCIDRs), as the server's cache has them;
+	// none if the server has no such kind. They are shared: never modify them.
+	Objects(group, plural string) []Object
 }
 
 // Claim is one exclusively held name.
@@ -157,6 +160,15 @@ type Claim struct {
 	Value any
 	// Detail is the error's text when somebody else holds it, e.g. "provided IP is already allocated".
 	Detail string
+	// Shown makes an object by which everybody can see the claim (a cluster IP's IPAddress), nil for none. It is written and
+	// removed in the claim's own commit; if there is one of its name already, the claim counts as held by somebody else.
+	Shown func() Shown
+}
+
+// Shown is an object of another kind, without namespace, that shows a claim.
+type Shown struct {
+	Group, Plural string
+	Object        Object
 }
 
 // Column is one printed column.

@@ -41,6 +41,7 @@ import (
 	"bareboat.dev/apiserver/server/port"
 	"bareboat.dev/apiserver/server/reach"
 	"bareboat.dev/apiserver/server/rest"
+	"bareboat.dev/apiserver/servicecidr"
 	"bareboat.dev/apiserver/storage"
 	"bareboat.dev/apiserver/watchcache"
 	"bareboat.dev/apiserver/webhook"
@@ -109,6 +110,7 @@ type Server struct {
 	aggregator *aggregator.Aggregator
 	flows      flows
 	keeper     *bootstrap.Keeper
+	addresses  *servicecidr.Keeper
 	rules      *rules
 	customs    *customresource.Runner
 	// webhooks calls admission and conversion webhooks.
@@ -166,6 +168,7 @@ func New(cfg Config) (*Server, error) {
 		Pipeline: s.pipeline, Identity: cfg.Name, Address: cfg.Advertise, Port: cfg.Port, ServiceIP: cfg.ServiceIP, ServiceCIDRs: cfg.ServiceCIDRs,
 		Now: cfg.Now, Log: cfg.Log,
 	})
+	s.addresses = servicecidr.New(servicecidr.Config{Pipeline: s.pipeline, Now: cfg.Now, Log: cfg.Log})
 	return s, nil
 }
 
@@ -288,6 +291,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ready func()) error {
 			return ignoreCanceled(ctx, err)
 		}
 		ready()
+		group.Go(func() error { return s.addresses.Run(ctx) })
 		return s.keeper.Run(ctx)
 	})
 	return group.Wait()

@@ -51,7 +51,7 @@ func TestServiceCreate(t *testing.T) {
 		{Name: "external name with address", Edit: "spec: {type: ExternalName, clusterIP: 10.96.0.9}", Want: []string{
 			"spec.clusterIPs: Forbidden: may not be set for ExternalName services", "spec.externalName: Required value"}},
 		{Name: "address out of range", Edit: "spec: {clusterIP: 10.97.0.1}", Want: []string{
-			`spec.clusterIPs: Invalid value: ["10.97.0.1"]: failed to allocate IP 10.97.0.1: the provided IP (10.97.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/16`}},
+			`spec.clusterIPs: Invalid value: ["10.97.0.1"]: failed to allocate IP 10.97.0.1: the provided network does not match the current range`}},
 		{Name: "not an address", Edit: "spec: {clusterIP: x}", Want: []string{
 			`spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`}},
 		{Name: "addresses at odds", Edit: "spec: {clusterIP: 10.96.0.9, clusterIPs: [10.96.0.8]}", Want: []string{

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry"
@@ -166,19 +168,20 @@ func otherFamily(f corev1.IPFamily) corev1.IPFamily {
 func (n *network) fillClusterIPs(e *check.Errors, s, old *corev1.Service, pick registry.Picker) {
 	at := field.NewPath("spec", "clusterIPs")
 	for i, family := range s.Spec.IPFamilies {
-		cidr, served := n.cidrs[family]
 		if i < len(s.Spec.ClusterIPs) {
-			kept := old != nil && slices.Contains(old.Spec.ClusterIPs, s.Spec.ClusterIPs[i])
+			if old != nil && slices.Contains(old.Spec.ClusterIPs, s.Spec.ClusterIPs[i]) {
+				continue
+			}
 			ip, err := netip.ParseAddr(s.Spec.ClusterIPs[i])
-			if served && !kept && (err != nil || !usable(cidr, ip)) {
+			networks := n.networks(family, pick)
+			if len(networks) > 0 && (err != nil || !slices.ContainsFunc(networks, func(cidr netip.Prefix) bool { return usable(cidr, ip) })) {
 				e.Invalid(at, s.Spec.ClusterIPs, fmt.Sprintf(
-					"failed to allocate IP %s: the provided IP (%s) is not in the valid range. The range of valid IPs is %s",
-					s.Spec.ClusterIPs[i], s.Spec.ClusterIPs[i], cidr))
+					"failed to allocate IP %s: the provided network does not match the current range", s.Spec.ClusterIPs[i]))
 			}
 			continue
 		}
-		ip, ok := pickIP(cidr, pick)
-		if !served || !ok {
+		ip, ok := pickFromAny(n.networks(family, pick), pick)
+		if !ok {
 			e.Add(field.InternalError(at, fmt.Errorf("failed to allocate a serviceIP: range is full")))
 			return
 		}
@@ -213,12 +216,40 @@ func usable(cidr netip.Prefix, ip netip.Addr) bool {
 	return !cidr.Addr().Is4() || cidr.Bits() == 32 || cidr.Contains(ip.Next())
 }
 
+// networks are those that addresses of a family can be taken from: the server's own and then the ServiceCIDRs that are ready
+// (KEP-1880), by name. A family that the server has no network of is not served, whatever ServiceCIDRs say.
+func (n *network) networks(family corev1.IPFamily, pick registry.Picker) []netip.Prefix {
+	own, served := n.cidrs[family]
+	if !served {
+		return nil
+	}
+	list := []netip.Prefix{own}
+	for _, obj := range pick.Objects(networkingv1.GroupName, "servicecidrs") {
+		c, ok := obj.(*networkingv1.ServiceCIDR)
+		if !ok || c.DeletionTimestamp != nil || !meta.IsStatusConditionTrue(c.Status.Conditions, networkingv1.ServiceCIDRConditionReady) {
+			continue
+		}
+		for _, text := range c.Spec.CIDRs {
+			if p, err := netip.ParsePrefix(text); err == nil && p.Addr().Is4() == own.Addr().Is4() && !slices.Contains(list, p.Masked()) {
+				list = append(list, p.Masked())
+			}
+		}
+	}
+	return list
+}
+
+func pickFromAny(networks []netip.Prefix, pick registry.Picker) (netip.Addr, bool) {
+	for _, cidr := range networks {
+		if ip, ok := pickIP(cidr, pick); ok {
+			return ip, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
 // pickIP takes a free address, at random from the upper part of the network and only then from the lower: people choose
 // fixed addresses from the lower part, a sixteenth of the network, 16 to 256 addresses (KEP-3070).
 func pickIP(cidr netip.Prefix, pick registry.Picker) (netip.Addr, bool) {
-	if !cidr.IsValid() {
-		return netip.Addr{}, false
-	}
 	n := hosts(cidr)
 	lower := 0
 	if n >= 16 {
@@ -257,6 +288,20 @@ func addressAt(cidr netip.Prefix, i int) netip.Addr {
 		return ip.Unmap()
 	}
 	return ip
+}
+
+// AddressManager is who the IPAddresses of Services say that they are managed by, as Kubernetes' allocator does.
+const AddressManager = "ipallocator.k8s.io"
+
+// ServiceAddress is the IPAddress by which everybody can see that a Service holds an address.
+func ServiceAddress(s *corev1.Service, ip netip.Addr) *networkingv1.IPAddress {
+	a := &networkingv1.IPAddress{}
+	a.Name = ip.Unmap().String()
+	a.Labels = map[string]string{
+		networkingv1.LabelIPAddressFamily: string(familyOf(a.Name)), networkingv1.LabelManagedBy: AddressManager,
+	}
+	a.Spec.ParentRef = &networkingv1.ParentReference{Resource: "services", Namespace: s.Namespace, Name: s.Name}
+	return a
 }
 
 func ipClaim(ip netip.Addr) string { return "serviceip/" + ip.Unmap().String() }
@@ -354,15 +399,23 @@ func (n *network) fillHealthCheckPort(e *check.Errors, s, old *corev1.Service, p
 // serviceClaims are the addresses and ports that a service holds.
 func serviceClaims(s *corev1.Service) []registry.Claim {
 	var claims []registry.Claim
-	add := func(key string, at *field.Path, value any, detail string) {
-		if !slices.ContainsFunc(claims, func(c registry.Claim) bool { return c.Key == key }) {
-			claims = append(claims, registry.Claim{Key: key, Field: at, Value: value, Detail: detail})
+	take := func(c registry.Claim) {
+		if !slices.ContainsFunc(claims, func(other registry.Claim) bool { return other.Key == c.Key }) {
+			claims = append(claims, c)
 		}
+	}
+	add := func(key string, at *field.Path, value any, detail string) {
+		take(registry.Claim{Key: key, Field: at, Value: value, Detail: detail})
 	}
 	for _, text := range s.Spec.ClusterIPs {
 		if ip, err := netip.ParseAddr(text); err == nil {
-			add(ipClaim(ip), field.NewPath("spec", "clusterIPs"), s.Spec.ClusterIPs,
-				fmt.Sprintf("failed to allocate IP %s: provided IP is already allocated", text))
+			take(registry.Claim{
+				Key: ipClaim(ip), Field: field.NewPath("spec", "clusterIPs"), Value: s.Spec.ClusterIPs,
+				Detail: fmt.Sprintf("failed to allocate IP %s: provided IP is already allocated", text),
+				Shown: func() registry.Shown {
+					return registry.Shown{Group: networkingv1.GroupName, Plural: "ipaddresses", Object: ServiceAddress(s, ip)}
+				},
+			})
 		}
 	}
 	for i, p := range s.Spec.Ports {

@@ -181,8 +181,14 @@ func Warnings(t *testing.T, r *registry.Resource, base string, cases []Case) {
 	}
 }
 
-// Picker picks the first free name; Held are taken.
-type Picker struct{ Held map[string]bool }
+// Picker picks the first free name; Held are taken, Others are the objects of every other kind.
+type Picker struct {
+	Held   map[string]bool
+	Others []registry.Object
+}
+
+// Objects implements registry.Picker.
+func (p *Picker) Objects(string, string) []registry.Object { return p.Others }
 
 // Intn implements registry.Picker.
 func (p *Picker) Intn(int) int { return 0 }

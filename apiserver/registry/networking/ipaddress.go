@@ -1,6 +1,7 @@
 package networking
 
 import (
+	"net/netip"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -12,10 +13,12 @@ import (
 
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/check"
+	"bareboat.dev/apiserver/registry/core"
 )
 
-// ipAddresses is the resource by which others may hold addresses of the Services' networks. The server's own allocator keeps
-// claims instead (registry.Claim), which are committed with the Service.
+// ipAddresses is the resource by which everybody sees which addresses of the Services' networks are held, and by which others
+// than Services may hold one. An address that a client makes takes the claim that a Service would take; those of Services are
+// written with the Service's own claim (registry.Claim) and are told by the label of who manages them.
 func ipAddresses() *registry.Resource {
 	type address = *networkingv1.IPAddress
 	return &registry.Resource{
@@ -38,6 +41,16 @@ func ipAddresses() *registry.Resource {
 			},
 
 			AllowUnconditionalUpdate: true,
+			Claims: func(obj registry.Object) []registry.Claim {
+				ip, err := netip.ParseAddr(obj.GetName())
+				if err != nil || obj.GetLabels()[networkingv1.LabelManagedBy] == core.AddressManager {
+					return nil
+				}
+				return []registry.Claim{{
+					Key: "serviceip/" + ip.Unmap().String(), Field: field.NewPath("metadata", "name"), Value: obj.GetName(),
+					Detail: "provided IP is already allocated",
+				}}
+			},
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
