@@ -268,14 +268,11 @@ func (k *ownKubelet) supervisor(s syscall.Signal) {
 	}
 }
 
-// serviceManager does what systemd's Restart=on-failure and RestartSec=100ms do. A kubelet may find its port taken: what the killed one was
-// just forking has all its files until it becomes another program.
-const serviceManager = `while "$@" >> /var/log/bareboat/kubelet.log 2>&1; [ $? = 1 ]; do sleep 0.1; done`
-
 // start starts a kubelet and waits until it is healthy.
 func (k *ownKubelet) start() {
 	k.t.Helper()
-	cmd := k.h.Command(context.Background(), "sh", append([]string{"-c", serviceManager, "sh"}, k.command...)...)
+	logged := `exec "$@" >> /var/log/bareboat/kubelet.log 2>&1` // as the supervisor does, so that a failure shows it
+	cmd := k.h.Command(context.Background(), "sh", append([]string{"-c", logged, "sh"}, k.command...)...)
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
