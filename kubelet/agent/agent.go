@@ -144,7 +144,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.pods.OnChange(a.podChanged)
 	a.pods.OnSynced(a.podsSynced)
-	err = client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors, a.shareCPUs)
+	err = client.RunAll(ctx, a.pods.Run, a.services.Run, a.writer.run, a.drivers.Run, a.runMirrors, a.shareCPUs, a.expandVolumes)
 	cancel()
 	a.wg.Wait()
 	a.objects.Close()
