@@ -46,7 +46,8 @@ const (
 )
 
 // Condition is what must hold of a key for a commit to happen. A Condition greater than 0 is the Modified revision that
-// the key must have.
+// the key must have: one that it has had, since an engine need not tell it from those of other keys that were changed together
+// with it, which the key never had.
 type Condition int64
 
 const (
