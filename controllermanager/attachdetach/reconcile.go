@@ -7,7 +7,9 @@
 //
 // Reconcile is pure: one step of one PersistentVolume. A pod holds the attachment as long as it exists, finished or not: only when
 // its kubelet has removed it are its volumes certainly unmounted, and to detach one that is mounted loses data. So that a pod
-// was just bound is never missed, the shell asks the API itself before an attachment goes.
+// was just bound is never missed, the shell asks the API itself before an attachment goes. A pod may be removed by force before its
+// kubelet has unmounted anything: a volume that its node says is in use stays attached until the node says otherwise, has been
+// unwell for ForceAfter, or is out of service.
 package attachdetach
 
 import (
@@ -16,6 +18,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -36,7 +39,14 @@ type Input struct {
 	Attachments []*storagev1.VolumeAttachment
 	// NodeGone reports whether a node is not part of the cluster any more.
 	NodeGone func(name string) bool
+	// Node returns a node as it was last seen, nil if it was not.
+	Node func(name string) *corev1.Node
+	// Unused is since when an attachment's volume has had no pod on its node.
+	Unused func(a *storagev1.VolumeAttachment) time.Time
 }
+
+// ForceAfter is how long an unwell node may keep a volume that no pod uses there, upstream's.
+const ForceAfter = 6 * time.Minute
 
 // Name is that of the attachment of a volume to a node, as the kubelet looks it up.
 func Name(handle, driver, node string) string {
@@ -45,7 +55,7 @@ func Name(handle, driver, node string) string {
 }
 
 // Reconcile plans the attachments of a volume.
-func Reconcile(in Input) plan.Plan {
+func Reconcile(in Input, now time.Time) plan.Plan {
 	var p plan.Plan
 	v := in.Volume
 	if v.Spec.CSI == nil {
@@ -60,8 +70,14 @@ func Reconcile(in Input) plan.Plan {
 	attached := map[string]bool{}
 	for _, a := range in.Attachments {
 		attached[a.Spec.NodeName] = true
-		if len(users[a.Spec.NodeName]) == 0 && a.DeletionTimestamp == nil {
+		if len(users[a.Spec.NodeName]) > 0 || a.DeletionTimestamp != nil {
+			continue
+		}
+		switch until, held := in.held(a); {
+		case !held || !until.IsZero() && !now.Before(until):
 			p.Add(plan.Delete(plan.VolumeAttachments, a))
+		case !until.IsZero():
+			p.LookAgain(now, until)
 		}
 	}
 	if in.Driver == nil || in.Driver.Spec.AttachRequired != nil && !*in.Driver.Spec.AttachRequired {
@@ -88,6 +104,32 @@ func Reconcile(in Input) plan.Plan {
 		}))
 	}
 	return p
+}
+
+// held reports whether a node may still have the volume mounted, and until when that counts: zero is until the node says that it has
+// not.
+func (in Input) held(a *storagev1.VolumeAttachment) (until time.Time, held bool) {
+	n := in.Node(a.Spec.NodeName)
+	switch {
+	case n == nil || !slices.Contains(n.Status.VolumesInUse, inUseName(in.Volume)):
+		return time.Time{}, false
+	case slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService }):
+		return time.Time{}, false
+	case isReady(n):
+		return time.Time{}, true
+	}
+	return in.Unused(a).Add(ForceAfter), true
+}
+
+func isReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// inUseName is what a volume is called in a node's status.
+func inUseName(v *corev1.PersistentVolume) corev1.UniqueVolumeName {
+	return corev1.UniqueVolumeName("kubernetes.io/csi/" + v.Spec.CSI.Driver + "^" + v.Spec.CSI.VolumeHandle)
 }
 
 // exclusive reports whether one node at a time may use the volume.

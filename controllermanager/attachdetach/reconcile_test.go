@@ -3,6 +3,7 @@ package attachdetach
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -11,6 +12,9 @@ import (
 	"bareboat.dev/controllermanager/plan"
 	"bareboat.dev/controllermanager/plantest"
 )
+
+// noon is since when no pod has used what is attached.
+var noon = plantest.New().Now
 
 func volume(modes ...corev1.PersistentVolumeAccessMode) *corev1.PersistentVolume {
 	return &corev1.PersistentVolume{
@@ -30,7 +34,9 @@ func view(w *plantest.World) map[string]plan.Plan {
 		Volume: plantest.Get[*corev1.PersistentVolume](w, plan.PVs, "", "v"), Driver: plantest.Get[*storagev1.CSIDriver](w, plan.CSIDrivers, "", "x"),
 		Pods: plantest.List[*corev1.Pod](w, plan.Pods), Attachments: plantest.List[*storagev1.VolumeAttachment](w, plan.VolumeAttachments),
 		NodeGone: func(name string) bool { return !w.Exists(plan.Nodes, "", name) },
-	})}
+		Node:     func(name string) *corev1.Node { return plantest.Get[*corev1.Node](w, plan.Nodes, "", name) },
+		Unused:   func(*storagev1.VolumeAttachment) time.Time { return noon },
+	}, w.Now)}
 }
 
 func world(v *corev1.PersistentVolume) *plantest.World {
@@ -119,5 +125,41 @@ func TestNotAttached(t *testing.T) {
 	w.Remove(plan.Nodes, "", "a")
 	if w = settle(t, w); len(nodes(w)) != 0 {
 		t.Errorf("attached to a node that is gone")
+	}
+}
+
+// What a node says is in use stays attached though its pod was removed by force: until the node lets go, has been unwell for six
+// minutes since, or is out of service.
+func TestHeldVolumes(t *testing.T) {
+	for name, c := range map[string]struct {
+		ready  corev1.ConditionStatus
+		inUse  bool
+		taints []corev1.Taint
+		after  time.Duration
+		detach bool
+		again  time.Duration
+	}{
+		"let go":          {corev1.ConditionTrue, false, nil, 0, true, 0},
+		"in use":          {corev1.ConditionTrue, true, nil, time.Hour, false, 0},
+		"unwell":          {corev1.ConditionUnknown, true, nil, time.Minute, false, 5 * time.Minute},
+		"unwell for long": {corev1.ConditionUnknown, true, nil, ForceAfter, true, 0},
+		"out of service":  {corev1.ConditionUnknown, true, []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute}}, 0, true, 0},
+	} {
+		w := world(volume(corev1.ReadWriteOnce))
+		pod(w, "p", "a", corev1.PodRunning)
+		w = settle(t, w)
+		w.Remove(plan.Pods, "ns", "p")
+		node := plantest.Get[*corev1.Node](w, plan.Nodes, "", "a").DeepCopy()
+		node.Spec.Taints = c.taints
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: c.ready}}
+		if c.inUse {
+			node.Status.VolumesInUse = []corev1.UniqueVolumeName{"kubernetes.io/csi/x^h"}
+		}
+		plantest.Put(w, plan.Nodes, node)
+		w.Now = noon.Add(c.after)
+		p := view(w)["v"]
+		if detaches := len(p.Writes) == 1 && p.Writes[0].Verb == plan.VerbDelete; detaches != c.detach || p.After != c.again {
+			t.Errorf("%s: %+v", name, p)
+		}
 	}
 }
