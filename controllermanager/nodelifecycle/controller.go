@@ -52,6 +52,7 @@ type health struct {
 	nodes   *engine.View[*corev1.Node]
 	pods    *engine.View[*corev1.Pod]
 	budgets Budgets
+	known   map[string]*corev1.Node
 	last    time.Time
 
 	mu   sync.Mutex
@@ -147,8 +148,13 @@ func (h *health) sightings(now time.Time) map[string]time.Time {
 }
 
 func (h *health) step(_ context.Context, s engine.Step) (plan.Plan, error) {
-	p, budgets := Health(HealthInput{Config: h.cfg, Nodes: h.nodes.List(), Seen: h.sightings(s.Now), Budgets: h.budgets}, s.Now)
+	nodes := h.nodes.List()
+	p, budgets := Health(HealthInput{Config: h.cfg, Nodes: nodes, Known: h.known, Seen: h.sightings(s.Now), Budgets: h.budgets}, s.Now)
 	h.budgets = budgets
+	h.known = make(map[string]*corev1.Node, len(nodes))
+	for _, n := range nodes {
+		h.known[n.Name] = n
+	}
 	return p, nil
 }
 

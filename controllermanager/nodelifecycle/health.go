@@ -1,6 +1,7 @@
 package nodelifecycle
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 type HealthInput struct {
 	Config Config
 	Nodes  []*corev1.Node
+	// Known are the nodes that there were at the decision before; none at the first.
+	Known map[string]*corev1.Node
 	// Seen is when each node last gave a sign of life, by this process's clock.
 	Seen map[string]time.Time
 	// Budgets are the zones' eviction budgets after the decision before.
@@ -26,6 +29,7 @@ func Health(in HealthInput, now time.Time) (plan.Plan, Budgets) {
 	var p plan.Plan
 	nodes := slices.Clone(in.Nodes)
 	slices.SortFunc(nodes, func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
+	tellMembers(&p, nodes, in.Known)
 	grace := graceFor(in, nodes, now)
 	zones := survey(nodes)
 	budgets := in.Budgets.refill(zones, in.Config, now)
@@ -55,6 +59,22 @@ func Health(in HealthInput, now time.Time) (plan.Plan, Budgets) {
 		}
 	}
 	return p, budgets
+}
+
+// tellMembers tells of nodes that have come and gone, as upstream words it.
+func tellMembers(p *plan.Plan, nodes []*corev1.Node, known map[string]*corev1.Node) {
+	here := map[string]bool{}
+	for _, n := range nodes {
+		here[n.Name] = true
+		if known[n.Name] == nil {
+			p.Event(n, corev1.EventTypeNormal, "RegisteredNode", "Node %s event: Registered Node %s in Controller", n.Name, n.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if !here[name] {
+			p.Event(known[name], corev1.EventTypeNormal, "RemovingNode", "Node %s event: Removing Node %s from Controller", name, name)
+		}
+	}
 }
 
 // graceFor doubles the grace period while all of several nodes are silent at once.

@@ -211,3 +211,22 @@ func TestConditionTaints(t *testing.T) {
 		t.Errorf("taints %v", got)
 	}
 }
+
+// A node that comes and one that goes are told of once each, in upstream's words.
+func TestMembersAreTold(t *testing.T) {
+	node := func(name string) *corev1.Node { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}} }
+	at := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	in := HealthInput{
+		Config: DefaultConfig(), Nodes: []*corev1.Node{node("old"), node("new")}, Known: map[string]*corev1.Node{"old": node("old"), "gone": node("gone")},
+		Seen: map[string]time.Time{"old": at, "new": at},
+	}
+	p, _ := Health(in, at)
+	var told []string
+	for _, e := range p.Events {
+		told = append(told, e.About.GetName()+" "+e.Reason+": "+e.Message)
+	}
+	want := []string{"new RegisteredNode: Node new event: Registered Node new in Controller", "gone RemovingNode: Node gone event: Removing Node gone from Controller"}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
