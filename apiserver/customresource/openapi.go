@@ -51,7 +51,7 @@ func (v *kindVersion) published(v2 bool) (*spec.Schema, error) {
 	if structural == nil || v2 && (structural.XPreserveUnknownFields || v.of.spec.PreserveUnknownFields) {
 		out = &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"object"}}}
 	} else {
-		structural = structural.Unfold()
+		structural = structural.DeepCopy().Unfold() // it unfolds in place, and objects are read by the schema meanwhile
 		if v2 {
 			structural = lessened(structural)
 		}
