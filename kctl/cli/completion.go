@@ -123,7 +123,7 @@ func (s *session) registerCompletions(root *cobra.Command) {
 	for _, c := range []string{"get", "describe", "delete", "edit", "patch", "label", "annotate", "scale", "wait", "tree", "why", "expose", "autoscale", "rollout status", "rollout history", "rollout undo", "rollout restart", "rollout pause", "rollout resume", "set image", "set env", "set resources", "set serviceaccount", "set selector", "set subject"} {
 		byCommand[c] = s.completeWords
 	}
-	for _, c := range []string{"logs", "exec", "attach", "port-forward"} {
+	for _, c := range []string{"logs", "exec", "attach", "debug", "port-forward"} {
 		byCommand[c] = s.completePods
 	}
 	for _, c := range []string{"cordon", "uncordon", "drain", "top nodes"} {

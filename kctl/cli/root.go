@@ -130,7 +130,7 @@ func (s *session) root() *cobra.Command {
 	add("objects", s.applyCommand(), s.createCommand(), s.getCommand(), s.describeCommand(), s.deleteCommand(), s.patchCommand(),
 		s.editCommand(), s.replaceCommand(), s.diffCommand(), s.setCommand(), s.exposeCommand(),
 		s.scaleCommand(), s.autoscaleCommand(), s.rolloutCommand(), s.labelCommand("label"), s.labelCommand("annotate"), s.waitCommand(), s.treeCommand())
-	add("pods", s.runCommand(), s.logsCommand(), s.execCommand(), s.attachCommand(), s.portForwardCommand(), s.cpCommand(), s.topCommand(), s.eventsCommand(), s.whyCommand())
+	add("pods", s.runCommand(), s.logsCommand(), s.execCommand(), s.attachCommand(), s.debugCommand(), s.portForwardCommand(), s.cpCommand(), s.topCommand(), s.eventsCommand(), s.whyCommand())
 	add("other", s.apiResourcesCommand(), s.apiVersionsCommand(), s.clusterInfoCommand(), s.explainCommand(), s.authCommand(), s.versionCommand(), s.configCommand())
 	root.AddCommand(s.superviseCommand())
 	root.SetHelpCommandGroupID("other")
