@@ -204,12 +204,13 @@ func TestResult(t *testing.T) {
 		return resourcev1.DeviceConfiguration{Opaque: &resourcev1.OpaqueDeviceConfiguration{Driver: driver, Parameters: runtime.RawExtension{Raw: []byte(text)}}}
 	}
 	class := &resourcev1.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "class"}, Spec: resourcev1.DeviceClassSpec{Config: []resourcev1.DeviceClassConfiguration{{DeviceConfiguration: config("class")}}}}
-	claim := claimOf("c", firstOf("r", "model=x", "model=y"))
+	claim := claimOf("c", firstOf("r", "model=x", "model=y"), exactly("q", 1))
 	claim.Spec.Devices.Config = []resourcev1.DeviceClaimConfiguration{
 		{Requests: []string{"r/sub0"}, DeviceConfiguration: config("not this")}, {Requests: []string{"r/sub1"}, DeviceConfiguration: config("this")},
 		{DeviceConfiguration: config("all")}, {Requests: []string{"r"}, DeviceConfiguration: config("whole request")},
+		{Requests: []string{"r/sub1", "q"}, DeviceConfiguration: config("all by name")},
 	}
-	zone := sliceOf("", "pool", dev("a", "model=y"))
+	zone := sliceOf("", "pool", dev("a", "model=y"), dev("b"))
 	zone.Spec.AllNodes = nil
 	zone.Spec.NodeSelector = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
 		{Key: "zone", Operator: corev1.NodeSelectorOpIn, Values: []string{"z"}},
@@ -227,7 +228,7 @@ func TestResult(t *testing.T) {
 	for _, c := range a.Devices.Config {
 		got = append(got, string(c.Source)+" "+strings.Join(c.Requests, ",")+" "+string(c.Opaque.Parameters.Raw))
 	}
-	if want := "FromClass r/sub1 class;FromClaim r/sub1 this;FromClaim  all;FromClaim r whole request"; strings.Join(got, ";") != want {
+	if want := "FromClass r/sub1 class;FromClass q class;FromClaim r/sub1 this;FromClaim  all;FromClaim r whole request;FromClaim  all by name"; strings.Join(got, ";") != want {
 		t.Errorf("%s, want %s", strings.Join(got, ";"), want)
 	}
 	if s := a.NodeSelector; s == nil || s.NodeSelectorTerms[0].MatchExpressions[0].Key != "zone" {

@@ -67,7 +67,25 @@ func (s *search) config(i int) []resourcev1.DeviceAllocationConfiguration {
 			})
 		}
 	}
+	for n := range out {
+		if appliesToAll(out[n].Requests, claim, allocated) {
+			out[n].Requests = nil // which means all
+		}
+	}
 	return out
+}
+
+// appliesToAll tells whether a list of requests names every request of a claim, or the alternative that was taken of it.
+func appliesToAll(names []string, claim *resourcev1.ResourceClaim, allocated []*alternative) bool {
+	for i := range claim.Spec.Devices.Requests {
+		name := claim.Spec.Devices.Requests[i].Name
+		if !slices.Contains(names, name) && !slices.ContainsFunc(allocated, func(a *alternative) bool {
+			return a.parent == name && slices.Contains(names, a.name)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // where is from which nodes chosen devices can all be used; nil for everywhere.

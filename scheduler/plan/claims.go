@@ -37,6 +37,11 @@ func (k *constraints) rejectClaims(n *node) verdictID {
 	return claimUnmet
 }
 
+// hasDevices tells whether a node has what the pod's claims ask for, if it has any.
+func (k *constraints) hasDevices(n *node) bool {
+	return k.devices == nil || k.rejectClaims(n) == feasible
+}
+
 // refused is why no node whatever would do for a pod, by the plugin that says so; empty if it depends on the node.
 func (k *constraints) refused() (string, Plugin) {
 	switch {

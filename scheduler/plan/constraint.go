@@ -180,7 +180,7 @@ type search struct {
 
 // split divides the constraints by how their topology keys can be handled.
 func (k *constraints) split(c *Cluster) search {
-	var out search
+	out := search{nodeFilters: k.devices != nil}
 	used := 0
 	place := func(key int32) bool {
 		if out.by.position(key) >= 0 {
@@ -230,8 +230,8 @@ func (k *constraints) split(c *Cluster) search {
 	for _, t := range out.apart {
 		few += len(t.occupied)
 	}
-	// Volumes and devices may be anywhere.
-	out.everyNode = out.everyNode || few*c.apartShare > c.live || k.volumes != nil || k.devices != nil
+	// Volumes may be anywhere.
+	out.everyNode = out.everyNode || few*c.apartShare > c.live || k.volumes != nil
 	return out
 }
 
@@ -395,7 +395,7 @@ func (k *constraints) addApart(c *Cluster, r *ranking, nodes []int32, divides fu
 		if !e.known || e.verdict != feasible || !r.classes[e.class].passes {
 			continue
 		}
-		if n = &c.nodes[i]; k.reject(in, remaining) == feasible {
+		if n = &c.nodes[i]; k.reject(in, remaining) == feasible && k.hasDevices(n) {
 			out = append(out, candidate{node: i, class: e.class, level: int(e.level), nodes: 1, apart: true, pull: k.pull(in)})
 		}
 	}
@@ -410,7 +410,7 @@ func (k *constraints) firstPassing(c *Cluster, r *ranking, cl *class, divides fu
 	remaining := func(key int32) bool { return !divides(key) }
 	for level := cl.highest(); level >= 0; level-- {
 		for i := cl.head[level]; i != none; i = r.entries[i].next {
-			if n = &c.nodes[i]; !c.marked(i) && k.reject(in, remaining) == feasible {
+			if n = &c.nodes[i]; !c.marked(i) && k.reject(in, remaining) == feasible && k.hasDevices(n) {
 				return i, level
 			}
 		}

@@ -13,7 +13,8 @@
 // next asked for. So a pod costs as much as nodes have changed since the last pod of its shape, however many nodes there are. Pods
 // with topology spread constraints or pod affinity are checked against counters kept per topology domain, in one pass over
 // arrays. Only pods that use PersistentVolumeClaims cost a look at every node; what is decided for claims that wait for their first
-// consumer is part of the decision (Decision.Volumes), and holds for other pods of the claim until it has come about or is undone.
+// consumer is part of the decision (Decision.Volumes), and holds for other pods of the claim until it has come about or is undone. Pods
+// with resource claims cost a search for devices on each node, the best one first, until one has them (package devices).
 //
 //	c := plan.New()
 //	for _, n := range nodes { c.SetNode(n) }
