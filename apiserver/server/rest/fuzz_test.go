@@ -81,10 +81,13 @@ func FuzzAccept(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	object := func(r *http.Request, protobuf bool) (format, error) {
+		return negotiate(r, forms{protobuf: protobuf, table: true})
+	}
 	f.Fuzz(func(t *testing.T, accept string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Accept", accept)
-		for _, negotiate := range []func(*http.Request, bool) (format, error){negotiate, negotiateStream} {
+		for _, negotiate := range []func(*http.Request, bool) (format, error){object, negotiateStream} {
 			if custom, err := negotiate(r, false); err == nil && custom.media == codec.Protobuf && custom.view != metadataOnly {
 				t.Errorf("%q: protobuf for what has none", accept)
 			}

@@ -30,9 +30,26 @@ type format struct {
 	pretty bool
 }
 
+// forms are those that an answer can have besides JSON and YAML of the object, and its metadata.
+type forms struct{ protobuf, table bool }
+
 // formatOf negotiates the form of an answer about a resource.
 func (h *Handler) formatOf(r *http.Request, ref pipeline.Ref) (format, error) {
-	return negotiate(r, h.inProtobuf(ref))
+	return negotiate(r, forms{protobuf: h.inProtobuf(ref), table: h.tabular(ref)})
+}
+
+// tabular reports whether there are tables of a resource or subresource: not, as in Kubernetes, of what can only be created, such as
+// reviews of access, evictions and tokens.
+func (h *Handler) tabular(ref pipeline.Ref) bool {
+	res, builtIn := h.cfg.Pipeline.Fixed().Lookup(ref.Group, ref.Version, ref.Resource)
+	if !builtIn {
+		return true
+	}
+	verbs := res.Verbs
+	if sub, ok := res.Subresources[ref.Subresource]; ok {
+		verbs = sub.Verbs
+	}
+	return len(verbs) != 1 || verbs[0] != "create"
 }
 
 // inProtobuf reports whether a resource's objects have a protobuf form: built-in ones do, custom ones do not.
@@ -43,7 +60,7 @@ func (h *Handler) inProtobuf(ref pipeline.Ref) bool {
 
 // negotiate picks the first acceptable format of an Accept header, by quality and then order. Without protobuf the objects themselves are
 // not sent in it, so that clients who would rather have it get what else they take; their metadata is.
-func negotiate(r *http.Request, protobuf bool) (format, error) {
+func negotiate(r *http.Request, can forms) (format, error) {
 	f := format{media: codec.JSON, pretty: pretty(r)}
 	header := r.Header.Get("Accept")
 	if header == "" {
@@ -51,14 +68,14 @@ func negotiate(r *http.Request, protobuf bool) (format, error) {
 	}
 	for _, a := range accepted(header) {
 		v, ok := viewOf(a.params)
-		if !ok {
+		if !ok || v == asTable && !can.table {
 			continue
 		}
 		switch a.media {
 		case "*/*", "application/*", codec.JSON:
 			return format{codec.JSON, v, f.pretty}, nil
 		case codec.YAML, codec.Protobuf:
-			if a.media == codec.Protobuf && (v == asTable || v == full && !protobuf) {
+			if a.media == codec.Protobuf && (v == asTable || v == full && !can.protobuf) {
 				continue // neither has a protobuf form
 			}
 			return format{a.media, v, false}, nil

@@ -37,7 +37,7 @@ func (h *Handler) writeStatus(w http.ResponseWriter, r *http.Request, s metav1.S
 	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
 	}
-	f, err := negotiate(r, true)
+	f, err := negotiate(r, forms{protobuf: true, table: true})
 	if err != nil {
 		f = format{media: codec.JSON}
 	}
