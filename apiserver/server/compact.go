@@ -19,7 +19,9 @@ func (s *Server) compact(ctx context.Context) error {
 	for {
 		now, err := s.cfg.Engine.Current(ctx)
 		if err == nil && before > 0 {
-			err = s.cfg.Engine.Compact(ctx, before)
+			if err = s.cfg.Engine.Compact(ctx, before); err == nil {
+				s.feed.Forget(before)
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Log.Warn("compacting the store failed", "error", err)

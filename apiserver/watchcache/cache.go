@@ -332,6 +332,9 @@ func (c *Cache) List(ctx context.Context, q Query, opts ListOptions) (Page, erro
 // Snapshot returns one consistent state of the whole resource, from which objects can be streamed without collecting them.
 // ErrExpired if the revision is no longer held, ErrFuture if it does not come.
 func (c *Cache) Snapshot(ctx context.Context, opts ReadOptions) (*Snapshot, error) {
+	if before := storage.Revision(c.feed.forgotten.Load()); opts.Match == Exact && opts.Revision > 0 && opts.Revision < before {
+		return nil, fmt.Errorf("%w: %d, the store keeps those from %d", ErrExpired, opts.Revision, before)
+	}
 	reached, rev, err := c.await(ctx, opts)
 	switch {
 	case err != nil:

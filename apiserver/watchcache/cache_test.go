@@ -115,7 +115,7 @@ func TestFieldsOfTheQuery(t *testing.T) {
 }
 
 // A list that is continued shows the state of its first page, whatever has been written since, from the cache and, when
-// the cache no longer has it, from the store; after a compaction it is ErrExpired.
+// the cache no longer has it, from the store; after a compaction it is ErrExpired, at the latest when the feed is told of that.
 func TestContinueSurvivesWrites(t *testing.T) {
 	t.Parallel()
 	for _, logEvents := range []int{0, 10} {
@@ -123,7 +123,7 @@ func TestContinueSurvivesWrites(t *testing.T) {
 			engine := memory.New()
 			cfg := podConfig()
 			cfg.LogEvents = logEvents
-			_, caches := serve(t, engine, cfg)
+			feed, caches := serve(t, engine, cfg)
 			pods := caches[0]
 			var expected []string
 			for i := range 20 {
@@ -168,6 +168,12 @@ func TestContinueSurvivesWrites(t *testing.T) {
 			if logEvents == 10 && !errors.Is(err, watchcache.ErrExpired) || logEvents == 0 && err != nil {
 				t.Errorf("list of a compacted revision: %v", err)
 			}
+			feed.Forget(now)
+			_, err = pods.List(deadline(t), watchcache.Query{}, watchcache.ListOptions{ReadOptions: watchcache.ReadOptions{Revision: old, Match: watchcache.Exact}})
+			if !errors.Is(err, watchcache.ErrExpired) {
+				t.Errorf("list of a forgotten revision: %v", err)
+			}
+			list(t, pods, watchcache.Query{}, watchcache.ListOptions{ReadOptions: watchcache.ReadOptions{Revision: now, Match: watchcache.Exact}})
 		})
 	}
 }

@@ -54,6 +54,8 @@ type Feed struct {
 	revision storage.Revision
 	// published is revision, for those who need no lock.
 	published atomic.Int64
+	// forgotten is the revision before which no exact state is told any more.
+	forgotten atomic.Int64
 	// wake is closed and replaced when revision rises or a cache has joined.
 	wake chan struct{}
 	// interrupt makes a running Next return, for joining caches.
@@ -316,6 +318,11 @@ func (f *Feed) wakeLocked() {
 // Revision returns the revision up to which all caches have seen everything; 0 before they are ready, and while they are
 // loaded anew.
 func (f *Feed) Revision() storage.Revision { return storage.Revision(f.published.Load()) }
+
+// Forget lets reads at exactly a revision before the given one fail with ErrExpired, though a cache's log may still know the state: the
+// store has compacted it, and a continue token that ends at the same time everywhere is one that its users have seen end. Watches go on
+// from all that the log has.
+func (f *Feed) Forget(before storage.Revision) { f.forgotten.Store(int64(before)) }
 
 func (f *Feed) setLocked(to storage.Revision) {
 	f.revision = to
