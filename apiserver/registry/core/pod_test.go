@@ -196,6 +196,10 @@ func TestPodVolumes(t *testing.T) {
 			"spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
 			`spec.volumes[0].projected: Invalid value: "s": conflicting duplicate paths`,
 			"spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set"}},
+		{Name: "certificates", Edit: "spec: {volumes: [{name: v, projected: {sources: [{podCertificate: {signerName: example.com/s, keyType: ED25519, maxExpirationSeconds: 3599, keyPath: a, certificateChainPath: b}}, {podCertificate: {signerName: example.com/s, keyType: ED25519, maxExpirationSeconds: 7862401, keyPath: c, certificateChainPath: d}}, {podCertificate: {signerName: x.kubernetes.io/s, keyType: ED25519, maxExpirationSeconds: 86401, keyPath: e, certificateChainPath: f}}]}}]}", Want: []string{
+			"spec.volumes[0].projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 3599: if provided, maxExpirationSeconds must be >= 3600",
+			"spec.volumes[0].projected.sources[1].podCertificate.maxExpirationSeconds: Invalid value: 7862401: if provided, maxExpirationSeconds must be <= 7862400",
+			"spec.volumes[0].projected.sources[2].podCertificate.maxExpirationSeconds: Invalid value: 86401: if provided, maxExpirationSeconds must be <= 86400"}},
 		{Name: "downward", Edit: "spec: {volumes: [{name: v, downwardAPI: {items: [{path: a}, {path: b, fieldRef: {fieldPath: status.podIP}}]}}]}", Want: []string{
 			"spec.volumes[0].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required",
 			`spec.volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: "status.podIP": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"`}},

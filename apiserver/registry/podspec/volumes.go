@@ -272,13 +272,26 @@ func (s *scope) checkTrustBundleProjection(b *corev1.ClusterTrustBundleProjectio
 	s.VolumePath(at.Child("path"), b.Path)
 }
 
+// checkMaxExpiration checks for how long a certificate may be asked for, which is less of a signer of Kubernetes' own.
+func (s *scope) checkMaxExpiration(c *corev1.PodCertificateProjection, at *field.Path) {
+	const hour, day = 60 * 60, 24 * 60 * 60
+	longest := int32(91 * day)
+	if domain, _, _ := strings.Cut(c.SignerName, "/"); domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io") {
+		longest = day
+	}
+	switch m := c.MaxExpirationSeconds; {
+	case m == nil:
+	case *m < hour:
+		s.Invalid(at, *m, fmt.Sprintf("if provided, maxExpirationSeconds must be >= %d", hour))
+	case *m > longest:
+		s.Invalid(at, *m, fmt.Sprintf("if provided, maxExpirationSeconds must be <= %d", longest))
+	}
+}
+
 func (s *scope) checkCertificateProjection(c *corev1.PodCertificateProjection, claim func(path, value string), at *field.Path) {
 	ValidateSignerName(s.Errors, c.SignerName, at.Child("signerName"))
 	check.Supported(s.Errors, at.Child("keyType"), c.KeyType, "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096")
-	const hour, longest = 60 * 60, 91 * 24 * 60 * 60
-	if m := c.MaxExpirationSeconds; m != nil && (*m < hour || *m > longest) {
-		s.Invalid(at.Child("maxExpirationSeconds"), *m, fmt.Sprintf("must be between %d and %d, inclusive", hour, longest))
-	}
+	s.checkMaxExpiration(c, at.Child("maxExpirationSeconds"))
 	n := 0
 	for name, path := range map[string]string{
 		"credentialBundlePath": c.CredentialBundlePath, "keyPath": c.KeyPath, "certificateChainPath": c.CertificateChainPath,
