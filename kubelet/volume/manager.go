@@ -150,6 +150,9 @@ func (m *Manager) mountOne(ctx context.Context, s *podState, p *corev1.Pod, v *c
 	return err
 }
 
+// renewRetry is when a token that could not be replaced in time, but is still good, is asked for again.
+const renewRetry = 10 * time.Second
+
 // Refresh brings the files of the pod's volumes up to date with what they are made from. It returns when it must be called
 // again because a token or a certificate will have to be replaced; zero if never.
 func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, err error) {
@@ -173,6 +176,9 @@ func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, 
 		if at := c.Next(m.c.Now()); !at.IsZero() && (again.IsZero() || at.Before(again)) {
 			again = at
 		}
+	}
+	if soonest := m.c.Now().Add(renewRetry); !again.IsZero() && again.Before(soonest) {
+		again = soonest // what is overdue has just failed
 	}
 	return again, err
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,6 +27,8 @@ type world struct {
 	secrets map[string]map[string][]byte
 	tokens  int
 	now     time.Time
+	// refused is what asking for a token fails with.
+	refused error
 }
 
 func (w *world) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
@@ -45,6 +48,9 @@ func (w *world) Secret(_ context.Context, _, name string) (*corev1.Secret, error
 }
 
 func (w *world) Token(context.Context, *corev1.Pod, *corev1.ServiceAccountTokenProjection) (Token, error) {
+	if w.refused != nil {
+		return Token{}, w.refused
+	}
 	w.tokens++
 	return Token{Value: fmt.Sprint("token", w.tokens), Renew: w.now.Add(48 * time.Minute), Expires: w.now.Add(time.Hour)}, nil
 }
@@ -170,6 +176,9 @@ func TestUpdateIsAtomic(t *testing.T) {
 			default:
 			}
 			dir, err := os.Open(filepath.Join(root, dataLink))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // the kernel had read the link when the version that it leads to was replaced and removed
+			}
 			if err != nil {
 				done <- err.Error()
 				return
@@ -233,6 +242,21 @@ func TestOptionalSourceGoes(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(m.dir(p.UID, pluginProjected, "v"), "a")); !os.IsNotExist(err) {
 			t.Errorf("%s: its file is still to be seen: %v", sources, err)
 		}
+	}
+}
+
+// TestTokensThatCannotBeRenewed shows that a token which is still good stays while there is no other, and that it is asked for every now
+// and then, not all the time; and that the end of the last one is an error.
+func TestTokensThatCannotBeRenewed(t *testing.T) {
+	m, w, p := setup(t, `volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]`)
+	mount(t, m, p)
+	w.now, w.refused = w.now.Add(50*time.Minute), errors.New("away")
+	if again, err := m.Refresh(t.Context(), p); err != nil || !again.Equal(w.now.Add(renewRetry)) {
+		t.Errorf("come again at %v, %v", again, err)
+	}
+	w.now = w.now.Add(10 * time.Minute)
+	if _, err := m.Refresh(t.Context(), p); !errors.Is(err, w.refused) {
+		t.Errorf("a token that has ended: %v", err)
 	}
 }
 
