@@ -83,7 +83,11 @@ func (c *configFile) save() error {
 
 func (s *session) configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Look at and change the kubeconfig"}
-	c.AddCommand(s.configView(), s.configContexts(), s.configSet(), &cobra.Command{
+	c.AddCommand(s.configView(), s.configContexts(), s.configSet(), s.configRename(), s.configNames("clusters", "cluster"), s.configNames("users", "user"))
+	for _, list := range []string{"context", "cluster", "user"} {
+		c.AddCommand(s.configDelete(list))
+	}
+	c.AddCommand(&cobra.Command{
 		Use: "current-context", Short: "Print the current context's name", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			f, err := s.configFile()

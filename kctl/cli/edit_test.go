@@ -183,3 +183,30 @@ func TestCores(t *testing.T) {
 		t.Errorf("without a first sample cores = %v", got)
 	}
 }
+
+// TestConfigEntries shows that contexts, clusters and users are listed, renamed and removed, and the rest of the file stays.
+func TestConfigEntries(t *testing.T) {
+	m := newModel(t)
+	path := filepath.Join(t.TempDir(), "config")
+	text := "current-context: a\nclusters:\n- {name: c, cluster: {server: https://c}}\ncontexts:\n- {name: a, context: {cluster: c}}\n- {name: b, context: {cluster: c}}\nusers:\n- {name: u, user: {token: secret}}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBECONFIG", path)
+	for _, step := range []struct{ args, want string }{
+		{"get-clusters", "NAME\nc\n"},
+		{"get-users", "NAME\nu\n"},
+		{"rename-context a b", "error: cannot rename the context \"a\", the context \"b\" already exists in " + path + "\n"},
+		{"rename-context z y", "error: cannot rename the context \"z\", it's not in " + path + "; there are: a, b\n"},
+		{"rename-context a x", "Context \"a\" renamed to \"x\".\n"},
+		{"current-context", "x\n"},
+		{"delete-context b", "deleted context b from " + path + "\n"},
+		{"delete-context b", "error: cannot delete context b, not in " + path + "\n"},
+		{"delete-user u", "deleted user u from " + path + "\n"},
+		{"get-users", "NAME\n"},
+	} {
+		if out, errOut, _ := m.run("", append([]string{"config"}, strings.Fields(step.args)...)...); out+errOut != step.want {
+			t.Errorf("kctl config %s: %q, want %q", step.args, out+errOut, step.want)
+		}
+	}
+}
