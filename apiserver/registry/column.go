@@ -2,7 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,9 +121,10 @@ func LabelsText(labels map[string]string) string {
 		return "<none>"
 	}
 	pairs := make([]string, 0, len(labels))
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		pairs = append(pairs, key+"="+labels[key])
+	for key, value := range labels {
+		pairs = append(pairs, key+"="+value)
 	}
+	slices.Sort(pairs)
 	return strings.Join(pairs, ",")
 }
 

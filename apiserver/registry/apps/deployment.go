@@ -24,8 +24,8 @@ func deployments() *registry.Resource {
 		registry.Text("Ready", "Number of the pod with ready state", func(d *appsv1.Deployment) string {
 			return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, *d.Spec.Replicas)
 		}),
-		registry.Number("Up-to-date", doc["updatedReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.UpdatedReplicas) }),
-		registry.Number("Available", doc["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }),
+		registry.NumericText("Up-to-date", doc["updatedReplicas"], func(d *appsv1.Deployment) string { return fmt.Sprint(d.Status.UpdatedReplicas) }),
+		registry.NumericText("Available", doc["availableReplicas"], func(d *appsv1.Deployment) string { return fmt.Sprint(d.Status.AvailableReplicas) }),
 		registry.AgeColumn(),
 	}
 	columns = append(columns, podspec.TemplateColumns(func(d *appsv1.Deployment) *corev1.PodTemplateSpec { return &d.Spec.Template })...)

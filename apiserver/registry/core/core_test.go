@@ -135,7 +135,7 @@ func TestEndpoints(t *testing.T) {
 			"subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"}},
 	})
 	obj, _ := kindtest.New(t, r, base)
-	if got := r.Columns[1].Cell(obj, time.Time{}); got != "10.0.0.1:80,10.0.0.1:81,10.0.0.2:80 + 1 more..." {
+	if got := r.Columns[1].Cell(obj, time.Time{}); got != "10.0.0.1:80,10.0.0.2:80,10.0.0.1:81 + 1 more..." {
 		t.Error(got)
 	}
 }

@@ -104,26 +104,28 @@ func endpointsText(ep *corev1.Endpoints) string {
 	more := false
 	count := 0
 	for _, s := range ep.Subsets {
-		for _, a := range s.Addresses {
-			ports := s.Ports
-			if len(ports) == 0 {
-				ports = []corev1.EndpointPort{{}}
-			}
-			for _, p := range ports {
+		ports := s.Ports
+		if len(ports) == 0 {
+			ports = []corev1.EndpointPort{{}}
+		}
+		for _, p := range ports {
+			for _, a := range s.Addresses {
 				count++
-				if len(shown) == maxEndpointsShown {
+				switch {
+				case len(shown) == maxEndpointsShown:
 					more = true
-					continue
-				}
-				if p.Port == 0 {
+				case len(s.Ports) == 0:
 					shown = append(shown, a.IP)
-				} else {
+				default:
 					shown = append(shown, net.JoinHostPort(a.IP, strconv.Itoa(int(p.Port))))
 				}
 			}
 		}
 	}
-	text := registry.OrNone(strings.Join(shown, ","))
+	if len(ep.Subsets) == 0 {
+		return "<none>"
+	}
+	text := strings.Join(shown, ",")
 	if more {
 		return fmt.Sprintf("%s + %d more...", text, count-maxEndpointsShown)
 	}

@@ -172,7 +172,7 @@ func nodeColumns() []registry.Column {
 		registry.Text("Internal-IP", status["addresses"], func(n *corev1.Node) string { return nodeAddress(n, corev1.NodeInternalIP) }).Wide(),
 		registry.Text("External-IP", status["addresses"], func(n *corev1.Node) string { return nodeAddress(n, corev1.NodeExternalIP) }).Wide(),
 		registry.Text("OS-Image", info["osImage"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.OSImage) }).Wide(),
-		registry.Text("Kernel-Version", info["kernelVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.KernelVersion) }).Wide(),
+		registry.Text("Kernel-Version", info["kernelVersion"], kernel).Wide(),
 		registry.Text("Container-Runtime", info["containerRuntimeVersion"],
 			func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.ContainerRuntimeVersion) }).Wide(),
 	}
@@ -220,4 +220,12 @@ func orUnknown(s string) string {
 		return "<unknown>"
 	}
 	return s
+}
+
+func kernel(n *corev1.Node) string {
+	info := &n.Status.NodeInfo
+	if info.KernelVersion == "" || info.Architecture == "" {
+		return orUnknown(info.KernelVersion)
+	}
+	return info.KernelVersion + " (" + info.Architecture + ")"
 }

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"strconv"
-
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -31,8 +29,6 @@ func serviceAccounts() *registry.Resource {
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
-			registry.NumericText("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"],
-				func(s *corev1.ServiceAccount) string { return strconv.Itoa(len(s.Secrets)) }),
 			registry.AgeColumn(),
 		},
 		Subresources: map[string]registry.Subresource{"token": token},

@@ -250,10 +250,13 @@ func shown(items []string, none string) string {
 func slicePorts(s *discoveryv1.EndpointSlice) string {
 	var list []string
 	for _, p := range s.Ports {
-		if p.Port == nil {
-			list = append(list, "*")
-		} else {
+		switch {
+		case p.Port != nil:
 			list = append(list, fmt.Sprint(*p.Port))
+		case p.Name != nil:
+			list = append(list, *p.Name)
+		default:
+			list = append(list, "*")
 		}
 	}
 	return shown(list, "<unset>")

@@ -30,9 +30,11 @@ func segmentName(name string, prefix bool) []string {
 }
 
 func createdAt() registry.Column {
-	return registry.Text("Created At", metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], func(o registry.Object) string {
+	c := registry.Text("Created At", metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], func(o registry.Object) string {
 		return o.GetCreationTimestamp().UTC().Format(time.RFC3339)
 	})
+	c.Type = "date"
+	return c
 }
 
 func roles() *registry.Resource {

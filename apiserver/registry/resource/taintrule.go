@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"time"
+
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/check"
 
@@ -16,6 +18,7 @@ import (
 
 func taintRules() *registry.Resource {
 	type rule = *resourcev1.DeviceTaintRule
+	doc := resourcev1.DeviceTaint{}.SwaggerDoc()
 	return &registry.Resource{
 		Kind: kind("DeviceTaintRule"), Plural: "devicetaintrules", Singular: "devicetaintrule",
 		KeyPrefix: "/registry/devicetaintrules/",
@@ -39,7 +42,19 @@ func taintRules() *registry.Resource {
 
 			AllowUnconditionalUpdate: true,
 		},
-		Columns: []registry.Column{registry.NameColumn(), registry.AgeColumn()},
+		Columns: []registry.Column{
+			registry.NameColumn(),
+			registry.Text("Key", doc["key"], func(r rule) string { return r.Spec.Taint.Key }),
+			registry.Text("Value", doc["value"], func(r rule) string { return r.Spec.Taint.Value }),
+			registry.Text("Effect", doc["effect"], func(r rule) string { return string(r.Spec.Taint.Effect) }),
+			registry.TimedText("TimeAdded", doc["timeAdded"], func(r rule, now time.Time) string {
+				if r.Spec.Taint.TimeAdded == nil {
+					return ""
+				}
+				return registry.Age(*r.Spec.Taint.TimeAdded, now)
+			}),
+			registry.AgeColumn(),
+		},
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(r, body rule) { r.Status = body.Status }, func(e *check.Errors, r, _ rule) {
 				at, most := field.NewPath("status", "conditions"), resourcev1.DeviceTaintRuleStatusMaxConditions

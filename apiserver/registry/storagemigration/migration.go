@@ -37,12 +37,13 @@ func migrations() *registry.Resource {
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
-			registry.Text("Resource", migrationv1.StorageVersionMigrationSpec{}.SwaggerDoc()["resource"], func(m migration) string {
+			registry.Text("Resource", "GroupResource to migrate", func(m migration) string {
 				if m.Spec.Resource.Group == "" {
 					return m.Spec.Resource.Resource
 				}
 				return m.Spec.Resource.Resource + "." + m.Spec.Resource.Group
 			}),
+			registry.Text("Status", "Status of the migration", migrationState),
 		},
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(m, body migration) { m.Status = body.Status }, checkMigrationStatus),
@@ -81,6 +82,20 @@ func checkMigrationStatus(e *check.Errors, m, old *migrationv1.StorageVersionMig
 	if holds(old, migrationv1.MigrationFailed) && !failed {
 		e.Invalid(at, m.Status.Conditions, "Failed condition cannot be set to false once it is true")
 	}
+}
+
+// migrationState is the last of the conditions that are true.
+func migrationState(m *migrationv1.StorageVersionMigration) string {
+	state := "Unknown"
+	for _, c := range m.Status.Conditions {
+		switch migrationv1.MigrationConditionType(c.Type) {
+		case migrationv1.MigrationRunning, migrationv1.MigrationFailed, migrationv1.MigrationSucceeded:
+			if c.Status == metav1.ConditionTrue {
+				state = c.Type
+			}
+		}
+	}
+	return state
 }
 
 func holds(m *migrationv1.StorageVersionMigration, t migrationv1.MigrationConditionType) bool {
