@@ -2,6 +2,7 @@ package explain
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,19 @@ const gizmos = `{"components": {"schemas": {
   "com.example.Time": {"type": "string", "format": "date-time"},
   "com.example.Quantity": {"oneOf": [{"type": "string"}, {"type": "number"}]}
 }}}`
+
+// Lines are parted between words, and space that is not at a break stays.
+func TestWrap(t *testing.T) {
+	long := strings.Repeat("x", width)
+	for line, want := range map[string][]string{
+		"": {""}, "a b": {"a b"}, "a.  B": {"a.  B"}, "  code x": {"  code x"}, "end ": {"end"},
+		long + " y": {long, "y"}, "a " + long + "  b": {"a", long, "b"},
+	} {
+		if got := wrap(line); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
 
 // Kinds, fields and whole trees are laid out as kubectl's explain does; a type that holds itself ends.
 func TestWrite(t *testing.T) {

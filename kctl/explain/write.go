@@ -120,21 +120,21 @@ func (p *printer) paragraphs(text string) {
 	}
 }
 
-// wrap parts a line between words. Space at its beginning stays, for it may be code.
+// wrap parts a line between words. Space within a line, and at its beginning, stays as it is, for it may be meant.
 func wrap(line string) []string {
-	words := strings.Fields(line)
-	if len(words) == 0 {
-		return []string{""}
-	}
-	lead := line[:strings.Index(line, words[0])]
-	out := []string{lead + words[0]}
-	for _, word := range words[1:] {
+	out := []string{""}
+	for rest := line; rest != ""; {
+		space := rest[:len(rest)-len(strings.TrimLeft(rest, " \t"))]
+		word, _, _ := strings.Cut(rest[len(space):], " ")
+		rest = rest[len(space)+len(word):]
 		last := &out[len(out)-1]
-		if len(*last)+1+len(word) > width {
+		switch {
+		case word == "": // space at the end
+		case *last != "" && len(*last)+len(space)+len(word) > width:
 			out = append(out, word)
-			continue
+		default:
+			*last += space + word
 		}
-		*last += " " + word
 	}
 	return out
 }
