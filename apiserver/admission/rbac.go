@@ -7,21 +7,26 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	rbacvalidation "k8s.io/component-helpers/auth/rbac/validation"
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/authz"
+	"bareboat.dev/apiserver/registry"
 )
 
 // Escalation keeps users from granting what they do not have: a role's rules must be covered by the rules that its writer
 // has, or the writer may "escalate" the role; a binding's role must be covered likewise, or the writer may "bind" it. A ClusterRole
 // that aggregates others may come to have any rule there is, so that its writer must have all.
+// A role that does not exist may come to have any rule as well, and is bound only by those who may "bind" it. What only helps the garbage
+// collector grants nothing.
 // (https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping)
-func Escalation(rbac *authz.RBAC, authorizer authz.Authorizer) Plugin {
-	e := escalation{rbac, authorizer}
+func Escalation(rbac *authz.RBAC, reader Reader, authorizer authz.Authorizer) Plugin {
+	e := escalation{rbac, reader, authorizer}
 	return Plugin{Name: "RBACEscalation", Validate: func(ctx context.Context, a *Attributes) error {
-		if a.Operation == Delete || a.Resource.Kind.Group != rbacv1.GroupName || a.User.In(authn.Masters) {
+		if a.Operation == Delete || a.Resource.Kind.Group != rbacv1.GroupName || a.User.In(authn.Masters) || onlyCollected(a) {
 			return nil
 		}
 		switch obj := a.Object.(type) {
@@ -42,6 +47,22 @@ func Escalation(rbac *authz.RBAC, authorizer authz.Authorizer) Plugin {
 	}}
 }
 
+// onlyCollected reports whether a write changes nothing but what the garbage collector has to.
+func onlyCollected(a *Attributes) bool {
+	if a.Old == nil || a.Object == nil {
+		return false
+	}
+	was, now := a.Old.DeepCopyObject().(registry.Object), a.Object.DeepCopyObject().(registry.Object)
+	for _, o := range []registry.Object{was, now} {
+		o.SetOwnerReferences(nil)
+		o.SetFinalizers(nil)
+		o.SetManagedFields(nil)
+		o.SetResourceVersion("")
+		o.GetObjectKind().SetGroupVersionKind(a.Resource.Kind)
+	}
+	return equality.Semantic.DeepEqual(was, now)
+}
+
 // everything are the rules that cover all others.
 func everything() []rbacv1.PolicyRule {
 	all := []string{"*"}
@@ -49,7 +70,9 @@ func everything() []rbacv1.PolicyRule {
 }
 
 type escalation struct {
-	rbac       *authz.RBAC
+	rbac *authz.RBAC
+	// reader finds the roles: those that the rules are made of may be a moment old.
+	reader     Reader
 	authorizer authz.Authorizer
 }
 
@@ -60,18 +83,29 @@ func (e escalation) role(ctx context.Context, a *Attributes, namespace string, r
 }
 
 func (e escalation) binding(ctx context.Context, a *Attributes, namespace string, ref rbacv1.RoleRef) error {
-	rules, resource := []rbacv1.PolicyRule(nil), "clusterroles"
+	plural, in := "clusterroles", ""
 	if ref.Kind == "Role" {
-		resource = "roles"
-		if r, ok := e.rbac.Rules.Role(namespace, ref.Name); ok {
-			rules = r.Rules
-		}
-	} else if r, ok := e.rbac.Rules.ClusterRole(ref.Name); ok {
-		rules = r.Rules
+		plural, in = "roles", namespace
 	}
-	return e.check(ctx, a, namespace, rules, authz.Attributes{
-		User: a.User, Verb: "bind", Group: rbacv1.GroupName, Version: "v1", Resource: resource, Namespace: namespace, Name: ref.Name,
-	})
+	exception := authz.Attributes{User: a.User, Verb: "bind", Group: rbacv1.GroupName, Version: "v1", Resource: plural, Namespace: namespace, Name: ref.Name}
+	obj, ok, err := e.reader.Object(ctx, rbacv1.GroupName, plural, in, ref.Name, true)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if d, _, err := e.authorizer.Authorize(ctx, &exception); err != nil || d == authz.Allow {
+			return err
+		}
+		return apierrors.NewNotFound(schema.GroupResource{Group: rbacv1.GroupName, Resource: plural}, ref.Name)
+	}
+	var rules []rbacv1.PolicyRule
+	switch role := obj.(type) {
+	case *rbacv1.Role:
+		rules = role.Rules
+	case *rbacv1.ClusterRole:
+		rules = role.Rules
+	}
+	return e.check(ctx, a, namespace, rules, exception)
 }
 
 // check allows what the writer has, and what the exception allows.

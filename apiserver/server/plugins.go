@@ -53,7 +53,8 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 		hooks.Mutating(asked),
 		policies.Validating(held),
 		hooks.Validating(asked),
-		admission.Escalation(&s.rules.rbac, authorizer),
+		admission.Escalation(&s.rules.rbac, s.pipeline, authorizer),
+		policies.Readable(s.pipeline, authorizer),
 		quota.Plugin(s.pipeline, s.cfg.Now),
 	}
 	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Disabled, p.Name) }), nil

@@ -71,6 +71,48 @@ func TestStoredRBAC(t *testing.T) {
 	eventually(t, "the binding's end", func() bool { return read() == codes.PermissionDenied })
 }
 
+// Nobody binds a role that does not exist, which may come to have any rule, but who may bind it; and a change that only helps the garbage
+// collector needs no right to what the object grants.
+func TestBindingLaterRoles(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin, dev := h.admin(), h.as("dev")
+	binding := func(name, kind, role string) string {
+		to := "dev"
+		if role == "cluster-admin" {
+			to = "somebody else"
+		}
+		return `{"metadata":{"name":"` + name + `","finalizers":["example.com/wait"]},"subjects":[{"kind":"User","name":"` + to + `","apiGroup":"rbac.authorization.k8s.io"}],"roleRef":{"kind":"` + kind + `","name":"` + role + `","apiGroup":"rbac.authorization.k8s.io"}}`
+	}
+	check(t, admin.createRBAC(t, "rolebindings", "default", binding("dev", "ClusterRole", "admin")))
+	eventually(t, "the binding", func() bool {
+		_, err := dev.Get(t.Context(), &apiv1.GetRequest{Ref: ref(rbacGroup, "rolebindings", "default", "dev")})
+		return err == nil
+	})
+	for _, kind := range []string{"ClusterRole", "Role"} {
+		if err := dev.createRBAC(t, "rolebindings", "default", binding("later", kind, "later")); status.Code(err) != codes.NotFound {
+			t.Errorf("binding a %s that does not exist: %v", kind, err)
+		}
+	}
+	// These are bindings of what dev may not grant.
+	check(t, admin.createRBAC(t, "rolebindings", "default", binding("mighty", "ClusterRole", "cluster-admin")))
+	patch := func(name, text string) error {
+		_, err := dev.Patch(t.Context(), &apiv1.PatchRequest{Ref: ref(rbacGroup, "rolebindings", "default", name), Type: apiv1.PatchRequest_TYPE_MERGE, Patch: []byte(text)})
+		return err
+	}
+	if err := patch("mighty", `{"metadata":{"finalizers":null}}`); err != nil {
+		t.Errorf("letting a binding go: %v", err)
+	}
+	check(t, admin.createRBAC(t, "rolebindings", "default", binding("still", "ClusterRole", "cluster-admin")))
+	if err := patch("still", `{"metadata":{"labels":{"a":"b"}}}`); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("changing a binding of what one lacks: %v", err)
+	}
+	check(t, admin.createRBAC(t, "roles", "default", `{"metadata":{"name":"binder"},"rules":[{"apiGroups":["rbac.authorization.k8s.io"],"resources":["clusterroles"],"verbs":["bind"]}]}`))
+	check(t, admin.createRBAC(t, "rolebindings", "default", binding("binder", "Role", "binder")))
+	eventually(t, "binding what one may bind", func() bool {
+		return dev.createRBAC(t, "rolebindings", "default", binding("later", "ClusterRole", "later")) == nil
+	})
+}
+
 // Shows that whoever may write ClusterRoles cannot have one of his own gather the rules of others, nor change what one that gathers
 // has, and that its labels are still his to choose.
 func TestAggregationIsNoEscalation(t *testing.T) {
