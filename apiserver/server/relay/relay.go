@@ -8,8 +8,12 @@
 package relay
 
 import (
+	"bufio"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -80,26 +84,90 @@ func (t *Target) transport() http.RoundTripper {
 	if t.Prefix == "" {
 		return t.Transport
 	}
-	return &proxy.Transport{PathPrepend: t.Prefix, RoundTripper: bounded{t.Transport}}
+	return shown{&proxy.Transport{PathPrepend: t.Prefix, RoundTripper: bounded{t.Transport}}}
 }
 
-// maxPage bounds an HTML page, which is held in memory while its links are rewritten. With the bound on streams it is the most
-// that a page costs; pages of a few MiB are rare.
+// hiddenType is where the type of a page is kept whose encoding nobody here knows, so that its links are left alone: what rewrites them
+// would lose it.
+const hiddenType = "Bareboat-Hidden-Content-Type"
+
+// shown puts hidden types back.
+type shown struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (s shown) RoundTrip(q *http.Request) (*http.Response, error) {
+	resp, err := s.RoundTripper.RoundTrip(q)
+	if err == nil && resp.Header.Get(hiddenType) != "" {
+		resp.Header.Set("Content-Type", resp.Header.Get(hiddenType))
+		resp.Header.Del(hiddenType)
+	}
+	return resp, err
+}
+
+// maxPage bounds an HTML page as it is without compression, since it is held in memory while its links are rewritten. With the bound on
+// streams it is the most that a page costs; pages of a few MiB are rare.
 const maxPage = 8 << 20
 
 var errPage = errors.New("the page is too large to rewrite its links")
 
-// bounded limits the pages that its transport brings.
+// bounded limits the pages that its transport brings, and brings them without compression: what is compressed may be a thousand times as
+// large.
 type bounded struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(q *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(q)
-	if err != nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+	if err != nil {
 		return resp, err
+	}
+	resp.Header.Del(hiddenType)
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+		return resp, nil
+	}
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "gzip" && encoding != "deflate" {
+		resp.Header.Set(hiddenType, resp.Header.Get("Content-Type"))
+		resp.Header.Set("Content-Type", "application/octet-stream")
+		return resp, nil
+	}
+	if err := expand(resp); err != nil {
+		resp.Body.Close()
+		return nil, err
 	}
 	resp.Body = &page{ReadCloser: resp.Body, left: maxPage}
 	return resp, nil
+}
+
+// expand takes the compression off an answer's body, as far as links can be rewritten behind it.
+func expand(resp *http.Response) error {
+	encoding := resp.Header.Get("Content-Encoding")
+	if encoding == "" {
+		return nil
+	}
+	body := resp.Body
+	from := bufio.NewReader(body)
+	var plain io.Reader = from
+	if _, err := from.Peek(1); errors.Is(err, io.EOF) {
+		// The answer to HEAD, or one that says that nothing has changed.
+	} else if encoding == "deflate" {
+		plain = flate.NewReader(from)
+	} else {
+		unzipped, err := gzip.NewReader(from)
+		if err != nil {
+			return fmt.Errorf("reading a compressed page: %w", err)
+		}
+		plain = unzipped
+	}
+	resp.Body = &plainBody{plain, body}
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+	resp.ContentLength, resp.Uncompressed = -1, true
+	return nil
+}
+
+// plainBody is read without compression and closed where it comes from.
+type plainBody struct {
+	io.Reader
+	io.Closer
 }
 
 // page is a body that fails when it is too long.
