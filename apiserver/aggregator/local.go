@@ -66,6 +66,10 @@ func (a *Aggregator) followDefinitions(ctx context.Context) error {
 		if initial = initial && !batch.InitialEventsEnd; initial {
 			continue
 		}
+		// What the definition has changed is served a moment later than it is seen here.
+		if _, err := a.cfg.Pipeline.WaitSet(ctx); err != nil {
+			return err
+		}
 		if err := a.Register(ctx); err != nil {
 			return err
 		}

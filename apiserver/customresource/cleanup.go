@@ -72,9 +72,18 @@ func (r *Runner) failed(ctx context.Context, d *v1.CustomResourceDefinition, rea
 	return err
 }
 
+// concluding is how often the last word is tried at once while others write the definition too, as another server does.
+const concluding = 5
+
 // conclude lets the definition go.
 func (r *Runner) conclude(ctx context.Context, d *v1.CustomResourceDefinition, reason, message string) error {
-	return r.condition(ctx, d, v1.ConditionFalse, reason, message, true)
+	var err error
+	for range concluding {
+		if err = r.condition(ctx, d, v1.ConditionFalse, reason, message, true); !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return err
 }
 
 // condition writes the Terminating condition, and takes the finalizer away if it is the last word.
@@ -97,7 +106,11 @@ func (r *Runner) condition(ctx context.Context, d *v1.CustomResourceDefinition, 
 	set(now, &v1.CustomResourceDefinitionCondition{Type: v1.Terminating, Status: status, Reason: reason, Message: message},
 		v1.Terminating, metav1.NewTime(r.cfg.Now().Truncate(time.Second)))
 	if !last {
-		return r.write(ctx, now, "status")
+		// What others have written meanwhile may say the same; the last word counts.
+		if err := r.write(ctx, now, "status"); !apierrors.IsConflict(err) {
+			return err
+		}
+		return nil
 	}
 	now.Finalizers = slices.DeleteFunc(now.Finalizers, func(f string) bool { return f == v1.CustomResourceCleanupFinalizer })
 	return r.write(ctx, now, "")

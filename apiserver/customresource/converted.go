@@ -6,15 +6,43 @@ import (
 	"bareboat.dev/apiserver/registry"
 )
 
-// maxConverted bounds the converted objects that a definition keeps, so that a webhook is asked once for an object that many
-// read: 4,096 objects of 4 KiB are 16 MiB, and only definitions with a webhook and readers of another version have any.
-const maxConverted = 4096
+// Converted objects are kept so that a webhook is asked once for an object that many read. A definition keeps 4,096 of them, and 48 MiB: what
+// is prepared at once, 4 MiB encoded, takes some 20 MiB decoded and fits into a half. Only definitions with a webhook and readers of another
+// version have any.
+const (
+	maxConverted      = 4096
+	maxConvertedBytes = 48 << 20
+)
 
 // converted keeps what stored objects are in other versions. It holds two halves and forgets the older one when the newer is full,
 // so that what is read again and again stays.
 type converted struct {
 	mu         sync.Mutex
 	new, older map[convertedKey]map[string]any
+	// bytes is how much the newer half takes, about.
+	bytes int
+}
+
+// weight is about how many bytes of memory a decoded JSON value takes.
+func weight(v any) int {
+	const word, entry = 16, 64 // an interface; a map's key with its share of the table
+	switch v := v.(type) {
+	case string:
+		return word + word + len(v)
+	case []any:
+		n := word + 24
+		for _, item := range v {
+			n += weight(item)
+		}
+		return n
+	case map[string]any:
+		n := word + entry
+		for key, value := range v {
+			n += entry + len(key) + weight(value)
+		}
+		return n
+	}
+	return word + 8
 }
 
 // convertedKey names an object at one resource version, which never changes, and a version of its kind.
@@ -40,8 +68,15 @@ func (c *converted) put(k convertedKey, content map[string]any) {
 }
 
 func (c *converted) putLocked(k convertedKey, content map[string]any) {
-	if c.new == nil || len(c.new) >= maxConverted/2 {
-		c.older, c.new = c.new, map[convertedKey]map[string]any{}
+	size := weight(content)
+	if size > maxConvertedBytes/2 {
+		return
+	}
+	if c.new == nil || len(c.new) >= maxConverted/2 || c.bytes+size > maxConvertedBytes/2 {
+		c.older, c.new, c.bytes = c.new, map[convertedKey]map[string]any{}, 0
+	}
+	if _, ok := c.new[k]; !ok {
+		c.bytes += size
 	}
 	c.new[k] = content
 }

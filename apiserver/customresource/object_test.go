@@ -378,6 +378,32 @@ func TestPrepareConversion(t *testing.T) {
 	}
 }
 
+// What is kept of converted objects is bounded by what they take, not only by how many they are; what was just put is there.
+func TestConvertedIsBounded(t *testing.T) {
+	var c converted
+	large := func() map[string]any { return map[string]any{"data": strings.Repeat("x", 1<<20)} }
+	for i := range 200 {
+		k := convertedKey{uid: fmt.Sprint(i), revision: "1"}
+		c.put(k, large())
+		if _, ok := c.get(k); !ok {
+			t.Fatalf("object %d is not kept", i)
+		}
+		kept := 0
+		for _, half := range []map[convertedKey]map[string]any{c.new, c.older} {
+			for _, content := range half {
+				kept += weight(content)
+			}
+		}
+		if kept > maxConvertedBytes {
+			t.Fatalf("%d bytes are kept after %d objects", kept, i+1)
+		}
+	}
+	c.put(convertedKey{uid: "huge"}, map[string]any{"data": strings.Repeat("x", maxConvertedBytes)})
+	if _, ok := c.get(convertedKey{uid: "huge"}); ok {
+		t.Error("what is larger than all that may be kept is kept")
+	}
+}
+
 // A deprecated version warns, of the newer one to use if there is one.
 func TestDeprecation(t *testing.T) {
 	d := made(t, func(d *v1.CustomResourceDefinition) {

@@ -118,8 +118,9 @@ func (r *Runner) follow(ctx context.Context) error {
 	defer s.Cursor.Close()
 	fresh := map[string]*v1.CustomResourceDefinition{}
 	initial, newest := true, storage.Revision(0)
+	unsettled := false
 	for {
-		batch, err := s.Cursor.Next(ctx)
+		batch, err := r.next(ctx, s, unsettled)
 		if err != nil {
 			return err
 		}
@@ -146,10 +147,25 @@ func (r *Runner) follow(ctx context.Context) error {
 		}
 		r.advance(newest)
 		r.once.Do(func() { close(r.synced) })
-		if err := r.settle(ctx); err != nil {
-			return err
+		err = r.settle(ctx)
+		if unsettled = err != nil; unsettled && ctx.Err() == nil {
+			r.cfg.Log.Warn("writing the statuses of the custom resource definitions failed", "error", err)
 		}
 	}
+}
+
+// next waits for changes; while there are statuses yet to be written it waits no longer than until they are to be tried again.
+func (r *Runner) next(ctx context.Context, s *pipeline.Stream, unsettled bool) (watchcache.Batch, error) {
+	if !unsettled {
+		return s.Cursor.Next(ctx)
+	}
+	soon, cancel := context.WithTimeout(ctx, retryAfter)
+	defer cancel()
+	batch, err := s.Cursor.Next(soon)
+	if err != nil && soon.Err() != nil && ctx.Err() == nil {
+		return watchcache.Batch{}, nil
+	}
+	return batch, err
 }
 
 // advance lets CatchUp know that the definitions up to a revision are served.
@@ -192,6 +208,7 @@ func (r *Runner) CatchUp(ctx context.Context) error {
 func (r *Runner) settle(ctx context.Context) error {
 	now := metav1.NewTime(r.cfg.Now().Truncate(time.Second))
 	all := slices.Collect(maps.Values(r.known))
+	var failed []error
 	slices.SortFunc(all, func(a, b *v1.CustomResourceDefinition) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
 	})
@@ -204,14 +221,16 @@ func (r *Runner) settle(ctx context.Context) error {
 		if next == nil || r.wrote[d.UID] == d.ResourceVersion {
 			continue
 		}
-		if err := r.write(ctx, next, "status"); err != nil {
-			return err
+		if err := r.write(ctx, next, "status"); err != nil && !apierrors.IsConflict(err) {
+			// The others need not wait for whatever keeps this one from being written.
+			failed = append(failed, err)
+			continue
 		}
 		// What has just been decided is not decided again from the state before it has come back through the watch.
 		r.wrote[d.UID] = d.ResourceVersion
 	}
 	r.forget()
-	return nil
+	return errors.Join(failed...)
 }
 
 // forget drops what is kept of definitions that are gone.
@@ -233,7 +252,7 @@ func (r *Runner) forget() {
 	}
 }
 
-// write updates a definition, or its status. That it has changed or gone meanwhile is no failure: the watch brings it.
+// write updates a definition, or its status. That it has gone meanwhile is no failure.
 func (r *Runner) write(ctx context.Context, d *v1.CustomResourceDefinition, subresource string) error {
 	raw, err := d.Marshal()
 	if err != nil {
@@ -245,7 +264,7 @@ func (r *Runner) write(ctx context.Context, d *v1.CustomResourceDefinition, subr
 		Verb: pipeline.Update, Caller: pipeline.System(), Ref: to,
 		Body: pipeline.Body{ContentType: pipeline.Raw, Data: raw, Kind: v1.SchemeGroupVersion.WithKind("CustomResourceDefinition")},
 	})
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
