@@ -26,6 +26,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"bareboat.dev/kubelet/durable"
 	"bareboat.dev/kubelet/numa"
 	"bareboat.dev/kubelet/pod"
 )
@@ -206,10 +207,7 @@ func (m *Manager) saveLocked() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(m.c.File+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(m.c.File+".tmp", m.c.File)
+	return durable.WriteFile(m.c.File, data, 0o600)
 }
 
 // Format writes a list as the kernel reads it (cpuset(7)).

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+
+	"bareboat.dev/kubelet/durable"
 )
 
 // ErrUnavailable: there are not enough healthy devices that nobody has.
@@ -228,10 +230,7 @@ func (m *Manager) saveLocked() error {
 	if err := os.MkdirAll(m.c.Dir, 0o750); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return durable.WriteFile(path, data, 0o600)
 }
 
 func readGrants(path string) (grants, error) {

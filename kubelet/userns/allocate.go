@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/kubelet/durable"
 )
 
 // Length is how many ids a pod has: what the kernel's 16-bit interfaces can name.
@@ -100,12 +102,7 @@ func (a *Allocator) write(uid types.UID, first uint32) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(a.dir, string(uid), file)
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, path)
+	return durable.WriteFile(filepath.Join(a.dir, string(uid), file), data, 0o600)
 }
 
 // Release gives a pod's range back, once its directory is gone. One that has none is fine.
