@@ -447,6 +447,41 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// TestStagingLocks shows that whoever is busy with one volume keeps nobody from another, that one volume has one user at a time, and that
+// who waits for it gives up with its context.
+func TestStagingLocks(t *testing.T) {
+	p := NewPlugin(nil)
+	one, other := target{Driver: "d", Handle: "one"}, target{Driver: "d", Handle: "other"}
+	unlock, err := p.lock(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := p.lock(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free()
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := make(chan error)
+	go func() {
+		_, err := p.lock(ctx, one)
+		waits <- err
+	}()
+	cancel()
+	if err := <-waits; !errors.Is(err, context.Canceled) {
+		t.Errorf("the wait ended with %v", err)
+	}
+	unlock()
+	if again, err := p.lock(t.Context(), one); err != nil {
+		t.Error(err)
+	} else {
+		again()
+	}
+	if len(p.staging) != 0 {
+		t.Errorf("%d locks are kept", len(p.staging))
+	}
+}
+
 // TestRepeat shows that what fails half way is done again, by another kubelet too, and that nothing is deleted while a driver refuses to
 // unmount.
 func TestRepeat(t *testing.T) {

@@ -16,18 +16,57 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"bareboat.dev/kubelet/durable"
 	"bareboat.dev/kubelet/volume"
 )
 
 // Plugin makes volumes with the drivers of a registry. It implements [volume.Plugin].
 type Plugin struct {
 	r *Registry
-	// staging serializes what is done to the node's part of volumes: the last pod's end must not unstage what a new pod has just found staged.
-	staging sync.Mutex
+
+	mu sync.Mutex
+	// staging serializes what is done to the node's part of each volume: the last pod's end must not unstage what a new pod has just found
+	// staged. A driver that hangs keeps nobody from the volumes of others.
+	staging map[stagingKey]*stagingLock
+}
+
+type stagingKey struct{ driver, handle string }
+
+// stagingLock is the lock of a volume, for as long as somebody has it or waits for it.
+type stagingLock struct {
+	held  chan struct{}
+	users int
 }
 
 // NewPlugin makes volumes with the drivers of r.
-func NewPlugin(r *Registry) *Plugin { return &Plugin{r: r} }
+func NewPlugin(r *Registry) *Plugin { return &Plugin{r: r, staging: map[stagingKey]*stagingLock{}} }
+
+// lock takes the lock of a volume's staging. It gives up when ctx ends.
+func (p *Plugin) lock(ctx context.Context, t target) (unlock func(), err error) {
+	key := stagingKey{t.Driver, t.Handle}
+	p.mu.Lock()
+	l := p.staging[key]
+	if l == nil {
+		l = &stagingLock{held: make(chan struct{}, 1)}
+		p.staging[key] = l
+	}
+	l.users++
+	p.mu.Unlock()
+	leave := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(p.staging, key)
+		}
+	}
+	select {
+	case l.held <- struct{}{}:
+		return func() { <-l.held; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, fmt.Errorf("wait for another pod's use of volume %s: %w", t.Volume, ctx.Err())
+	}
+}
 
 // target is one volume as drivers know it, with what is needed to undo it. It is stored as vol_data.json, with the keys that Kubernetes
 // gives it.
@@ -186,8 +225,11 @@ func (p *Plugin) stage(ctx context.Context, d *driver, r volume.Request, t targe
 	if !d.stages || t.ephemeral() {
 		return nil
 	}
-	p.staging.Lock()
-	defer p.staging.Unlock()
+	unlock, err := p.lock(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	path := p.staged(t)
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return err
@@ -360,8 +402,11 @@ func (p *Plugin) unstage(ctx context.Context, d *driver, t target, dir string) e
 	if !d.stages || t.ephemeral() {
 		return nil
 	}
-	p.staging.Lock()
-	defer p.staging.Unlock()
+	unlock, err := p.lock(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	records, err := filepath.Glob(filepath.Join(p.r.c.Root, "pods/*/volumes", volume.PluginCSI, "*", dataFile))
 	if err != nil {
 		return err
@@ -395,11 +440,7 @@ func writeTarget(dir string, t target) error {
 	if err != nil {
 		return err
 	}
-	fresh := filepath.Join(dir, "."+dataFile)
-	if err := os.WriteFile(fresh, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, filepath.Join(dir, dataFile))
+	return durable.WriteFile(filepath.Join(dir, dataFile), data, 0o600)
 }
 
 func readTarget(dir string) (target, error) {
