@@ -20,7 +20,8 @@ const (
 func writeAtomically(dir string, files payload, group *int64) error {
 	old, _ := os.Readlink(filepath.Join(dir, dataLink))
 	if old != "" && unchanged(filepath.Join(dir, old), files) {
-		return link(dir, files)
+		// Whoever was killed while it wrote may have left names and directories of before.
+		return errors.Join(link(dir, files), removeStale(dir, old, files))
 	}
 	fresh, err := os.MkdirTemp(dir, "..")
 	if err != nil {

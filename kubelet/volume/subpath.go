@@ -109,7 +109,12 @@ func makeTarget(fd int, target string) error {
 		}
 		return nil
 	}
-	f, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY, 0o640)
+	// What is there already is not opened: it may be what is mounted there since the container's last start, on a read-only file system, a
+	// FIFO, a program that runs.
+	f, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -332,6 +333,53 @@ func TestRemovalRefusesMounts(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(precious, "keep")); err != nil {
 		t.Error("a file behind a mount was deleted")
+	}
+}
+
+// TestSubPathOfFiles shows a container's restart with files by subPath: of a read-only file system, and a FIFO, which nobody writes to.
+// What is mounted from the last start is neither written to nor waited for.
+func TestSubPathOfFiles(t *testing.T) {
+	m, _, p := setup(t, `volumes: [{name: v, emptyDir: {medium: Memory}}]`)
+	mount(t, m, p)
+	root := m.dir(p.UID, pluginEmptyDir, "v")
+	if err := os.WriteFile(filepath.Join(root, "file"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(root, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"file", "fifo"} {
+		for range 2 {
+			target, err := m.SubPath(p.UID, "v", "c", i, root, name)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if mounted, err := isMountPoint(target); err != nil || !mounted {
+				t.Errorf("%s is not mounted: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestInterruptedUpdate shows that what a kubelet left that was killed in the middle of an update goes with the next look at the volume.
+func TestInterruptedUpdate(t *testing.T) {
+	m, _, p := setup(t, `volumes: [{name: v, configMap: {name: cm}}]`)
+	mount(t, m, p)
+	root := m.dir(p.UID, pluginConfigMap, "v")
+	if err := os.Mkdir(filepath.Join(root, "..123"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("..data/gone", filepath.Join(root, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Refresh(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) != 4 { // ..data, what it leads to, a and b
+		t.Errorf("%v are there, %v", entries, err)
 	}
 }
 
