@@ -31,7 +31,7 @@ func (s *Server) Exec(stream nodev1.NodeService_ExecServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	in := newInput(ctx, func() (message, error) { return stream.Recv() })
+	in := newInput(ctx, nil, func() (message, error) { return stream.Recv() })
 	out := &output{send: func(stdout, stderr []byte) error {
 		if stdout != nil {
 			return stream.Send(&nodev1.ExecResponse{Response: &nodev1.ExecResponse_Stdout{Stdout: stdout}})
@@ -65,16 +65,13 @@ func (s *Server) Attach(stream nodev1.NodeService_AttachServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	in := newInput(ctx, func() (message, error) { return stream.Recv() })
+	in := newInput(ctx, size(start.GetSize()), func() (message, error) { return stream.Recv() })
 	out := &output{send: func(stdout, stderr []byte) error {
 		if stdout != nil {
 			return stream.Send(&nodev1.AttachResponse{Response: &nodev1.AttachResponse_Stdout{Stdout: stdout}})
 		}
 		return stream.Send(&nodev1.AttachResponse{Response: &nodev1.AttachResponse_Stderr{Stderr: stderr}})
 	}}
-	if sz := size(start.GetSize()); sz != nil {
-		in.sizes <- *sz
-	}
 	exit, err := i.Sandbox.Attach(ctx, i.ID, out.stdio(in, start.GetStdin() && i.Stdin, i.TTY), in.sizes)
 	if err != nil {
 		return toStatus(err)
@@ -102,10 +99,13 @@ type input struct {
 	sizes chan shim.Size
 }
 
-// newInput reads requests until the stream or ctx ends.
-func newInput(ctx context.Context, receive func() (message, error)) *input {
+// newInput reads requests until the stream or ctx ends. The first size, if there is one, comes before all others.
+func newInput(ctx context.Context, first *shim.Size, receive func() (message, error)) *input {
 	r, w := io.Pipe()
 	in := &input{stdin: r, sizes: make(chan shim.Size, 1)}
+	if first != nil {
+		in.sizes <- *first // there is room for it, as nobody else sends yet
+	}
 	context.AfterFunc(ctx, func() { _ = r.Close() })
 	go func() {
 		for {
