@@ -58,6 +58,8 @@ func newHost(t testing.TB) *host {
 	c.PodCIDR, c.HealthzPort = []string{"10.244.7.0/24"}, 0
 	c.CDISpecDirs = []string{dir + "/cdi"}
 	c.CleanupGracePeriod.Duration = time.Second
+	// How full this machine's disk is decides nothing here.
+	c.EvictionHard = "memory.available<1Mi,nodefs.available<1Mi,nodefs.inodesFree<1,imagefs.available<1Mi,imagefs.inodesFree<1,pid.available<1"
 	h := &host{t: t, api: clienttest.NewServer(t), c: &c}
 	h.start()
 	t.Cleanup(func() {
