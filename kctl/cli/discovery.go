@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"strings"
@@ -20,11 +21,7 @@ func (s *session) apiResourcesCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "api-resources", Short: "List what the server serves", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := s.connect()
-			if err != nil {
-				return err
-			}
-			infos, err := server.Infos(cmd.Context())
+			infos, err := s.infos(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -51,6 +48,15 @@ func (s *session) apiResourcesCommand() *cobra.Command {
 	c.Flags().BoolVar(&noHeaders, "no-headers", false, "leave the headers out")
 	c.Flags().StringSliceVar(&verbs, "verbs", nil, "only what supports these `verbs`")
 	return c
+}
+
+// infos is what the server serves.
+func (s *session) infos(ctx context.Context) ([]*apiv1.ResourceInfo, error) {
+	server, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	return server.Infos(ctx)
 }
 
 func hasAll(have, want []string) bool {

@@ -39,11 +39,7 @@ func (s *session) apiVersionsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "api-versions", Short: "List the API versions that the server serves, as group/version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := s.connect()
-			if err != nil {
-				return err
-			}
-			infos, err := server.Infos(cmd.Context())
+			infos, err := s.infos(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -65,11 +61,7 @@ func (s *session) clusterInfoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "cluster-info", Short: "Print where the control plane answers", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := s.connect()
-			if err != nil {
-				return err
-			}
-			if _, err := server.Infos(cmd.Context()); err != nil { // an address at which nobody answers is not worth telling
+			if _, err := s.infos(cmd.Context()); err != nil { // an address at which nobody answers is not worth telling
 				return err
 			}
 			paths, err := rest.New(s.config)
