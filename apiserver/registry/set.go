@@ -18,7 +18,6 @@ type Set struct {
 	byResource map[schema.GroupVersionResource]*Resource
 	byKind     map[schema.GroupVersionKind]*Resource
 	preferred  map[string]string // group → version
-	byTypeURL  map[string]*Resource
 	scheme     *runtime.Scheme
 }
 
@@ -28,7 +27,6 @@ func NewSet(resources ...*Resource) (*Set, error) {
 		byResource: map[schema.GroupVersionResource]*Resource{},
 		byKind:     map[schema.GroupVersionKind]*Resource{},
 		preferred:  map[string]string{},
-		byTypeURL:  map[string]*Resource{},
 		scheme:     runtime.NewScheme(),
 	}
 	for _, r := range resources {
@@ -50,9 +48,6 @@ func (s *Set) add(r *Resource) error {
 	s.all = append(s.all, r)
 	s.byResource[gvr] = r
 	s.byKind[r.Kind] = r
-	if r.Custom == nil {
-		s.byTypeURL[TypeURL(r.Kind)] = r
-	}
 	if best, ok := s.preferred[r.Kind.Group]; !ok || version.CompareKubeAwareVersionStrings(r.Kind.Version, best) > 0 {
 		s.preferred[r.Kind.Group] = r.Kind.Version
 	}
@@ -80,7 +75,7 @@ func (s *Set) add(r *Resource) error {
 func (s *Set) With(custom ...*Resource) (*Set, error) {
 	out := &Set{
 		all: slices.Clone(s.all), byResource: maps.Clone(s.byResource), byKind: maps.Clone(s.byKind), preferred: maps.Clone(s.preferred),
-		byTypeURL: maps.Clone(s.byTypeURL), scheme: s.scheme,
+		scheme: s.scheme,
 	}
 	for _, r := range custom {
 		if r.Custom == nil {
@@ -140,43 +135,6 @@ func (s *Set) ForKind(gvk schema.GroupVersionKind) (*Resource, bool) {
 	return r, ok
 }
 
-// ForTypeURL finds the resource whose objects a google.protobuf.Any with that type URL holds. Any prefix up to the last
-// slash is accepted, as protobuf's own Any does.
-func (s *Set) ForTypeURL(url string) (*Resource, bool) {
-	if i := strings.LastIndexByte(url, '/'); i >= 0 {
-		url = url[i+1:]
-	}
-	r, ok := s.byTypeURL[typeURLPrefix+url]
-	return r, ok
-}
-
-// Named finds resources by what a person types: plural, singular, kind (in any case) or short name, optionally followed
-// by ".group" or ".version.group". Several groups may answer to one name.
-func (s *Set) Named(name string) []*Resource {
-	name = strings.ToLower(name)
-	var found []*Resource
-	for _, r := range s.all {
-		for _, own := range append([]string{r.Plural, r.Singular, strings.ToLower(r.Kind.Kind)}, r.ShortNames...) {
-			if name == own || name == own+"."+r.Kind.Group || name == own+"."+r.Kind.Version+"."+r.Kind.Group {
-				found = append(found, r)
-				break
-			}
-		}
-	}
-	return found
-}
-
-// Category returns the resources of a category such as "all".
-func (s *Set) Category(name string) []*Resource {
-	var found []*Resource
-	for _, r := range s.all {
-		if slices.Contains(r.Categories, name) {
-			found = append(found, r)
-		}
-	}
-	return found
-}
-
 // Versions returns each group's versions, the preferred one first.
 func (s *Set) Versions() map[string][]string {
 	groups := map[string][]string{}
@@ -206,19 +164,6 @@ func (r *Resource) Key(namespace, name string) string {
 		return r.KeyPrefix + namespace + "/" + name
 	}
 	return r.KeyPrefix + name
-}
-
-// ParseKey undoes Key.
-func (r *Resource) ParseKey(key string) (namespace, name string, ok bool) {
-	rest, ok := strings.CutPrefix(key, r.KeyPrefix)
-	if !ok {
-		return "", "", false
-	}
-	if !r.Namespaced {
-		return "", rest, rest != "" && !strings.Contains(rest, "/")
-	}
-	namespace, name, ok = strings.Cut(rest, "/")
-	return namespace, name, ok && namespace != "" && name != "" && !strings.Contains(name, "/")
 }
 
 const typeURLPrefix = "type.googleapis.com/"

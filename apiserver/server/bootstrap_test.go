@@ -14,6 +14,7 @@ func TestEveryClusterHas(t *testing.T) {
 		"/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes": `"addresses":["192.0.2.1"]`,
 		"/apis/networking.k8s.io/v1/servicecidrs/kubernetes":                     `"spec":{"cidrs":["10.96.0.0/16"]},"status":{"conditions":[{"type":"Ready","status":"True"`,
 		"/api/v1/namespaces/default/services/kubernetes":                         `"clusterIP":"10.96.0.1"`,
+		"/apis/networking.k8s.io/v1/ipaddresses/10.96.0.1":                       `"parentRef":{"resource":"services","namespace":"default","name":"kubernetes"}`,
 		"/apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical":     `"value":2000000000`,
 		"/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin":          `"resources":["*"]`,
 		"/api/v1/namespaces/kube-node-lease":                                     `"phase":"Active"`,

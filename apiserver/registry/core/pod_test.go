@@ -323,6 +323,9 @@ func TestPodGracePeriod(t *testing.T) {
 	r := kindOf(t, "Pod")
 	obj, _ := kindtest.New(t, r, pod)
 	p := obj.(*corev1.Pod)
+	if hasty, errs := kindtest.New(t, r, kindtest.Edit(t, pod, "spec: {terminationGracePeriodSeconds: -5}")); len(errs) > 0 || *hasty.(*corev1.Pod).Spec.TerminationGracePeriodSeconds != 1 {
+		t.Errorf("a negative period: %v", errs)
+	}
 	grace := r.Strategy.GracePeriod
 	if grace(p, nil) != 0 {
 		t.Error("unbound")

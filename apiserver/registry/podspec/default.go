@@ -46,6 +46,10 @@ func Default(s *corev1.PodSpec) {
 
 // DefaultPod fills what is unset in a Pod and stays unset in templates.
 func DefaultPod(p *corev1.Pod) {
+	// A negative period was accepted once, and meant as little time as there can be.
+	if grace := p.Spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
+		p.Spec.TerminationGracePeriodSeconds = new(int64(1))
+	}
 	for _, containers := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
 		for i := range containers {
 			requestsFromLimits(&containers[i].Resources)
