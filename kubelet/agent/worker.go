@@ -205,7 +205,7 @@ func (w *worker) step() time.Time {
 }
 
 // currentLocked is the pod as the machine is to see it: its source's specification, our own last status, and the
-// conditions that others own.
+// conditions and the claims that others own.
 func (w *worker) currentLocked() *corev1.Pod {
 	if w.status == nil || terminal(w.pod) {
 		return w.pod
@@ -217,6 +217,7 @@ func (w *worker) currentLocked() *corev1.Pod {
 		source = w.mirror
 	}
 	p.Status.Conditions = mergeConditions(p.Status.Conditions, source.Status.Conditions)
+	p.Status.ResourceClaimStatuses, p.Status.ExtendedResourceClaimStatus = source.Status.ResourceClaimStatuses, source.Status.ExtendedResourceClaimStatus
 	return &p
 }
 

@@ -30,8 +30,6 @@ type gpuDriver struct {
 
 	mu    sync.Mutex
 	asked []string
-	// fails is how often preparing fails first.
-	fails int
 	log   string
 }
 
@@ -57,15 +55,6 @@ func (d *gpuDriver) note(what string) {
 func (d *gpuDriver) NodePrepareResources(_ context.Context, r *dra.NodePrepareResourcesRequest) (*dra.NodePrepareResourcesResponse, error) {
 	out := &dra.NodePrepareResourcesResponse{Claims: map[string]*dra.NodePrepareResourceResponse{}}
 	for _, c := range r.GetClaims() {
-		d.mu.Lock()
-		fail := d.fails > 0
-		d.fails--
-		d.mu.Unlock()
-		if fail {
-			d.note("refuse " + c.GetName())
-			out.Claims[c.GetUid()] = &dra.NodePrepareResourceResponse{Error: "still warming up"}
-			continue
-		}
 		file := fmt.Sprintf(`{"cdiVersion": "0.6.0", "kind": "example.com/gpu", "devices": [
 			{"name": "%[1]s-a", "containerEdits": {"env": ["GPU_A=%[1]s"], "deviceNodes": [{"path": "/dev/endless", "hostPath": "/dev/zero", "permissions": "r"}],
 				"mounts": [{"hostPath": "%[2]s", "containerPath": "/driver", "options": ["ro", "bind"]}]}},
@@ -130,15 +119,15 @@ func (h *host) reserve(name string, p *corev1.Pod) {
 	}
 }
 
-// TestResourceClaims shows a pod with a claim: its driver prepares it, though not at the first attempt, before the containers see what
-// they name of it and no more; a claim that is not reserved for a pod is not given to it; after the pod, and a restart of the kubelet
+// TestResourceClaims shows a pod with a claim: its driver prepares it before the containers see what they name of it and no more; a pod
+// waits for its claim to be made; a claim that is not reserved for a pod is not given to it; after the pod, and a restart of the kubelet
 // and of the driver, it is given back.
 func TestResourceClaims(t *testing.T) {
 	h := newHost(t)
 	h.load()
 	registry := filepath.Join(h.c.RootDir, "plugins_registry")
 	h.awaitOn(h.c.RootDir, "the directory of plug-ins", func() bool { _, err := os.Stat(registry); return err == nil })
-	d := &gpuDriver{cdi: h.c.CDISpecDirs[0], library: t.TempDir(), log: filepath.Join(t.TempDir(), "asked"), fails: 1}
+	d := &gpuDriver{cdi: h.c.CDISpecDirs[0], library: t.TempDir(), log: filepath.Join(t.TempDir(), "asked")}
 	if err := os.MkdirAll(d.cdi, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +138,7 @@ func TestResourceClaims(t *testing.T) {
 	h.claim("gpu")
 	p := h.create("user", `{resourceClaims: [{name: g, resourceClaimName: gpu}], containers: [
 		{name: all, command: [sh, -c, "echo $GPU_A $GPU_B; ls /driver; head -c 3 /dev/endless | wc -c; sleep 1000"], resources: {claims: [{name: g}]}},
-		{name: part, command: [sh, -c, "echo [$GPU_A] [$GPU_B]; ls /driver; sleep 1000"], resources: {claims: [{name: g, request: b}]}},
+		{name: part, command: [sh, -c, "echo [$GPU_A] [$GPU_B]; test -e /driver || echo no driver; sleep 1000"], resources: {claims: [{name: g, request: b}]}},
 		{name: none, command: [sh, -c, "echo [$GPU_A] [$GPU_B]; sleep 1000"]}]}`)
 	h.reserve("gpu", p)
 	p = h.await("user", "Running", running)
@@ -158,11 +147,28 @@ func TestResourceClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.awaitLog(p, "all", "0", fmt.Sprintf("%[1]s %[1]s\nlibrary\n3\n", c.UID))
-	h.awaitLog(p, "part", "0", fmt.Sprintf("[] [%s]\nls: /driver: No such file or directory\n", c.UID))
+	h.awaitLog(p, "part", "0", fmt.Sprintf("[] [%s]\nno driver\n", c.UID))
 	h.awaitLog(p, "none", "0", "[] []\n")
 
 	h.create("thief", `{resourceClaims: [{name: g, resourceClaimName: gpu}], containers: [{name: app, resources: {claims: [{name: g}]}}]}`)
 	h.awaitEvent("thief", "FailedPrepareDynamicResources", "is not allowed to use ResourceClaim default/gpu")
+
+	// Bound without the scheduler: its claim is made afterwards.
+	h.claim("made")
+	q := h.create("templated", `{resourceClaims: [{name: g, resourceClaimTemplateName: t}], containers: [{name: app, command: [sh, -c, "echo ${GPU_A:+given}; sleep 1000"], resources: {claims: [{name: g}]}}]}`)
+	h.awaitEvent("templated", "FailedPrepareDynamicResources", "ResourceClaim not created yet")
+	h.reserve("made", q)
+	h.updateStatus(t.Context(), "templated", func(p *corev1.Pod) {
+		made := "made"
+		p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "g", ResourceClaimName: &made}}
+	})
+	q = h.await("templated", "Running", running)
+	if s := q.Status.ResourceClaimStatuses; len(s) != 1 || *s[0].ResourceClaimName != "made" {
+		t.Errorf("claims of the pod: %v", s)
+	}
+	h.awaitLog(q, "app", "0", "given\n")
+	h.remove("templated", 0)
+	h.awaitAsked(d, "unprepare made")
 
 	stop()
 	h.stop()
@@ -171,15 +177,21 @@ func TestResourceClaims(t *testing.T) {
 	h.remove("user", 0)
 	h.awaitGone("user")
 	t.Cleanup(d.serve(t, h.c.RootDir))
-	h.awaitOn(filepath.Dir(d.log), "the claim to be given back", func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return slices.Contains(d.asked, "unprepare gpu")
-	})
+	h.awaitAsked(d, "unprepare gpu")
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	want := "registered true, refuse gpu, prepare gpu, registered true, unprepare gpu"
+	want := "registered true, prepare gpu, prepare made, unprepare made, registered true, unprepare gpu"
 	if got := strings.Join(d.asked, ", "); got != want {
 		t.Errorf("asked: %s, want %s", got, want)
 	}
+}
+
+// awaitAsked waits until the driver has been asked for something.
+func (h *host) awaitAsked(d *gpuDriver, what string) {
+	h.t.Helper()
+	h.awaitOn(filepath.Dir(d.log), "the driver to be asked to "+what, func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return slices.Contains(d.asked, what)
+	})
 }
