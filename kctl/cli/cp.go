@@ -22,8 +22,9 @@ func (s *session) cpCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cp SOURCE DESTINATION",
 		Short: "Copy files to and from containers",
-		Long: `Copy files and folders to and from containers; one side is [NAMESPACE/]POD:PATH. The container must have tar. Of a folder that is
-copied from a container only files and folders are written, and only below the destination.`,
+		Long: `Copy files and folders to and from containers; one side is [NAMESPACE/]POD:PATH. What is copied to a folder that is there goes into it.
+The container must have tar. Of a folder that is copied from a container only files and folders are written, and only below the
+destination.`,
 		Example: "  kctl cp motd web-0:/etc/motd\n  kctl cp default/web-0:/var/log ./log -c web",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,10 +62,28 @@ func (s *session) place(arg string) place {
 	return place{namespace, name, p}
 }
 
-// tarIn runs tar in the container with its own streams.
+// isFolder asks the container whether a path of it is a folder. One that has no program to tell goes by the path's last character.
+func (s *session) isFolder(ctx context.Context, p place, container string) (bool, error) {
+	err := s.runIn(ctx, p, container, nil, io.Discard, io.Discard, "test", "-d", p.path)
+	var ended *exitError
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.As(err, &ended) || strings.Contains(err.Error(), "executable file not found"):
+		return strings.HasSuffix(p.path, "/"), nil
+	}
+	return false, err
+}
+
+// runIn runs a command in the container with streams of its own.
+func (s *session) runIn(ctx context.Context, p place, container string, in io.Reader, out, errOut io.Writer, command ...string) error {
+	sub := &session{in: in, out: out, err: errOut, server: s.server, config: s.config}
+	return sub.exec(ctx, &nodev1.ContainerRef{Namespace: p.namespace, Pod: p.pod, Container: container}, command, in != nil, false)
+}
+
+// tarIn runs tar in the container.
 func (s *session) tarIn(ctx context.Context, p place, container string, in io.Reader, out io.Writer, args ...string) error {
-	sub := &session{in: in, out: out, err: s.err, server: s.server, config: s.config}
-	err := sub.exec(ctx, &nodev1.ContainerRef{Namespace: p.namespace, Pod: p.pod, Container: container}, append([]string{"tar"}, args...), in != nil, false)
+	err := s.runIn(ctx, p, container, in, out, s.err, append([]string{"tar"}, args...)...)
 	if err != nil && strings.Contains(err.Error(), "executable file not found") {
 		return fmt.Errorf("pod %s has no tar, which cp needs; use `kctl exec` with another program", p.pod)
 	}
@@ -75,15 +94,27 @@ func (s *session) copyTo(ctx context.Context, local string, to place, container 
 	if _, err := os.Lstat(local); err != nil {
 		return err
 	}
+	into, err := s.isFolder(ctx, to, container)
+	if err != nil {
+		return err
+	}
+	target := path.Clean(to.path)
+	if into {
+		name, err := filepath.Abs(local) // "." has a name, too
+		if err != nil {
+			return err
+		}
+		target = path.Join(target, filepath.Base(name))
+	}
 	r, w := io.Pipe()
 	defer r.Close()
 	written := make(chan error, 1)
 	go func() {
-		err := writeTar(w, local, path.Base(to.path))
+		err := writeTar(w, local, path.Base(target))
 		w.CloseWithError(err)
 		written <- err
 	}()
-	err := s.tarIn(ctx, to, container, r, s.out, "-xmf", "-", "-C", path.Dir(path.Clean(to.path)))
+	err = s.tarIn(ctx, to, container, r, s.out, "-xmf", "-", "-C", path.Dir(target))
 	r.CloseWithError(io.ErrClosedPipe)
 	if werr := <-written; werr != nil && !errors.Is(werr, io.ErrClosedPipe) {
 		return werr
