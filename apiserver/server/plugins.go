@@ -22,7 +22,7 @@ import (
 func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error) {
 	known := admission.Remember(s.pipeline, schema.GroupResource{Resource: "namespaces"}, schema.GroupResource{Resource: "serviceaccounts"},
 		schema.GroupResource{Group: schedulingv1.GroupName, Resource: "priorityclasses"})
-	podSecurity, err := podsecurity.Plugin(known, s.cfg.Admission.PodSecurity, s.cfg.Now)
+	podSecurity, err := podsecurity.Plugin(known, s.pipeline, s.cfg.Admission.PodSecurity, s.cfg.Now)
 	if err != nil {
 		return nil, fmt.Errorf("PodSecurity: %w", err)
 	}

@@ -105,7 +105,7 @@ func (g group) String() string {
 
 // violations names the pods of a namespace that a level would not let in.
 func (s *security) violations(ctx context.Context, namespace string, level api.LevelVersion) ([]string, error) {
-	objects, err := s.reader.Objects(ctx, "", "pods", namespace)
+	objects, err := s.lister.Fresh(ctx, "", "pods", namespace) // labels change rarely, and a pod that was just made counts
 	if err != nil {
 		return nil, err
 	}

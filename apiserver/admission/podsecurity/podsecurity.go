@@ -19,10 +19,17 @@ import (
 	"k8s.io/pod-security-admission/policy"
 
 	"bareboat.dev/apiserver/admission"
+	"bareboat.dev/apiserver/registry"
 )
 
+// Lister lists what must not be missed.
+type Lister interface {
+	// Fresh returns every object of a resource in a namespace as they are now.
+	Fresh(ctx context.Context, group, plural, namespace string) ([]registry.Object, error)
+}
+
 // Plugin enforces the standards. It fails if the configuration names levels or versions that do not exist.
-func Plugin(reader admission.Reader, cfg Configuration, now func() time.Time) (admission.Plugin, error) {
+func Plugin(reader admission.Reader, lister Lister, cfg Configuration, now func() time.Time) (admission.Plugin, error) {
 	defaults, err := cfg.policy()
 	if err != nil {
 		return admission.Plugin{}, err
@@ -31,12 +38,13 @@ func Plugin(reader admission.Reader, cfg Configuration, now func() time.Time) (a
 	if err != nil {
 		return admission.Plugin{}, err
 	}
-	s := &security{reader: reader, exempt: cfg.Exemptions, defaults: defaults, evaluator: evaluator, now: now}
+	s := &security{reader: reader, lister: lister, exempt: cfg.Exemptions, defaults: defaults, evaluator: evaluator, now: now}
 	return admission.Plugin{Name: "PodSecurity", Obeys: []schema.GroupResource{{Resource: "namespaces"}}, Validate: s.validate}, nil
 }
 
 type security struct {
 	reader    admission.Reader
+	lister    Lister
 	exempt    Exemptions
 	defaults  api.Policy
 	evaluator policy.Evaluator

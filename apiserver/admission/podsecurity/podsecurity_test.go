@@ -26,6 +26,9 @@ func (w world) Object(_ context.Context, _, plural, _, name string, _ bool) (reg
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: w.labels}}, plural == "namespaces", nil
 }
 func (w world) Objects(context.Context, string, string, string) ([]registry.Object, error) {
+	return nil, nil // the cache knows of no pod yet
+}
+func (w world) Fresh(context.Context, string, string, string) ([]registry.Object, error) {
 	return w.pods, nil
 }
 func (world) Collection(string, string) (admission.Collection, bool) { return nil, false }
@@ -106,7 +109,7 @@ func TestPods(t *testing.T) {
 
 func judge(t *testing.T, w world, cfg Configuration, a *admission.Attributes, refused string, warned []string) {
 	t.Helper()
-	p, err := Plugin(w, cfg, time.Now)
+	p, err := Plugin(w, w, cfg, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
