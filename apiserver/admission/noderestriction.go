@@ -41,6 +41,8 @@ func NodeRestriction(reader Reader) Plugin {
 			return r.lease(a)
 		case "certificates.k8s.io/podcertificaterequests":
 			return r.podCertificate(ctx, a)
+		case "storage.k8s.io/csinodes":
+			return r.csiNode(a)
 		}
 		return nil
 	}}
@@ -197,6 +199,18 @@ func restrictedLabels(n, old *corev1.Node) []string {
 	}
 	slices.Sort(bad)
 	return bad
+}
+
+// csiNode: what volume drivers a node has, and how many volumes they may have on it, is said by that node.
+func (r nodeRestriction) csiNode(a *Attributes) error {
+	name := a.Name
+	if a.Object != nil {
+		name = a.Object.GetName()
+	}
+	if name != r.name {
+		return r.forbid(a, "can only access CSINode with the same name as the requesting node")
+	}
+	return nil
 }
 
 func (r nodeRestriction) token(ctx context.Context, a *Attributes) error {

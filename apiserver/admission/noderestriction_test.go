@@ -7,6 +7,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -109,6 +110,25 @@ func TestNodeAsksForItsPodsCertificates(t *testing.T) {
 		})
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A node says of no other what volume drivers it has.
+func TestNodeWritesItsCSINode(t *testing.T) {
+	plugin := NodeRestriction(nil)
+	for _, op := range []Operation{Create, Update, Delete} {
+		for name, ok := range map[string]bool{"n1": true, "n2": false} {
+			a := &Attributes{
+				Operation: op, User: &authn.Identity{Name: authn.NodeUserPrefix + "n1", Groups: []string{authn.Nodes}}, Name: name,
+				Resource: &registry.Resource{Kind: schema.GroupVersionKind{Group: storagev1.GroupName, Version: "v1", Kind: "CSINode"}, Plural: "csinodes"},
+			}
+			if op != Delete {
+				a.Object = &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: name}}
+			}
+			if err := plugin.Mutate(t.Context(), a); (err == nil) != ok {
+				t.Errorf("%s of %s: %v", op, name, err)
+			}
 		}
 	}
 }

@@ -62,15 +62,21 @@ type Config struct {
 // Network reaches pods, Services and nodes.
 type Network struct {
 	cfg Config
-	// pods speaks to pods and to nodes' ports, whose certificates nobody can check.
-	pods *http.Transport
+	// pods speaks to pods and to nodes' ports, whose certificates nobody can check. tunnels does so through kubelets, each time anew: at
+	// the far end of a connection is whichever pod it was made for, and an address does not say which that is.
+	pods, tunnels *http.Transport
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// targets are the pods whose addresses Resolve has named.
 	targets map[netip.Addr]target
 }
 
 // target is the pod that has an address.
 type target struct{ node, namespace, pod string }
+
+func targetOf(pod *corev1.Pod) target {
+	return target{node: pod.Spec.NodeName, namespace: pod.Namespace, pod: pod.Name}
+}
 
 // New returns a network.
 func New(cfg Config) *Network {
@@ -83,12 +89,46 @@ func New(cfg Config) *Network {
 		n.cfg.Routed = routed
 	}
 	n.pods = &http.Transport{
-		DialContext: n.DialContext, TLSHandshakeTimeout: dialTimeout, DisableCompression: true,
+		DialContext: n.cfg.Dial, TLSHandshakeTimeout: dialTimeout, DisableCompression: true,
 		IdleConnTimeout: idleTime, MaxIdleConnsPerHost: idlePerHost, MaxIdleConns: idleAll,
 		// As in Kubernetes: a pod's certificate is for names that only its own clients know.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
+	n.tunnels = n.pods.Clone()
+	n.tunnels.DialContext, n.tunnels.DisableKeepAlives = n.dialTarget, true
 	return n
+}
+
+// transport is how a pod is spoken to at an address of its own.
+func (n *Network) transport(a netip.Addr, pod *corev1.Pod) http.RoundTripper {
+	// Pods on their host's network have no address of their own: their host is dialled.
+	if n.cfg.Nodes == nil || pod.Spec.HostNetwork || pod.Spec.NodeName == "" || n.cfg.Routed(a) {
+		return n.pods
+	}
+	return through{n.tunnels, targetOf(pod)}
+}
+
+// through has a transport speak to one pod.
+type through struct {
+	transport *http.Transport
+	to        target
+}
+
+type targetKey struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (t through) RoundTrip(q *http.Request) (*http.Response, error) {
+	return t.transport.RoundTrip(q.WithContext(context.WithValue(q.Context(), targetKey{}, t.to)))
+}
+
+// dialTarget opens a connection to the pod that a request is for.
+func (n *Network) dialTarget(ctx context.Context, _, hostport string) (net.Conn, error) {
+	t, ok := ctx.Value(targetKey{}).(target)
+	to, err := netip.ParseAddrPort(hostport)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("%w: %s", errNotAllowed, hostport)
+	}
+	return n.tunnel(ctx, t, to.Port())
 }
 
 // Close ends idle connections.
@@ -125,8 +165,7 @@ func (n *Network) Pod(ctx context.Context, namespace, id string) (*url.URL, http
 	if err != nil || !proxyable(a) {
 		return nil, nil, apierrors.NewBadRequest(errNotAllowed.Error())
 	}
-	n.remember(a, pod)
-	return location(scheme, a.String(), port), n.pods, nil
+	return location(scheme, a.String(), port), n.transport(a, pod), nil
 }
 
 func (n *Network) pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
@@ -212,10 +251,10 @@ func (n *Network) remember(a netip.Addr, pod *corev1.Pod) {
 			break
 		}
 	}
-	n.targets[a] = target{node: pod.Spec.NodeName, namespace: pod.Namespace, pod: pod.Name}
+	n.targets[a] = targetOf(pod)
 }
 
-// DialContext opens a connection to what Resolve, Pod or Service named.
+// DialContext opens a connection to what Resolve named. Who uses it must check whom he speaks to: another pod may have the address by now.
 func (n *Network) DialContext(ctx context.Context, network, hostport string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(hostport)
 	if err != nil || n.cfg.Nodes == nil || n.cfg.Routed(to.Addr()) {

@@ -3,12 +3,18 @@ package reach
 import (
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os/exec"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/vishvananda/netns"
+	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/apiserver/server/node"
 )
 
 // Nothing in the cluster can lead the server to loopback, link-local, multicast or unspecified addresses, in either family.
@@ -63,4 +69,43 @@ func TestDialDirectly(t *testing.T) {
 		t.Fatalf("%q %v", dialled, err)
 	}
 	conn.Close()
+}
+
+// A request through a kubelet gets a connection to the pod that it is for, even if another pod claims the same address.
+func TestTunnelsAreOnePodsOwn(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(web.Close)
+	n := New(Config{Nodes: &node.Proxy{}, Routed: func(netip.Addr) bool { return false }})
+	t.Cleanup(n.Close)
+	var reached []string
+	n.tunnels.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		to, _ := ctx.Value(targetKey{}).(target)
+		reached = append(reached, to.pod)
+		return (&net.Dialer{}).DialContext(ctx, network, web.Listener.Addr().String())
+	}
+	pod := func(name string) *corev1.Pod {
+		p := &corev1.Pod{}
+		p.Name, p.Spec.NodeName = name, "n"
+		return p
+	}
+	a := netip.MustParseAddr("198.51.100.7")
+	for _, name := range []string{"bad", "good", "bad", "good"} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://198.51.100.7:80/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := n.transport(a, pod(name)).RoundTrip(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if !slices.Equal(reached, []string{"bad", "good", "bad", "good"}) {
+		t.Errorf("reached %v", reached)
+	}
+	onHost := pod("host")
+	onHost.Spec.HostNetwork = true
+	if n.transport(a, onHost) != http.RoundTripper(n.pods) {
+		t.Error("a pod on its host's network is reached through a kubelet")
+	}
 }

@@ -38,14 +38,14 @@ func (n *Network) Service(ctx context.Context, namespace, id string) (*url.URL, 
 		}
 		port = p.Name
 	}
-	hostport, err := n.backend(ctx, svc, port, id)
+	to, err := n.backend(ctx, svc, port, id)
 	if err != nil {
 		return nil, nil, err
 	}
 	if scheme == "" {
 		scheme = "http"
 	}
-	return &url.URL{Scheme: scheme, Host: hostport}, n.pods, nil
+	return &url.URL{Scheme: scheme, Host: to.AddrPort.String()}, n.transport(to.Addr(), to.pod), nil
 }
 
 // Resolve returns the address of one of a Service's ready pods for a port number of the Service, or, for a Service of type
@@ -62,7 +62,12 @@ func (n *Network) Resolve(ctx context.Context, namespace, name string, port int3
 	if p == nil {
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", port, name))
 	}
-	return n.backend(ctx, svc, p.Name, name)
+	to, err := n.backend(ctx, svc, p.Name, name)
+	if err != nil {
+		return "", err
+	}
+	n.remember(to.Addr(), to.pod)
+	return to.AddrPort.String(), nil
 }
 
 func (n *Network) service(ctx context.Context, namespace, name string) (*corev1.Service, error) {
@@ -96,24 +101,30 @@ type candidate struct {
 	port    int32
 }
 
+// backend is where a pod answers.
+type backend struct {
+	netip.AddrPort
+	pod *corev1.Pod
+}
+
 // backend picks a ready endpoint with a port of that name. As in Kubernetes an endpoint counts only if it is a pod of the
 // Service's namespace that has this address: who may write endpoints must not thereby choose where the server connects.
-func (n *Network) backend(ctx context.Context, svc *corev1.Service, port, id string) (string, error) {
+func (n *Network) backend(ctx context.Context, svc *corev1.Service, port, id string) (backend, error) {
 	// What is ready may have become so a moment ago: only a fresh look says that nothing is.
 	for _, fresh := range []bool{false, true} {
 		found, err := n.candidates(ctx, svc, port, fresh)
 		if err != nil {
-			return "", err
+			return backend{}, err
 		}
 		for len(found) > 0 {
 			i := pick(len(found))
-			if hostport, ok := n.check(ctx, svc.Namespace, found[i], fresh); ok {
-				return hostport, nil
+			if to, ok := n.check(ctx, svc.Namespace, found[i], fresh); ok {
+				return to, nil
 			}
 			found = slices.Delete(found, i, i+1)
 		}
 	}
-	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", id))
+	return backend{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", id))
 }
 
 func (n *Network) candidates(ctx context.Context, svc *corev1.Service, port string, fresh bool) ([]candidate, error) {
@@ -149,24 +160,23 @@ func slicePort(slice *discoveryv1.EndpointSlice, name string) int32 {
 }
 
 // check holds an endpoint against its pod.
-func (n *Network) check(ctx context.Context, namespace string, c candidate, fresh bool) (hostport string, ok bool) {
+func (n *Network) check(ctx context.Context, namespace string, c candidate, fresh bool) (to backend, ok bool) {
 	if c.pod.Kind != "Pod" || c.pod.Namespace != "" && c.pod.Namespace != namespace {
-		return "", false
+		return backend{}, false
 	}
 	a, err := netip.ParseAddr(c.address)
 	if err != nil || !proxyable(a) {
-		return "", false
+		return backend{}, false
 	}
 	obj, found, err := n.cfg.Pipeline.Object(ctx, "", "pods", namespace, c.pod.Name, fresh)
 	if err != nil || !found {
-		return "", false
+		return backend{}, false
 	}
 	pod := obj.(*corev1.Pod)
 	for _, ip := range pod.Status.PodIPs {
 		if have, err := netip.ParseAddr(ip.IP); err == nil && have == a {
-			n.remember(a, pod)
-			return netip.AddrPortFrom(a, uint16(c.port)).String(), true
+			return backend{netip.AddrPortFrom(a, uint16(c.port)), pod}, true
 		}
 	}
-	return "", false
+	return backend{}, false
 }
