@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
@@ -173,6 +174,30 @@ func await(t testing.TB, u *user, path, name string, is func(map[string]any) boo
 
 func cron(name, spec string) string {
 	return fmt.Sprintf("{apiVersion: stable.example.com/v1, kind: CronTab, metadata: {name: %s}, spec: %s}", name, spec)
+}
+
+// The group of a definition is announced by an APIService as long as there is one, and a definition whose status cannot be written keeps no
+// other from being established.
+func TestDefinitionsDoNotHinderEachOther(t *testing.T) {
+	hook := newHookServer(t, map[string]answer{"/deny": func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Allowed: r.SubResource != "status", Result: &metav1.Status{Message: "no status"}}
+	}})
+	h := start(t, engines()["memory"](t))
+	u := h.admin()
+	rule := "{operations: ['*'], apiGroups: [apiextensions.k8s.io], apiVersions: [v1], resources: ['customresourcedefinitions/*']}"
+	out := u.viaREST(t, configuration("ValidatingWebhookConfiguration", "stuck", hook.webhook("/deny", rule, ", objectSelector: {matchLabels: {stuck: 'yes'}}")))
+	if out.status.Code != 0 {
+		t.Fatal(out.status.Message)
+	}
+	const header = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+	stuck := strings.NewReplacer("example.com", "stuck.example.com", "{name: limits.", "{labels: {stuck: 'yes'}, name: limits.").Replace(limitsCRD)
+	u.ask(t, "POST", crds, "", header+stuck).want(201)
+	define(t, u, header+limitsCRD)
+	const services = "/apis/apiregistration.k8s.io/v1/apiservices"
+	await(t, u, services, `"v1.example.com"`, func(map[string]any) bool { return true })
+	u.ask(t, "DELETE", crds+"/limits.example.com", "", "").want(200)
+	await(t, u, crds, `"limits.example.com"`, nil)
+	await(t, u, services, `"v1.example.com"`, nil)
 }
 
 // Clients that would rather have protobuf get custom objects in what else they take: objects, lists, watches and what writes answer. Those who
