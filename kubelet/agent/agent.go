@@ -109,12 +109,15 @@ type Agent struct {
 	// shuttingDown says that the host is going down: no pod is taken any more.
 	shuttingDown atomic.Bool
 	mirrorKick   chan struct{}
+	// sharing serializes what the class of burstable pods is given; left are the pods that have no part in it any more.
+	sharing sync.Mutex
+	left    map[types.UID]bool
 }
 
 // New makes an agent; nothing runs before Run.
 func New(c Config, d Deps) *Agent {
 	a := &Agent{Config: c, Deps: d, workers: map[types.UID]*worker{}, caps: kernelCapabilities(), metrics: newMetrics(), adopted: make(chan struct{}),
-		mirrorKick: make(chan struct{}, 1), cpuKick: make(chan struct{}, 1)}
+		mirrorKick: make(chan struct{}, 1), cpuKick: make(chan struct{}, 1), left: map[types.UID]bool{}}
 	a.pods = client.NewMirror(d.Client, client.Pods(), client.MirrorOptions[*corev1.Pod]{
 		FieldSelector: "spec.nodeName=" + c.NodeName, Log: d.Log,
 	})

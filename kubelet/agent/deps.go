@@ -39,6 +39,7 @@ type Groups interface {
 	UpdatePod(uid string, r cgroup.Resources) error
 	RemovePod(ctx context.Context, uid string) error
 	Pods() (map[string]cgroup.QoS, error)
+	SetQoS(qos cgroup.QoS, r cgroup.Resources) error
 }
 
 // Devices is what the agent needs of device plug-ins; [device.Manager] is one.

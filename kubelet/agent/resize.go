@@ -111,7 +111,9 @@ func (w *worker) applyResources(ctx context.Context, view podView, live map[stri
 			all = errors.Join(all, fmt.Errorf("container %s: %w", name, err))
 		}
 	}
-	return errors.Join(all, w.a.Groups.UpdatePod(string(w.uid), limits))
+	err := w.a.Groups.UpdatePod(string(w.uid), limits)
+	w.a.shareBurstable(w.uid, true)
+	return errors.Join(all, err)
 }
 
 // checkMemory refuses a limit below what a container uses: the kernel would kill it.

@@ -80,6 +80,7 @@ func (a *Agent) newSandbox(ctx context.Context, p *corev1.Pod, id string) (s San
 	if err != nil {
 		return nil, nil, fmt.Errorf("cgroup: %w", err)
 	}
+	a.shareBurstable(p.UID, true)
 	config, err := a.shimConfig(p, parent)
 	if err != nil {
 		return nil, nil, err
@@ -270,6 +271,7 @@ func (a *Agent) removeSandbox(ctx context.Context, p *corev1.Pod, s Sandbox) err
 	if err := a.Groups.RemovePod(ctx, string(p.UID)); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
+	a.shareBurstable(p.UID, false)
 	// Last: as long as this file is there, another kubelet knows that there may be something left to take down.
 	if err := os.Remove(a.recordPath(p.UID, sandboxFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

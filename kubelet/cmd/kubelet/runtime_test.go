@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
+	"bareboat.dev/kubelet/cgroup"
 )
 
 // TestRuntimeClass shows that a pod runs with the node's runtime, has its overhead beside its limits, and waits with a reason for a
@@ -47,6 +49,44 @@ func (h *host) podMemoryLimit(p *corev1.Pod) string {
 	}
 	h.t.Fatal("the pod's memory limit cannot be read")
 	return ""
+}
+
+// burstableShares are the CPU shares of the class Burstable, or on v2 its weight.
+func (h *host) burstableShares() string {
+	h.t.Helper()
+	for _, path := range []string{"/sys/fs/cgroup/cpu/" + h.c.CgroupRoot + "/burstable/cpu.shares", "/sys/fs/cgroup/" + h.c.CgroupRoot + "/burstable/cpu.weight"} {
+		if data, err := os.ReadFile(path); err == nil {
+			return strings.TrimSpace(string(data))
+		}
+	}
+	h.t.Fatal("the shares of the class Burstable cannot be read")
+	return ""
+}
+
+// TestBurstableShares shows that the class Burstable has the CPU shares of its pods together, and of no others, as they come and go.
+func TestBurstableShares(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	wants := func(shares uint64) {
+		t.Helper()
+		if got := h.burstableShares(); got != strconv.FormatUint(shares, 10) && got != strconv.FormatUint(cgroup.Weight(shares), 10) {
+			t.Errorf("the class has %s, want %d", got, shares)
+		}
+	}
+	h.create("one", `containers: [{name: app, resources: {requests: {cpu: 100m}}}]`)
+	h.create("guaranteed", `containers: [{name: app, resources: {requests: {cpu: 50m, memory: 32Mi}, limits: {cpu: 50m, memory: 32Mi}}}]`)
+	one := h.await("one", "Running", running)
+	h.await("guaranteed", "Running", running)
+	wants(102)
+	h.create("two", `containers: [{name: app, resources: {requests: {cpu: 250m}}}]`)
+	h.await("two", "Running", running)
+	wants(102 + 256)
+	h.remove("one", 0)
+	h.awaitGone("one")
+	h.awaitNoTraces(one)
+	h.create("three", `containers: [{name: app, resources: {requests: {cpu: 500m}}}]`)
+	h.await("three", "Running", running)
+	wants(256 + 512)
 }
 
 // awaitEvent waits until an event about an object says what it should.
