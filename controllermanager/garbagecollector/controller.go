@@ -27,6 +27,11 @@ const (
 	// recheck is when to judge an object again whose owner exists, or may, but is not in the graph, which therefore will not
 	// tell of its end: an owner of a kind that cannot be watched, or is not served.
 	recheck = time.Minute
+	// patience is how long every kind's first snapshot is waited for. A kind that cannot be listed, as one whose conversion webhook is
+	// down, then holds back only what needs the whole graph: the end of owners that wait for their dependents.
+	patience = 30 * time.Second
+	// incomplete is when to judge such an owner again.
+	incomplete = 5 * time.Second
 	// catchUp is when to judge an owner again whose dependents the API has and the graph has not yet.
 	catchUp = 200 * time.Millisecond
 )
@@ -60,7 +65,7 @@ type collector struct {
 	kinds map[plan.Kind]*following
 	// served finds a kind by what an owner reference says.
 	served map[metav1.GroupKind]plan.Kind
-	// held are changes of fate that wait until every kind has its first snapshot.
+	// held are changes of fate that wait until every kind has its first snapshot, or for patience.
 	held  map[types.UID]bool
 	ready bool
 	// absent are owners that a quorum read did not find. A uid never comes back, so this never needs to be forgotten, except
@@ -104,6 +109,7 @@ func (c *collector) follow(ctx context.Context) error {
 	defer watches.Wait()
 	ticker := time.NewTicker(rediscover)
 	defer ticker.Stop()
+	late := time.After(patience)
 	for {
 		if resources, err := c.setup.Discover(ctx); err == nil {
 			c.update(ctx, &watches, resources)
@@ -115,6 +121,8 @@ func (c *collector) follow(ctx context.Context) error {
 			return nil
 		case <-c.redefined:
 		case <-ticker.C:
+		case <-late:
+			c.goOn()
 		}
 	}
 }
@@ -196,11 +204,30 @@ func (c *collector) dirty(uids []types.UID) {
 	}
 }
 
-// release queues what was held, once every kind has its first snapshot. Call with mu held.
-func (c *collector) release() {
-	if c.ready || !c.whole() {
+// goOn does without the kinds that have no first snapshot by now.
+func (c *collector) goOn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ready {
 		return
 	}
+	for k, f := range c.kinds {
+		if !f.synced {
+			c.setup.Log.Warn("collecting without a kind that cannot be listed", "group", k.Group, "resource", k.Resource)
+		}
+	}
+	c.queue()
+}
+
+// release queues what was held, once every kind has its first snapshot. Call with mu held.
+func (c *collector) release() {
+	if !c.ready && c.whole() {
+		c.queue()
+	}
+}
+
+// queue queues what was held, and from now on at once what changes. Call with mu held.
+func (c *collector) queue() {
 	c.ready = true
 	for uid := range c.held {
 		c.loop.Add(string(uid))
@@ -254,8 +281,11 @@ func (c *collector) step(ctx context.Context, s engine.Step) (plan.Plan, error) 
 		}
 	}
 	decided := Decide(in)
-	if behind {
+	switch {
+	case behind:
 		decided.LookAgain(s.Now, s.Now.Add(catchUp))
+	case !in.Complete && (in.Item.orphans() || in.Item.waitsForDependents()):
+		decided.LookAgain(s.Now, s.Now.Add(incomplete))
 	}
 	decided.Events = append(decided.Events, p.Events...)
 	if again {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -30,15 +31,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// served is what the model server serves, as its discovery would say.
-func served() func(context.Context) ([]engine.Resource, error) {
+// served is what the model server serves, as its discovery would say, and more.
+func served(more ...plan.Kind) func(context.Context) ([]engine.Resource, error) {
 	kinds := []plan.Kind{
 		plan.Pods, plan.Nodes, plan.Namespaces, plan.Services, plan.ConfigMaps, plan.ServiceAccounts, plan.EndpointSlices, plan.Leases, plan.ReplicaSets, plan.Deployments,
 		plan.StatefulSets, plan.DaemonSets, plan.ControllerRevision, plan.Jobs, plan.CronJobs, plan.PDBs, plan.PVCs, plan.Secrets, plan.ResourceQuotas, plan.Endpoints,
 	}
 	return func(context.Context) ([]engine.Resource, error) {
 		var out []engine.Resource
-		for _, k := range kinds {
+		for _, k := range append(more, kinds...) {
 			out = append(out, engine.Resource{Kind: k, Verbs: []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}, Preferred: true})
 		}
 		return out, nil
@@ -53,7 +54,7 @@ type cluster struct {
 	c   *client.Client
 }
 
-func start(t *testing.T) *cluster {
+func start(t *testing.T, more ...plan.Kind) *cluster {
 	t.Helper()
 	s := clienttest.NewServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -67,7 +68,7 @@ func start(t *testing.T) *cluster {
 	go func() {
 		done <- Run(ctx, Options{
 			Client: s.NewClient(), Config: &cfg, RootCA: "pem", Identity: "test", Log: log, Metrics: engine.NewMetrics(prometheus.NewRegistry()),
-			Discover: served(), Leading: func(bool) {},
+			Discover: served(more...), Leading: func(bool) {},
 		})
 	}()
 	go func() { done <- c.kubelets(ctx) }()
@@ -280,6 +281,21 @@ func TestPropagation(t *testing.T) {
 	if left := names(); left != "" {
 		t.Errorf("the Deployment went before its pods %s", left)
 	}
+}
+
+// A kind that cannot be listed keeps nothing from being collected, but what its objects might be owned by and waits for them.
+func TestOneKindCannotBeListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := plan.Kind{Group: "example.com", Version: "v1", Resource: "widgets", Kind: "Widget", Namespaced: true}
+		c := start(t, broken)
+		c.namespace("ns")
+		create(c, client.Deployments(), web("web", 1))
+		eventually(c, client.Deployments(), "ns", "available", func(ds []*appsv1.Deployment) bool { return len(ds) == 1 && ds[0].Status.AvailableReplicas == 1 })
+		if err := client.Of(c.c, client.Deployments()).Delete(c.ctx, "ns", "web", client.DeleteOptions{Propagation: client.PropagateBackground}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(c, client.Pods(), "ns", "no pod", func(p []*corev1.Pod) bool { return len(p) == 0 })
+	})
 }
 
 // A manager that ends gives its lease up and the next acts at once, on what the first left half done.
