@@ -109,7 +109,8 @@ func older(a, b *corev1.Pod) int {
 
 func (s *step) revise(owned []*appsv1.ControllerRevision) bool {
 	h := history.Sync(history.Of{
-		Kind: plan.DaemonSets, Owner: s.Set, Template: &s.Set.Spec.Template, Labels: s.Set.Spec.Template.Labels, Collisions: s.Set.Status.CollisionCount,
+		Kind: plan.DaemonSets, Owner: s.Set, Template: &s.Set.Spec.Template, Labels: s.Set.Spec.Template.Labels,
+		PodLabel: appsv1.DefaultDaemonSetUniqueLabelKey, Collisions: s.Set.Status.CollisionCount,
 	}, owned, s.RevisionTaken)
 	s.sorted, s.update = h.Sorted, h.Update
 	if h.Collision {

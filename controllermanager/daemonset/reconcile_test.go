@@ -163,9 +163,25 @@ func TestRollingUpdate(t *testing.T) {
 			if got := fmt.Sprint(where(end)); got != "map[n0:v2 n1:v2 n2:v2 n3:v2]" {
 				t.Errorf("pods %s", got)
 			}
+			oneRevision(t, end)
 			story.Crash(t)
 			story.Lag(t, 3)
 		})
+	}
+}
+
+// oneRevision requires that the label of each pod finds its revision, by which clients tell what a pod runs.
+func oneRevision(t *testing.T, w *plantest.World) {
+	t.Helper()
+	const label = "controller-revision-hash"
+	revisions := map[string]int{}
+	for _, rev := range plantest.List[*appsv1.ControllerRevision](w, plan.ControllerRevision) {
+		revisions[rev.Labels[label]]++
+	}
+	for _, p := range plantest.List[*corev1.Pod](w, plan.Pods) {
+		if hash := p.Labels[label]; hash == "" || revisions[hash] != 1 {
+			t.Errorf("pod %s is of revision %q; there are %v", p.Name, hash, revisions)
+		}
 	}
 }
 

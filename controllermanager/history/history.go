@@ -20,7 +20,7 @@ import (
 	"bareboat.dev/controllermanager/plan"
 )
 
-// HashLabel carries a revision's hash; pods of StatefulSets and DaemonSets carry it too, under appsv1's name.
+// HashLabel carries a revision's hash.
 const HashLabel = "controller.kubernetes.io/hash"
 
 // maxBase leaves room for "-" and a hash of ten letters in a name.
@@ -34,6 +34,8 @@ type Of struct {
 	Template *corev1.PodTemplateSpec
 	// Labels of new revisions, by which the owner's selector finds them.
 	Labels map[string]string
+	// PodLabel is the label in which pods carry the hash of their revision, and the revision too; empty if they carry its name.
+	PodLabel string
 	// Collisions is status.collisionCount.
 	Collisions *int32
 }
@@ -139,6 +141,9 @@ func (r *Result) create(of Of, number int64, taken func(string) bool) {
 		labels = map[string]string{}
 	}
 	labels[HashLabel] = hash
+	if of.PodLabel != "" {
+		labels[of.PodLabel] = hash
+	}
 	w := plan.Create(plan.ControllerRevision, &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: of.Owner.GetNamespace(), Name: name, Labels: labels, Annotations: maps.Clone(of.Owner.GetAnnotations()),
