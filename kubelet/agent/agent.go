@@ -57,6 +57,10 @@ type Node interface {
 	Pressure() []corev1.NodeConditionType
 	Allocatable() corev1.ResourceList
 	Capacity() corev1.ResourceList
+	// Nudge asks for the status to be told again, since something may have changed.
+	Nudge()
+	// AwaitInUse returns once the node's status in the API says that a volume is in use.
+	AwaitInUse(ctx context.Context, v corev1.UniqueVolumeName) error
 }
 
 // Deps are what the agent works with.

@@ -37,6 +37,14 @@ func (c csiAPI) Token(ctx context.Context, p *corev1.Pod, audience string, secon
 	return sources{c.a}.Token(ctx, p, &corev1.ServiceAccountTokenProjection{Audience: audience, ExpirationSeconds: seconds})
 }
 
+func (c csiAPI) TellInUse(ctx context.Context, v corev1.UniqueVolumeName) error {
+	if v == "" {
+		c.a.Node.Nudge()
+		return nil
+	}
+	return c.a.Node.AwaitInUse(ctx, v)
+}
+
 // PublishDrivers writes CSINode, and the node's labels and annotation, where they are not so already.
 func (c csiAPI) PublishDrivers(ctx context.Context, drivers []storagev1.CSINodeDriver, labels map[string]string) error {
 	node, err := client.Of(c.a.Client, client.Nodes()).Get(ctx, "", c.a.NodeName)

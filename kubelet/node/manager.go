@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +35,8 @@ type Config struct {
 	Checks func() Checks
 	// Devices are the extended resources that device plug-ins look after: all, and those in order; nil for none.
 	Devices func() (capacity, allocatable corev1.ResourceList)
+	// VolumesInUse are the attached volumes that pods use, which nobody must detach; nil for none.
+	VolumesInUse func() []corev1.UniqueVolumeName
 	// Settled says whether what Checks says can be told; nil for always. A kubelet that has just started does not know yet whether its
 	// network stands, and must not say that a node is not ready that has been all the time.
 	Settled func() bool
@@ -65,11 +69,13 @@ type Manager struct {
 
 	mu   sync.Mutex
 	node *corev1.Node
+	// learned is closed when node changes.
+	learned chan struct{}
 }
 
 // New makes a manager; nothing is written before Run.
 func New(c Config, cl *client.Client, log *slog.Logger) *Manager {
-	return &Manager{c: c, client: cl, log: log, kick: make(chan struct{}, 1)}
+	return &Manager{c: c, client: cl, log: log, kick: make(chan struct{}, 1), learned: make(chan struct{})}
 }
 
 // Addresses are the node's IP addresses, the primary one first.
@@ -117,10 +123,26 @@ func (m *Manager) Pressure() (list []corev1.NodeConditionType) {
 
 // Observe takes in the node's object as the API has it.
 func (m *Manager) Observe(n *corev1.Node) {
-	m.mu.Lock()
-	m.node = n
-	m.mu.Unlock()
+	m.learn(n)
 	m.Nudge()
+}
+
+// AwaitInUse returns once the node's status in the API says that a volume is in use.
+func (m *Manager) AwaitInUse(ctx context.Context, v corev1.UniqueVolumeName) error {
+	for {
+		m.mu.Lock()
+		told, learned := m.node != nil && slices.Contains(m.node.Status.VolumesInUse, v), m.learned
+		m.mu.Unlock()
+		if told {
+			return nil
+		}
+		m.Nudge()
+		select {
+		case <-learned:
+		case <-ctx.Done():
+			return fmt.Errorf("the node's status does not say yet that volume %s is in use: %w", v, ctx.Err())
+		}
+	}
 }
 
 // Nudge asks for the status to be looked at again, since something may have changed.
@@ -273,6 +295,8 @@ func (m *Manager) learn(n *corev1.Node) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.node = n
+	close(m.learned)
+	m.learned = make(chan struct{})
 }
 
 func (m *Manager) labels() map[string]string {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,4 +167,36 @@ func TestRebooted(t *testing.T) {
 	if !slices.Equal(all, wantAll) {
 		t.Errorf("told\n%s\nwant\n%s", got, want)
 	}
+}
+
+// TestAwaitInUse shows that a volume counts as in use when the stored status says so, and no longer when it is given up.
+func TestAwaitInUse(t *testing.T) {
+	s := clienttest.NewServer(t)
+	var volumes atomic.Pointer[[]corev1.UniqueVolumeName]
+	volumes.Store(new([]corev1.UniqueVolumeName))
+	m := New(Config{Name: "n", VolumesInUse: func() []corev1.UniqueVolumeName { return *volumes.Load() }}, s.Client(), slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	short, cancelShort := context.WithCancel(ctx)
+	cancelShort()
+	if err := m.AwaitInUse(short, "disk"); err == nil || !strings.Contains(err.Error(), "volume disk is in use") {
+		t.Errorf("what is not in use: %v", err)
+	}
+	volumes.Store(&[]corev1.UniqueVolumeName{"disk"})
+	if err := m.AwaitInUse(ctx, "disk"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := client.Of(s.Client(), client.Nodes()).Get(ctx, "", "n"); err != nil || len(n.Status.VolumesInUse) != 1 {
+		t.Errorf("the status is %v, %v", n, err)
+	}
+	volumes.Store(new([]corev1.UniqueVolumeName))
+	m.Nudge()
+	await(t, s, func(n *corev1.Node) bool { return len(n.Status.VolumesInUse) == 0 })
 }

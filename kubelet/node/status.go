@@ -20,6 +20,9 @@ func (m *Manager) fill(n *corev1.Node, now time.Time) {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
 	}
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: m.c.Name})
+	if m.c.VolumesInUse != nil {
+		s.VolumesInUse = m.c.VolumesInUse()
+	}
 	if m.c.Images != nil {
 		s.Images = largest(m.c.Images())
 	}

@@ -37,6 +37,7 @@ import (
 	"bareboat.dev/kubelet/node"
 	"bareboat.dev/kubelet/server"
 	"bareboat.dev/kubelet/stats"
+	"bareboat.dev/kubelet/volume/csi"
 )
 
 // version is the API that this kubelet speaks.
@@ -216,6 +217,7 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 	return node.New(node.Config{
 		Name: k.nodeName, IPs: ips, Port: k.c.Port, MaxPods: k.c.MaxPods, Reserved: reserved, Labels: k.c.NodeLabels, Taints: taints,
 		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks, Event: k.nodeEvent, Settled: k.settled.Load, Devices: k.devices.Resources,
+		VolumesInUse: func() []corev1.UniqueVolumeName { return csi.InUse(k.c.RootDir) },
 	}, k.api, k.env.Log), nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -188,6 +189,8 @@ type api struct {
 	driver     *storagev1.CSIDriver
 	attachment *storagev1.VolumeAttachment
 	published  chan []storagev1.CSINodeDriver
+	root       string
+	inUse      []string // what was in use each time that it was told
 }
 
 func notFound(resource, name string) error {
@@ -221,6 +224,16 @@ func (a *api) Secret(_ context.Context, namespace, name string) (*corev1.Secret,
 
 func (a *api) Token(_ context.Context, p *corev1.Pod, audience string, _ *int64) (volume.Token, error) {
 	return volume.Token{Value: p.Spec.ServiceAccountName + "@" + audience, Expires: time.Unix(0, 0)}, nil
+}
+
+func (a *api) TellInUse(_ context.Context, v corev1.UniqueVolumeName) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if v != "" && !slices.Contains(InUse(a.root), v) {
+		return fmt.Errorf("%s is not in use", v)
+	}
+	a.inUse = append(a.inUse, fmt.Sprint(InUse(a.root)))
+	return nil
 }
 
 func (a *api) PublishDrivers(_ context.Context, drivers []storagev1.CSINodeDriver, labels map[string]string) error {
@@ -262,7 +275,7 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, root: root, api: &api{published: make(chan []storagev1.CSINodeDriver, 64)}}
+	n := &node{t: t, root: root, api: &api{root: root, published: make(chan []storagev1.CSINodeDriver, 64)}}
 	n.disks = &disks{dir: filepath.Join(root, "driver"), told: make(chan *registration.RegistrationStatus, 64)}
 	n.registry = NewRegistry(Config{Root: root, Node: "node1", API: n.api, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	n.pv = &corev1.PersistentVolume{}
@@ -515,7 +528,8 @@ func TestRepeat(t *testing.T) {
 	}
 }
 
-// TestAttachment shows that a driver that needs its volumes attached gets them only then, with what the attacher has left.
+// TestAttachment shows that a driver that needs its volumes attached gets them only then, with what the attacher has left, and that the
+// node says so of a volume before the driver has it and until it has given it up.
 func TestAttachment(t *testing.T) {
 	n := newNode(t)
 	n.register()
@@ -531,6 +545,9 @@ func TestAttachment(t *testing.T) {
 	if err := n.volumes.Mount(t.Context(), p); err == nil || !strings.Contains(err.Error(), "is not attached yet") {
 		t.Errorf("before it is attached: %v", err)
 	}
+	if len(n.api.inUse) > 0 {
+		t.Errorf("what is not attached is said to be in use: %s", n.api.inUse)
+	}
 	a.Status = storagev1.VolumeAttachmentStatus{Attached: true, AttachmentMetadata: map[string]string{"device": "/dev/x"}}
 	n.mount(p)
 	if n.disks.last.PublishContext["device"] != "/dev/x" {
@@ -538,6 +555,9 @@ func TestAttachment(t *testing.T) {
 	}
 	if err := n.volumes.RemovePodDir(p.UID); err != nil {
 		t.Error(err)
+	}
+	if got := strings.Join(n.api.inUse, " "); got != "[kubernetes.io/csi/disks.example^disk-1] []" {
+		t.Errorf("told that %s are in use", got)
 	}
 }
 

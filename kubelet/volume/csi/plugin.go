@@ -76,6 +76,8 @@ type target struct {
 	Volume    string `json:"specVolID"`
 	Lifecycle string `json:"volumeLifecycleMode"`
 	Block     bool   `json:"block,omitempty"`
+	// Attached: a controller attached the volume to this node, and must not detach it meanwhile.
+	Attached bool `json:"attached,omitempty"`
 }
 
 // dataFile holds a target, in the volume's directory of the pod.
@@ -129,15 +131,25 @@ func (p *Plugin) Mount(ctx context.Context, r volume.Request) (string, error) {
 	if err := allowsLifecycle(object, t); err != nil {
 		return "", err
 	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
 	publishContext, err := p.attachment(ctx, object, t)
 	if err != nil {
 		return "", err
 	}
+	t.Attached = needsAttachment(object, t)
 	if err := writeTarget(r.Dir, t); err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
+	if t.Attached {
+		if err := p.r.c.API.TellInUse(ctx, t.inUse()); err != nil {
+			return "", err
+		}
+		// It may have been decided to detach the volume before that was told.
+		if publishContext, err = p.attachment(ctx, object, t); err != nil {
+			return "", err
+		}
+	}
 	if err := p.stage(ctx, d, r, t, publishContext); err != nil {
 		return "", err
 	}
@@ -158,11 +170,16 @@ func allowsLifecycle(object *storagev1.CSIDriver, t target) error {
 	return fmt.Errorf("volume mode %q not supported by driver %s (only supports %q)", t.Lifecycle, t.Driver, modes)
 }
 
+// needsAttachment says whether a controller attaches the volume. Without a CSIDriver object nobody does: the driver was installed without
+// saying that it needs it.
+func needsAttachment(object *storagev1.CSIDriver, t target) bool {
+	required := object.Spec.AttachRequired == nil || *object.Spec.AttachRequired
+	return required && !t.ephemeral() && object.Name != ""
+}
+
 // attachment is what the controller that attached the volume to this node has left for the driver.
 func (p *Plugin) attachment(ctx context.Context, object *storagev1.CSIDriver, t target) (map[string]string, error) {
-	required := object.Spec.AttachRequired == nil || *object.Spec.AttachRequired
-	// Without a CSIDriver object nobody attaches: the driver was installed without saying that it needs it.
-	if t.ephemeral() || !required || object.Name == "" {
+	if !needsAttachment(object, t) {
 		return nil, nil
 	}
 	name := "csi-" + volume.Hash(t.Handle, t.Driver, p.r.c.Node)
@@ -394,7 +411,10 @@ func (p *Plugin) Unmount(ctx context.Context, uid types.UID, dir string) error {
 	if err := p.unstage(ctx, d, t, dir); err != nil {
 		return err
 	}
-	return os.Remove(filepath.Join(dir, dataFile))
+	if err := os.Remove(filepath.Join(dir, dataFile)); err != nil || !t.Attached {
+		return err
+	}
+	return p.r.c.API.TellInUse(ctx, "")
 }
 
 // unstage takes the node's part away unless another pod, whose record lies in another directory than dir, has the volume.
@@ -407,11 +427,7 @@ func (p *Plugin) unstage(ctx context.Context, d *driver, t target, dir string) e
 		return err
 	}
 	defer unlock()
-	records, err := filepath.Glob(filepath.Join(p.r.c.Root, "pods/*/volumes", volume.PluginCSI, "*", dataFile))
-	if err != nil {
-		return err
-	}
-	for _, file := range records {
+	for _, file := range records(p.r.c.Root) {
 		other, err := readTarget(filepath.Dir(file))
 		if err == nil && filepath.Dir(file) != dir && other.Driver == t.Driver && other.Handle == t.Handle {
 			return nil

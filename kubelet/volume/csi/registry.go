@@ -31,6 +31,8 @@ type API interface {
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	// Token asks for a token of the pod's service account.
 	Token(ctx context.Context, p *corev1.Pod, audience string, seconds *int64) (volume.Token, error)
+	// TellInUse makes the node's status say what [InUse] lists, and returns once it names v; with no v it only asks for it.
+	TellInUse(ctx context.Context, v corev1.UniqueVolumeName) error
 	// PublishDrivers makes the node's CSINode, labels and annotation say which drivers are there.
 	PublishDrivers(ctx context.Context, drivers []storagev1.CSINodeDriver, labels map[string]string) error
 }
