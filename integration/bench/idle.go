@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -20,6 +21,9 @@ func daemons() []string {
 
 // idle measures what a cluster without pods costs: memory, CPU, and how fast it comes up.
 func idle(e *Env) ([]Row, error) {
+	if err := coldCache(); err != nil {
+		return nil, err
+	}
 	cl := startCluster(e)
 	var pids []int
 	for _, d := range daemons() {
@@ -39,10 +43,17 @@ func idle(e *Env) ([]Row, error) {
 		}
 	}
 	return []Row{
-		{"kctl up to node Ready", fmt.Sprintf("%.2f s", cl.up.Seconds()), "", "", "≤ 3 s"},
+		{"kctl up to node Ready, binaries not in the page cache", fmt.Sprintf("%.2f s", cl.up.Seconds()), "", "", "≤ 3 s"},
 		{"all daemons, idle, PSS", fmt.Sprintf("%.0f MiB (%s)", float64(memory)/(1<<20), strings.Join(parts, ", ")), "", "", "≤ 150 MiB"},
 		{"all daemons, idle, CPU", fmt.Sprintf("%.2f %% of one core", 100*used.Seconds()/idleTime.Seconds()), "", "", "≤ 2 %"},
 	}, nil
+}
+
+// coldCache makes the daemons' binaries be read from the disk, as after a boot. What the linker has just written lies in the page cache in
+// large folios, which are mapped whole: twice the pages that a daemon touches would count as its memory.
+func coldCache() error {
+	syscall.Sync()
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0)
 }
 
 // clockTick is the unit of the times in /proc/<pid>/stat: USER_HZ, which is 100 on Linux (proc(5)).
