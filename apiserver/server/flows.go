@@ -61,7 +61,9 @@ func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline) error {
 	changed := make(chan struct{}, 1)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, plural := range flowResources() {
-		group.Go(func() error { return notice(ctx, p, plural, changed) })
+		group.Go(func() error {
+			return p.Notice(ctx, pipeline.Ref{Group: flowcontrolv1.GroupName, Version: "v1", Resource: plural}, changed)
+		})
 	}
 	group.Go(func() error {
 		for {
@@ -76,27 +78,6 @@ func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline) error {
 		}
 	})
 	return group.Wait()
-}
-
-// notice says on changed that something of a resource has changed, or is known for the first time.
-func notice(ctx context.Context, p *pipeline.Pipeline, plural string, changed chan<- struct{}) error {
-	s, err := p.Watch(ctx, &pipeline.Request{
-		Verb: pipeline.Watch, Caller: pipeline.System(), SendInitialEvents: true,
-		Ref: pipeline.Ref{Group: flowcontrolv1.GroupName, Version: "v1", Resource: plural},
-	})
-	if err != nil {
-		return err
-	}
-	defer s.Cursor.Close()
-	for {
-		if _, err := s.Cursor.Next(ctx); err != nil {
-			return err
-		}
-		select {
-		case changed <- struct{}{}:
-		default: // a change is waiting to be read already
-		}
-	}
 }
 
 // read makes the table anew; it is a dozen objects.

@@ -93,7 +93,7 @@ func (k *Keeper) warn(ctx context.Context, what string, err error) {
 // follow says that ServiceCIDRs have changed.
 func (k *Keeper) follow(ctx context.Context, changed chan<- struct{}) {
 	for ctx.Err() == nil {
-		err := k.watch(ctx, changed)
+		err := k.cfg.Pipeline.Notice(ctx, ref(cidrs, ""), changed)
 		if ctx.Err() != nil || apierrors.IsResourceExpired(err) || errors.Is(err, watchcache.ErrExpired) {
 			continue
 		}
@@ -101,23 +101,6 @@ func (k *Keeper) follow(ctx context.Context, changed chan<- struct{}) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryEvery):
-		}
-	}
-}
-
-func (k *Keeper) watch(ctx context.Context, changed chan<- struct{}) error {
-	s, err := k.cfg.Pipeline.Watch(ctx, &pipeline.Request{Verb: pipeline.Watch, Caller: pipeline.System(), SendInitialEvents: true, Ref: ref(cidrs, "")})
-	if err != nil {
-		return err
-	}
-	defer s.Cursor.Close()
-	for {
-		if _, err := s.Cursor.Next(ctx); err != nil {
-			return err
-		}
-		select {
-		case changed <- struct{}{}:
-		default: // It is still to be looked at.
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (r *Runner) follow(ctx context.Context) error {
 	for _, ref := range []pipeline.Ref{
 		{Group: admissionregistrationv1.GroupName, Version: "v1", Resource: policies}, {Group: "apiextensions.k8s.io", Version: "v1", Resource: definitions},
 	} {
-		group.Go(func() error { return r.notice(ctx, ref, changed) })
+		group.Go(func() error { return r.Pipeline.Notice(ctx, ref, changed) })
 	}
 	group.Go(func() error {
 		for {
@@ -81,24 +81,6 @@ func (r *Runner) follow(ctx context.Context) error {
 		}
 	})
 	return group.Wait()
-}
-
-// notice says on changed that something of a resource has changed, or is known for the first time.
-func (r *Runner) notice(ctx context.Context, ref pipeline.Ref, changed chan<- struct{}) error {
-	s, err := r.Pipeline.Watch(ctx, &pipeline.Request{Verb: pipeline.Watch, Caller: pipeline.System(), SendInitialEvents: true, Ref: ref})
-	if err != nil {
-		return err
-	}
-	defer s.Cursor.Close()
-	for {
-		if _, err := s.Cursor.Next(ctx); err != nil {
-			return err
-		}
-		select {
-		case changed <- struct{}{}:
-		default: // a change is waiting to be looked at already
-		}
-	}
 }
 
 // settle brings the statuses up to date.
