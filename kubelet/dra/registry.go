@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -97,23 +95,9 @@ func (r *registry) run(ctx context.Context) error {
 
 // sync asks new sockets what they are and forgets those that are gone.
 func (r *registry) sync(ctx context.Context) error {
-	entries, err := os.ReadDir(r.dir)
+	there, err := dirwatch.Sockets(r.dir)
 	if err != nil {
 		return err
-	}
-	there := map[string]fs.FileInfo{}
-	for _, e := range entries {
-		if e.Type()&os.ModeSocket == 0 || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since
-		}
-		if err != nil {
-			return err
-		}
-		there[filepath.Join(r.dir, e.Name())] = info
 	}
 	r.keep(there)
 	var all error
@@ -135,7 +119,7 @@ func (r *registry) keep(there map[string]fs.FileInfo, only ...string) {
 		if len(only) > 0 && !slices.Contains(only, path) {
 			continue
 		}
-		if info := there[path]; info != nil && os.SameFile(info, s.info) && info.ModTime().Equal(s.info.ModTime()) {
+		if info := there[path]; info != nil && dirwatch.SameSocket(info, s.info) {
 			continue
 		}
 		delete(r.sockets, path)

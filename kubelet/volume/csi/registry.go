@@ -94,8 +94,8 @@ func (r *Registry) Run(ctx context.Context) error {
 			if !there {
 				return fmt.Errorf("the directory of plug-ins' sockets %s was removed", r.dir())
 			}
-			now, err := r.sockets()
-			if err == nil && maps.EqualFunc(now, seen, sameSocket) {
+			now, err := dirwatch.Sockets(r.dir())
+			if err == nil && maps.EqualFunc(now, seen, dirwatch.SameSocket) {
 				continue // nothing that concerns us, or the directory is only looked at
 			}
 		case <-again.C:
@@ -111,40 +111,14 @@ func (r *Registry) Run(ctx context.Context) error {
 	}
 }
 
-// sockets are those in the directory, by their paths.
-func (r *Registry) sockets() (map[string]fs.FileInfo, error) {
-	entries, err := os.ReadDir(r.dir())
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]fs.FileInfo{}
-	for _, e := range entries {
-		if e.Type()&os.ModeSocket == 0 || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since
-		}
-		if err != nil {
-			return nil, err
-		}
-		all[filepath.Join(r.dir(), e.Name())] = info
-	}
-	return all, nil
-}
-
-// sameSocket says whether nobody has made a socket anew in between; the file system may use an inode's number again.
-func sameSocket(a, b fs.FileInfo) bool { return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) }
-
 // sync registers the drivers whose sockets are there and tells the API of all. It returns the sockets.
 func (r *Registry) sync(ctx context.Context) (map[string]fs.FileInfo, error) {
-	sockets, err := r.sockets()
+	sockets, err := dirwatch.Sockets(r.dir())
 	if err != nil {
 		return nil, err
 	}
 	for _, path := range r.paths() {
-		if info := sockets[path]; info == nil || !sameSocket(info, r.at(path).socket) {
+		if info := sockets[path]; info == nil || !dirwatch.SameSocket(info, r.at(path).socket) {
 			r.drop(path)
 		}
 	}
