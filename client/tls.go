@@ -19,14 +19,11 @@ import (
 type transportCredentials struct {
 	credentials.TransportCredentials // of the configuration at start, for everything but handshakes
 
-	cfg           *Config
-	ca, cert, key watchedFile
+	tls func() (*tls.Config, error)
 }
 
 func newTransportCredentials(cfg *Config) (*transportCredentials, error) {
-	t := &transportCredentials{
-		cfg: cfg, ca: watchedFile{path: cfg.CAFile}, cert: watchedFile{path: cfg.CertFile}, key: watchedFile{path: cfg.KeyFile},
-	}
+	t := &transportCredentials{tls: cfg.TLS()}
 	tlsConfig, err := t.current()
 	if err != nil {
 		return nil, fmt.Errorf("API client: %w", err)
@@ -47,12 +44,31 @@ func (t *transportCredentials) ClientHandshake(ctx context.Context, authority st
 // Clone implements credentials.TransportCredentials; the value is shared, it is safe for concurrent use.
 func (t *transportCredentials) Clone() credentials.TransportCredentials { return t }
 
-// current builds the TLS configuration from the files as they are now.
+// current is the TLS configuration for the next connection.
 func (t *transportCredentials) current() (*tls.Config, error) {
-	out := &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
-		ServerName: t.cfg.ServerName, InsecureSkipVerify: t.cfg.InsecureSkipTLSVerify,
+	c, err := t.tls()
+	if err != nil {
+		return nil, err
 	}
+	c.NextProtos = []string{"h2"}
+	return c, nil
+}
+
+// TLS returns what makes a TLS configuration of its own for each connection, from the certificates' files as they are then. Which
+// protocols are offered is the caller's.
+func (c *Config) TLS() func() (*tls.Config, error) {
+	t := &tlsFiles{cfg: c, ca: watchedFile{path: c.CAFile}, cert: watchedFile{path: c.CertFile}, key: watchedFile{path: c.KeyFile}}
+	return t.config
+}
+
+// tlsFiles are the certificates of a configuration.
+type tlsFiles struct {
+	cfg           *Config
+	ca, cert, key watchedFile
+}
+
+func (t *tlsFiles) config() (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.cfg.ServerName, InsecureSkipVerify: t.cfg.InsecureSkipTLSVerify}
 	ca, err := firstOf(t.cfg.CAData, &t.ca)
 	if err != nil {
 		return nil, fmt.Errorf("CA certificate: %w", err)

@@ -8,7 +8,6 @@ package rest
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,23 +66,26 @@ func New(cfg *client.Config) (*Client, error) {
 	if len(c.servers) == 0 {
 		return nil, errors.New("no API server is configured")
 	}
-	if _, err := tlsConfig(cfg); err != nil {
-		return nil, err
+	certificates := cfg.TLS()
+	if !cfg.Insecure {
+		if _, err := certificates(); err != nil {
+			return nil, err
+		}
 	}
 	dial := (&net.Dialer{Timeout: dialTimeout}).DialContext
 	if cfg.Dialer != nil {
 		dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return cfg.Dialer(ctx, addr) }
 	}
 	c.http = &http.Client{Transport: &http.Transport{DialContext: dial, IdleConnTimeout: idleTimeout, DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return dialTLS(ctx, cfg, addr, func() (net.Conn, error) { return dial(ctx, network, addr) })
+		return dialTLS(ctx, certificates, addr, func() (net.Conn, error) { return dial(ctx, network, addr) })
 	}}}
 	return c, nil
 }
 
 // dialTLS makes a connection with the certificates as they are now, so that rotated ones serve the next connection. It does not
 // offer h2 alone, by which the server knows that no gRPC client is speaking.
-func dialTLS(ctx context.Context, cfg *client.Config, addr string, dial func() (net.Conn, error)) (net.Conn, error) {
-	config, err := tlsConfig(cfg)
+func dialTLS(ctx context.Context, certificates func() (*tls.Config, error), addr string, dial func() (net.Conn, error)) (net.Conn, error) {
+	config, err := certificates()
 	if err != nil {
 		return nil, err
 	}
@@ -108,41 +110,6 @@ func (c *Client) Server() string { return c.servers[0] }
 
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-func tlsConfig(cfg *client.Config) (*tls.Config, error) {
-	if cfg.Insecure {
-		return nil, nil
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName, InsecureSkipVerify: cfg.InsecureSkipTLSVerify}
-	authority, err := dataOr(cfg.CAData, cfg.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	if len(authority) > 0 {
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(authority) {
-			return nil, fmt.Errorf("certificate authority %s: no certificate in PEM", cfg.CAFile)
-		}
-	}
-	cert, certErr := dataOr(cfg.CertData, cfg.CertFile)
-	key, keyErr := dataOr(cfg.KeyData, cfg.KeyFile)
-	if err := errors.Join(certErr, keyErr); err != nil || len(cert) == 0 {
-		return t, err
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("client certificate: %w", err)
-	}
-	t.Certificates = []tls.Certificate{pair}
-	return t, nil
-}
-
-func dataOr(data []byte, file string) ([]byte, error) {
-	if len(data) > 0 || file == "" {
-		return data, nil
-	}
-	return os.ReadFile(file)
-}
 
 // Get reads a path, which may have a query. An answer other than success is an *apierrors.StatusError.
 func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
