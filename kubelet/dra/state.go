@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/kubelet/durable"
 )
 
 // claim is what is known of a claim that is, or may be, prepared.
@@ -78,7 +79,7 @@ func (m *Manager) saveLocked() error {
 	if err != nil {
 		return err
 	}
-	return replace(m.file, data)
+	return durable.WriteFile(m.file, data, 0o600)
 }
 
 func compare(a, b *claim) int {
@@ -86,29 +87,4 @@ func compare(a, b *claim) int {
 		return -1
 	}
 	return 1
-}
-
-// replace writes a file so that it is the old one or the new one, whatever happens.
-func replace(file string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".dra-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), file); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
