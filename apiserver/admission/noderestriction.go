@@ -7,32 +7,38 @@ import (
 	"slices"
 	"strings"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/authz"
 	"bareboat.dev/apiserver/registry"
 )
 
 // NodeRestriction confines what a kubelet writes: its own Node, without the labels and taints that steer workloads to it,
 // mirror pods of its own, and the status and deletion of pods that it runs.
-func NodeRestriction(reader Reader) Plugin {
+//
+// The authorizer says which audiences a node's tokens may have beyond those that its pods ask for.
+func NodeRestriction(reader Reader, authorizer authz.Authorizer) Plugin {
 	return Plugin{Name: "NodeRestriction", Mutate: func(ctx context.Context, a *Attributes) error {
 		node, ok := authz.NodeName(a.User)
 		if !ok {
 			return nil
 		}
-		r := nodeRestriction{reader, node}
+		r := nodeRestriction{reader, authorizer, node}
 		switch a.Resource.Kind.Group + "/" + a.Resource.Plural {
 		case "/pods":
 			return r.pod(ctx, a)
 		case "/nodes":
 			return r.node(a)
+		case "/persistentvolumeclaims":
+			return r.claimStatus(a)
 		case "/persistentvolumes":
 			return r.volume(a)
 		case "/serviceaccounts":
@@ -41,16 +47,21 @@ func NodeRestriction(reader Reader) Plugin {
 			return r.lease(a)
 		case "certificates.k8s.io/podcertificaterequests":
 			return r.podCertificate(ctx, a)
+		case "certificates.k8s.io/certificatesigningrequests":
+			return r.certificate(a)
 		case "storage.k8s.io/csinodes":
 			return r.csiNode(a)
+		case "resource.k8s.io/resourceslices":
+			return r.slice(a)
 		}
 		return nil
 	}}
 }
 
 type nodeRestriction struct {
-	reader Reader
-	name   string
+	reader     Reader
+	authorizer authz.Authorizer
+	name       string
 }
 
 func (r nodeRestriction) forbid(a *Attributes, format string, args ...any) error {
@@ -69,7 +80,7 @@ func (r nodeRestriction) pod(ctx context.Context, a *Attributes) error {
 	case a.Subresource != "":
 		return r.forbid(a, "unexpected pod subresource %q, only 'status' and 'eviction' are allowed", a.Subresource)
 	case a.Operation == Create:
-		return r.mirrorPod(a, a.Object.(*corev1.Pod))
+		return r.mirrorPod(ctx, a, a.Object.(*corev1.Pod))
 	case a.Operation == Delete:
 		if a.Old.(*corev1.Pod).Spec.NodeName != r.name {
 			return r.forbid(a, "node %q can only delete pods with spec.nodeName set to itself", r.name)
@@ -91,28 +102,59 @@ func (r nodeRestriction) podStatus(a *Attributes) error {
 	if !equality.Semantic.DeepEqual(pod.Status.ResourceClaimStatuses, old.Status.ResourceClaimStatuses) {
 		return r.forbid(a, "node %q cannot update resource claim statuses", r.name)
 	}
+	if !equality.Semantic.DeepEqual(pod.Status.ExtendedResourceClaimStatus, old.Status.ExtendedResourceClaimStatus) {
+		return r.forbid(a, "node %q cannot update extended resource claim status", r.name)
+	}
 	return nil
 }
 
 // mirrorPod: a node creates pods only to show its static pods, and these may reach for nothing in the API.
-func (r nodeRestriction) mirrorPod(a *Attributes, pod *corev1.Pod) error {
+func (r nodeRestriction) mirrorPod(ctx context.Context, a *Attributes, pod *corev1.Pod) error {
 	switch {
 	case !isMirror(pod):
 		return r.forbid(a, "pod does not have %q annotation, node %q can only create mirror pods", corev1.MirrorPodAnnotationKey, r.name)
 	case pod.Spec.NodeName != r.name:
 		return r.forbid(a, "node %q can only create pods with spec.nodeName set to itself", r.name)
-	case pod.Spec.ServiceAccountName != "":
-		return r.forbid(a, "node %q can not create pods that reference a service account", r.name)
 	case len(pod.OwnerReferences) > 1:
 		return r.forbid(a, "node %q can only create pods with a single owner reference set to itself", r.name)
+	case len(pod.OwnerReferences) == 0:
+		return r.forbid(a, "node %q can only create pods with an owner reference set to itself", r.name)
 	}
-	for _, o := range pod.OwnerReferences {
-		if o.APIVersion != "v1" || o.Kind != "Node" || o.Name != r.name {
-			return r.forbid(a, "node %q can only create pods with an owner reference set to itself", r.name)
-		}
+	if err := r.owner(ctx, a, &pod.OwnerReferences[0]); err != nil {
+		return err
+	}
+	if pod.Spec.ServiceAccountName != "" {
+		return r.forbid(a, "node %q can not create pods that reference a service account", r.name)
 	}
 	for _, ref := range PodReferences(pod) {
 		return r.forbid(a, "node %q can not create pods that reference %s", r.name, ref.Resource)
+	}
+	for i := range pod.Spec.Volumes {
+		if p := pod.Spec.Volumes[i].Projected; p != nil && slices.ContainsFunc(p.Sources, func(s corev1.VolumeProjection) bool { return s.ClusterTrustBundle != nil }) {
+			return r.forbid(a, "node %q can not create pods that reference clustertrustbundles", r.name)
+		}
+	}
+	return nil
+}
+
+// owner: a mirror pod is the node's, which goes with it.
+func (r nodeRestriction) owner(ctx context.Context, a *Attributes, o *metav1.OwnerReference) error {
+	switch {
+	case o.APIVersion != "v1" || o.Kind != "Node" || o.Name != r.name:
+		return r.forbid(a, "node %q can only create pods with an owner reference set to itself", r.name)
+	case o.Controller == nil || !*o.Controller:
+		return r.forbid(a, "node %q can only create pods with a controller owner reference set to itself", r.name)
+	case o.BlockOwnerDeletion != nil && *o.BlockOwnerDeletion:
+		return r.forbid(a, "node %q must not set blockOwnerDeletion on an owner reference", r.name)
+	}
+	node, ok, err := r.reader.Object(ctx, "", "nodes", "", r.name, true)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return apierrors.NewNotFound(corev1.Resource("nodes"), r.name)
+	case o.UID != node.GetUID():
+		return r.forbid(a, "node %s UID mismatch: expected %s got %s", r.name, o.UID, node.GetUID())
 	}
 	return nil
 }
@@ -201,6 +243,59 @@ func restrictedLabels(n, old *corev1.Node) []string {
 	return bad
 }
 
+// slice: of devices a node's drivers publish its own.
+func (r nodeRestriction) slice(a *Attributes) error {
+	of := func(obj registry.Object) bool {
+		s, ok := obj.(*resourcev1.ResourceSlice)
+		return ok && s.Spec.NodeName != nil && *s.Spec.NodeName == r.name
+	}
+	switch {
+	case a.Operation == Create && !of(a.Object):
+		return r.forbid(a, "can only create ResourceSlice with the same NodeName as the requesting node")
+	case a.Operation == Delete && !of(a.Old):
+		return r.forbid(a, "can only delete ResourceSlice with the same NodeName as the requesting node")
+	}
+	return nil // an update cannot change whose it is
+}
+
+// certificate: what a kubelet presents as a node's is asked for by that node.
+func (r nodeRestriction) certificate(a *Attributes) error {
+	csr, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
+	if a.Operation != Create || !ok || csr.Spec.SignerName != certificatesv1.KubeletServingSignerName && csr.Spec.SignerName != certificatesv1.KubeAPIServerClientKubeletSignerName {
+		return nil
+	}
+	request, err := parseRequest(csr.Spec.Request)
+	if err != nil {
+		return r.forbid(a, "unable to parse csr: %w", err)
+	}
+	if want := authn.NodeUserPrefix + r.name; request.Subject.CommonName != want {
+		return r.forbid(a, "can only create a node CSR with CN=%s", want)
+	}
+	return nil
+}
+
+// claimStatus: a node says how large a claim's volume has become, and nothing else.
+func (r nodeRestriction) claimStatus(a *Attributes) error {
+	if a.Subresource != "status" {
+		return r.forbid(a, "may only update PVC status")
+	}
+	next, ok := a.Object.(*corev1.PersistentVolumeClaim)
+	old, okOld := a.Old.(*corev1.PersistentVolumeClaim)
+	if a.Operation != Update || !ok || !okOld {
+		return r.forbid(a, "unexpected operation %q", a.Operation)
+	}
+	rest := func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+		c = c.DeepCopy()
+		c.ResourceVersion, c.ManagedFields = "", nil
+		c.Status.Capacity, c.Status.Conditions, c.Status.AllocatedResourceStatuses, c.Status.AllocatedResources = nil, nil, nil, nil
+		return c
+	}
+	if !equality.Semantic.DeepEqual(rest(next), rest(old)) {
+		return r.forbid(a, "node %q is not allowed to update fields other than status.quantity and status.conditions", r.name)
+	}
+	return nil
+}
+
 // csiNode: what volume drivers a node has, and how many volumes they may have on it, is said by that node.
 func (r nodeRestriction) csiNode(a *Attributes) error {
 	name := a.Name
@@ -209,32 +304,6 @@ func (r nodeRestriction) csiNode(a *Attributes) error {
 	}
 	if name != r.name {
 		return r.forbid(a, "can only access CSINode with the same name as the requesting node")
-	}
-	return nil
-}
-
-func (r nodeRestriction) token(ctx context.Context, a *Attributes) error {
-	if a.Subresource != "token" {
-		return nil
-	}
-	req, ok := a.Body.(*authenticationv1.TokenRequest)
-	if !ok {
-		return nil
-	}
-	ref := req.Spec.BoundObjectRef
-	if ref == nil || ref.APIVersion != "v1" || ref.Kind != "Pod" || ref.Name == "" {
-		return r.forbid(a, "node requested token not bound to a pod")
-	}
-	obj, ok, err := r.reader.Object(ctx, "", "pods", a.Namespace, ref.Name, true)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return apierrors.NewNotFound(resource(a), ref.Name)
-	case ref.UID != obj.GetUID():
-		return r.forbid(a, "the UID in the bound object reference (%s) does not match the UID in record (%s)", ref.UID, obj.GetUID())
-	case obj.(*corev1.Pod).Spec.NodeName != r.name:
-		return r.forbid(a, "node requested token bound to a pod scheduled on a different node")
 	}
 	return nil
 }

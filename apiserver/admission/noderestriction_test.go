@@ -31,7 +31,7 @@ func TestNodeWritesItsVolumesFinalizer(t *testing.T) {
 		return v
 	}
 	off := func(v *corev1.PersistentVolume) { v.Finalizers = v.Finalizers[:1] }
-	plugin := NodeRestriction(nil)
+	plugin := NodeRestriction(nil, nil)
 	for name, c := range map[string]struct {
 		old    *corev1.PersistentVolume
 		change func(*corev1.PersistentVolume)
@@ -84,7 +84,7 @@ func TestNodeAsksForItsPodsCertificates(t *testing.T) {
 	plugin := NodeRestriction(few{
 		"pods web": pod("web", "n1"), "pods other": pod("other", "n2"), "pods static": mirror,
 		"serviceaccounts robot": &corev1.ServiceAccount{ObjectMeta: meta("ns", "robot")}, "nodes n1": &corev1.Node{ObjectMeta: meta("", "n1")},
-	})
+	}, nil)
 	type spec = certificatesv1.PodCertificateRequestSpec
 	for name, c := range map[string]struct {
 		change func(*spec)
@@ -116,7 +116,7 @@ func TestNodeAsksForItsPodsCertificates(t *testing.T) {
 
 // A node says of no other what volume drivers it has.
 func TestNodeWritesItsCSINode(t *testing.T) {
-	plugin := NodeRestriction(nil)
+	plugin := NodeRestriction(nil, nil)
 	for _, op := range []Operation{Create, Update, Delete} {
 		for name, ok := range map[string]bool{"n1": true, "n2": false} {
 			a := &Attributes{

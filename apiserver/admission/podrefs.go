@@ -19,7 +19,7 @@ func PodReferences(pod *corev1.Pod) []Reference {
 		add("secrets", p.Name)
 	}
 	for i := range s.Volumes {
-		volumeReferences(&s.Volumes[i], add)
+		volumeReferences(pod.Name, &s.Volumes[i], add)
 	}
 	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
 		for i := range list {
@@ -35,6 +35,9 @@ func PodReferences(pod *corev1.Pod) []Reference {
 		if made.ResourceClaimName != nil {
 			add("resourceclaims", *made.ResourceClaimName)
 		}
+	}
+	if made := pod.Status.ExtendedResourceClaimStatus; made != nil {
+		add("resourceclaims", made.ResourceClaimName)
 	}
 	for i := range s.EphemeralContainers {
 		envReferences(s.EphemeralContainers[i].Env, s.EphemeralContainers[i].EnvFrom, add)
@@ -64,7 +67,7 @@ func envReferences(env []corev1.EnvVar, from []corev1.EnvFromSource, add func(re
 	}
 }
 
-func volumeReferences(v *corev1.Volume, add func(resource, name string)) {
+func volumeReferences(pod string, v *corev1.Volume, add func(resource, name string)) {
 	switch {
 	case v.Secret != nil:
 		add("secrets", v.Secret.SecretName)
@@ -72,6 +75,8 @@ func volumeReferences(v *corev1.Volume, add func(resource, name string)) {
 		add("configmaps", v.ConfigMap.Name)
 	case v.PersistentVolumeClaim != nil:
 		add("persistentvolumeclaims", v.PersistentVolumeClaim.ClaimName)
+	case v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil:
+		add("persistentvolumeclaims", pod+"-"+v.Name) // the name that the claim is made with
 	case v.Projected != nil:
 		for _, src := range v.Projected.Sources {
 			if src.Secret != nil {
@@ -83,6 +88,8 @@ func volumeReferences(v *corev1.Volume, add func(resource, name string)) {
 		}
 	case v.CSI != nil && v.CSI.NodePublishSecretRef != nil:
 		add("secrets", v.CSI.NodePublishSecretRef.Name)
+	case v.AzureFile != nil:
+		add("secrets", v.AzureFile.SecretName)
 	case v.CephFS != nil && v.CephFS.SecretRef != nil:
 		add("secrets", v.CephFS.SecretRef.Name)
 	case v.RBD != nil && v.RBD.SecretRef != nil:

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/apiserver/authn"
@@ -241,5 +242,60 @@ func TestWatchesEndWithTheServer(t *testing.T) {
 	}
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("the watch ended with %v", err)
+	}
+}
+
+// A node reads the claims that its pods' ephemeral volumes made, and the secrets by which the volumes behind its pods' claims are mounted.
+func TestNodeReadsWhatVolumesNeed(t *testing.T) {
+	h := start(t, engines()["memory"](t))
+	admin := h.admin()
+	h.defaultAccount(admin)
+	create := func(group, resource, namespace, body string) {
+		t.Helper()
+		_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref(group, resource, namespace, ""), Object: asJSON(t, "application/json", body)})
+		check(t, err)
+	}
+	claim := func(name string) string {
+		return `{"metadata":{"name":"` + name + `"},"spec":{"volumeName":"pv","accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}`
+	}
+	for _, name := range []string{"mine", "p-scratch", "other"} {
+		create("", "persistentvolumeclaims", "default", claim(name))
+	}
+	create("", "persistentvolumes", "", `{"metadata":{"name":"pv"},"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],
+		"claimRef":{"namespace":"default","name":"mine"},"csi":{"driver":"d","volumeHandle":"h","nodeStageSecretRef":{"namespace":"vault","name":"stage"},
+		"controllerPublishSecretRef":{"namespace":"vault","name":"attach"}}}}`)
+	create("", "namespaces", "", `{"metadata":{"name":"vault"}}`)
+	for _, name := range []string{"stage", "attach"} {
+		create("", "secrets", "vault", `{"metadata":{"name":"`+name+`"}}`)
+	}
+	p := pod("p")
+	p.Spec.NodeName = "n1"
+	p.Spec.Volumes = []corev1.Volume{
+		{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "mine"}}},
+		{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		}}}}},
+	}
+	_, err := admin.Create(t.Context(), &apiv1.CreateRequest{Ref: ref("", "pods", "default", ""), Object: asProto(t, podURL, p)})
+	check(t, err)
+	n1, n2 := h.as("system:node:n1", authn.Nodes), h.as("system:node:n2", authn.Nodes)
+	for what, c := range map[string]struct {
+		u                         *user
+		resource, namespace, name string
+		want                      codes.Code
+	}{
+		"claim":                  {n1, "persistentvolumeclaims", "default", "mine", codes.OK},
+		"ephemeral volume":       {n1, "persistentvolumeclaims", "default", "p-scratch", codes.OK},
+		"another claim":          {n1, "persistentvolumeclaims", "default", "other", codes.PermissionDenied},
+		"volume's secret":        {n1, "secrets", "vault", "stage", codes.OK},
+		"controller's secret":    {n1, "secrets", "vault", "attach", codes.PermissionDenied},
+		"secret, for another":    {n2, "secrets", "vault", "stage", codes.PermissionDenied},
+		"ephemeral, for another": {n2, "persistentvolumeclaims", "default", "p-scratch", codes.PermissionDenied},
+	} {
+		_, err := c.u.Get(t.Context(), &apiv1.GetRequest{Ref: ref("", c.resource, c.namespace, c.name)})
+		if got := status.Code(err); got != c.want {
+			t.Errorf("%s: %v, want %v", what, got, c.want)
+		}
 	}
 }

@@ -36,7 +36,7 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 		admission.ServiceAccount(admission.ServiceAccountConfig{
 			Reader: known, MountTokens: s.cfg.Tokens.Signer != nil, Suffix: s.pipeline.Suffix,
 		}),
-		admission.NodeRestriction(s.pipeline),
+		admission.NodeRestriction(s.pipeline, authorizer),
 		admission.TaintNodesByCondition(),
 		podSecurity,
 		admission.Priority(admission.PriorityClasses(known)),
