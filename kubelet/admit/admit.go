@@ -66,12 +66,20 @@ type Verdict struct {
 	Preempted []int
 }
 
-// Admit decides whether the node takes the pod beside the others, which must be all that are not terminal.
-func Admit(p Pod, others []Pod, n Node) Verdict {
-	for _, check := range []func(Pod, Node) *Rejection{shutdown, pressure, sysctls, system, placement, taints, appArmor} {
-		if r := check(p, n); r != nil {
+// Admit decides whether the node takes the pod beside the others, which must be all that are not terminal. Between what concerns the
+// state of the node and what concerns room on it, reserve is asked to choose what the pod is to have alone, as Kubernetes does; if the pod
+// is refused later on, the caller takes it back. It may be nil.
+func Admit(p Pod, others []Pod, n Node, reserve func() *Rejection) Verdict {
+	if r := first(p, n, shutdown, pressure, sysctls); r != nil {
+		return reject(r)
+	}
+	if reserve != nil {
+		if r := reserve(); r != nil {
 			return reject(r)
 		}
+	}
+	if r := first(p, n, system, placement, taints, appArmor); r != nil {
+		return reject(r)
 	}
 	if r := ports(p, others); r != nil {
 		return reject(r)
@@ -84,6 +92,16 @@ func Admit(p Pod, others []Pod, n Node) Verdict {
 		return Verdict{Preempted: victims}
 	}
 	return reject(r)
+}
+
+// first is the first rejection among some checks'; nil if there is none.
+func first(p Pod, n Node, checks ...func(Pod, Node) *Rejection) *Rejection {
+	for _, check := range checks {
+		if r := check(p, n); r != nil {
+			return r
+		}
+	}
+	return nil
 }
 
 func reject(r *Rejection) Verdict {

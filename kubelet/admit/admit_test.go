@@ -42,15 +42,25 @@ func TestAdmit(t *testing.T) {
 		`{containers: [{name: c, ports: [{hostPort: 80, protocol: UDP, containerPort: 1}]}]}`:                                                          "",
 	} {
 		got := ""
-		if r := Admit(podOf(t, spec), others, node).Rejection; r != nil {
+		if r := Admit(podOf(t, spec), others, node, nil).Rejection; r != nil {
 			got = r.Reason + ": " + r.Message
 		}
 		if got != want {
 			t.Errorf("%s:\n got %q\nwant %q", spec, got, want)
 		}
 	}
-	if r := Admit(podOf(t, `containers: [{name: c}]`), append(others, others[0]), node).Rejection; r == nil || r.Reason != "OutOfpods" {
+	if r := Admit(podOf(t, `containers: [{name: c}]`), append(others, others[0]), node, nil).Rejection; r == nil || r.Reason != "OutOfpods" {
 		t.Errorf("a third pod: %v", r)
+	}
+	// What a pod is to have alone is chosen after the node's state, and before room for it.
+	none := func() *Rejection { return &Rejection{"Reserve", "no"} }
+	for spec, want := range map[string]string{
+		`{securityContext: {sysctls: [{name: kernel.msgmax, value: "1"}]}, containers: [{name: c}]}`: "SysctlForbidden",
+		`containers: [{name: c, resources: {requests: {cpu: 501m}}}]`:                                "Reserve",
+	} {
+		if r := Admit(podOf(t, spec), others, node, none).Rejection; r == nil || r.Reason != want {
+			t.Errorf("%s: %v, want %s", spec, r, want)
+		}
 	}
 }
 
@@ -83,7 +93,7 @@ func TestPlace(t *testing.T) {
 		p := podOf(t, c.spec)
 		p.Static = c.static
 		got := ""
-		if r := Admit(p, nil, c.node).Rejection; r != nil {
+		if r := Admit(p, nil, c.node, nil).Rejection; r != nil {
 			got = r.Reason + ": " + r.Message
 		}
 		if got != c.want {
@@ -112,7 +122,7 @@ func TestPreempt(t *testing.T) {
 		`{priority: 1999999999, containers: [{name: c, resources: {requests: {cpu: 1}}}]}`:              "OutOfcpu",
 		`{priority: 2000001000, containers: [{name: c, resources: {requests: {cpu: 1, memory: 4Gi}}}]}`: "[2]",
 	} {
-		v := Admit(podOf(t, spec), others, node)
+		v := Admit(podOf(t, spec), others, node, nil)
 		got := fmt.Sprint(v.Preempted)
 		if v.Rejection != nil {
 			got = v.Rejection.Reason

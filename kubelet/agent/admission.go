@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/kubelet/admit"
 	"bareboat.dev/kubelet/pod"
@@ -17,17 +18,17 @@ import (
 // admitLocked ends a pod before it begins if the node does not take it, and ends others before it begins if they make room for it.
 func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
 	neighbours, others := a.neighboursLocked(w)
-	v := admit.Admit(admit.Pod{Pod: p, Static: w.static}, others, a.node())
+	v := admit.Admit(admit.Pod{Pod: p, Static: w.static}, others, a.node(), func() *admit.Rejection { return a.reserve(p) })
 	for _, i := range v.Preempted {
 		a.preemptLocked(w, neighbours[i])
 	}
 	r := v.Rejection
 	if r == nil {
-		err := a.reserve(p)
-		if err == nil {
-			return
-		}
-		r = &admit.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Pod was rejected: Allocate failed due to %v, which is unexpected", err)}
+		a.cpusChanged()
+		return
+	}
+	if err := a.release(p.UID); err != nil {
+		a.Log.Error("devices and CPUs of a pod were not noted as free", "pod", podKey(p), "error", err)
 	}
 	w.stop = &pod.Stop{Reason: r.Reason, Message: r.Message}
 	a.event(p, corev1.EventTypeWarning, r.Reason, "", "%s", strings.TrimPrefix(r.Message, "Pod was rejected: "))
@@ -35,16 +36,20 @@ func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
 }
 
 // reserve chooses what a pod gets for itself alone: devices and CPUs.
-func (a *Agent) reserve(p *corev1.Pod) error {
-	if err := a.Devices.Reserve(p); err != nil {
-		return err
+func (a *Agent) reserve(p *corev1.Pod) *admit.Rejection {
+	err := a.Devices.Reserve(p)
+	if err == nil {
+		err = a.CPUs.Reserve(p)
 	}
-	err := a.CPUs.Reserve(p)
 	if err != nil {
-		return errors.Join(err, a.Devices.Release(p.UID))
+		return &admit.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
 	}
-	a.cpusChanged()
 	return nil
+}
+
+// release gives back what a pod had for itself alone.
+func (a *Agent) release(uid types.UID) error {
+	return errors.Join(a.Devices.Release(uid), a.CPUs.Release(uid))
 }
 
 // node is what pods are held against.
@@ -126,7 +131,7 @@ func (w *worker) overLocked() {
 	}
 	close(w.over)
 	// Before anybody is told that the pod has ended: what takes its place may ask for its devices.
-	if err := errors.Join(w.a.Devices.Release(w.uid), w.a.CPUs.Release(w.uid), w.a.releaseClaims(w.uid)); err != nil {
+	if err := errors.Join(w.a.release(w.uid), w.a.releaseClaims(w.uid)); err != nil {
 		w.a.Log.Error("devices and CPUs of a pod were not noted as free", "uid", w.uid, "error", err)
 	}
 	w.a.cpusChanged()

@@ -14,6 +14,8 @@
 //
 //   - A device belongs to one container from Reserve to Release, across restarts of the kubelet and of plug-ins: choices are a file that
 //     is written before anybody learns of them.
+//   - A resource that a plug-in has ever registered for stays known, as a file: a pod that asks for it before the plug-in has registered
+//     again after a start of the kubelet is refused, rather than run without its device.
 //   - A device of a plug-in that has gone, or that is unhealthy, is given to nobody; who has it keeps it.
 //   - The devices of an init container are used again by later ones of its pod.
 package device

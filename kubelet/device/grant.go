@@ -56,10 +56,6 @@ func demand(c *corev1.Container, known map[string]bool) map[string]int {
 
 // Reserve chooses the devices of a pod that is admitted. [ErrUnavailable]; then it has none.
 func (m *Manager) Reserve(p *corev1.Pod) error {
-	known := m.known()
-	if len(known) == 0 {
-		return nil
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.grants[p.UID] != nil {
@@ -71,7 +67,7 @@ func (m *Manager) Reserve(p *corev1.Pod) error {
 	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for i := range list {
 			c := &list[i]
-			for name, n := range demand(c, known) {
+			for name, n := range demand(c, m.resources) {
 				ids, err := m.chooseLocked(pod, reusable[name], name, n)
 				if err != nil {
 					return err
@@ -135,6 +131,9 @@ func (m *Manager) chooseLocked(pod map[string]map[string][]string, reusable []st
 		delete(taken, id)
 	}
 	p := m.plugins[name]
+	if p == nil || p.healthy() == 0 {
+		return nil, fmt.Errorf("%w: no healthy devices present; cannot allocate unhealthy devices %s", ErrUnavailable, name)
+	}
 	ids, ok := Choose(p.devices, taken, reusable, nil, n)
 	if !ok {
 		free := 0
@@ -221,29 +220,35 @@ func (m *Manager) Retain(keep func(types.UID) bool) error {
 	return m.saveLocked()
 }
 
-func (m *Manager) saveLocked() error {
-	data, err := json.Marshal(m.grants)
+func (m *Manager) saveLocked() error { return m.save(checkpointName, m.grants) }
+
+func (m *Manager) save(name string, content any) error {
+	data, err := json.Marshal(content)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(m.c.Dir, checkpointName)
 	if err := os.MkdirAll(m.c.Dir, 0o750); err != nil {
 		return err
 	}
-	return durable.WriteFile(path, data, 0o600)
+	return durable.WriteFile(filepath.Join(m.c.Dir, name), data, 0o600)
 }
 
 func readGrants(path string) (grants, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return grants{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	g := grants{}
-	if err := json.Unmarshal(data, &g); err != nil {
+	if err := readJSON(path, &g); err != nil {
 		return nil, fmt.Errorf("%s cannot be read; remove it if no pod of this node has devices: %w", path, err)
 	}
 	return g, nil
+}
+
+// readJSON reads a file into content; a file that is not there leaves it as it is.
+func readJSON(path string, content any) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, content)
 }

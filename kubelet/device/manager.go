@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +28,14 @@ import (
 const (
 	// socketName is the registration socket's; plug-ins know it.
 	socketName = "kubelet.sock"
-	// checkpointName is the file of what has been given to whom.
+	// checkpointName is the file of what has been given to whom, resourcesName that of the resources that plug-ins have ever registered for.
 	checkpointName = "bareboat_checkpoint.json"
+	resourcesName  = "bareboat_resources.json"
+	// resourcesMax bounds the resources of one node: hosts have a handful, and plug-ins that make names up must not fill the disk.
+	resourcesMax = 1 << 10
+	// DefaultGrace is how long the devices of a plug-in that has gone still count as the node's, unhealthy: plug-ins are upgraded meanwhile
+	// (upstream's endpoint grace period).
+	DefaultGrace = 5 * time.Minute
 	// callLimit bounds a call to a plug-in (upstream's limit of PreStartContainer; Allocate has none there).
 	callLimit = api.KubeletPreStartContainerRPCTimeoutInSecs * time.Second
 	// devicesMax bounds what a plug-in may tell of: a message of that many devices is a few MB.
@@ -42,6 +49,8 @@ type Config struct {
 	Log *slog.Logger
 	// Changed is called when what the node has may have changed.
 	Changed func()
+	// Grace is how long the devices of a plug-in that has gone still count as the node's; 0 for DefaultGrace.
+	Grace time.Duration
 }
 
 // Manager follows plug-ins and gives their devices away. Its methods may be called from any number of goroutines.
@@ -52,6 +61,8 @@ type Manager struct {
 	mu sync.Mutex
 	// plugins are those that have registered since the kubelet started, by the name of their resource.
 	plugins map[string]*plugin
+	// resources are those that plug-ins have registered for, in this run or an earlier one; saved whenever there is a new one.
+	resources map[string]bool
 	// grants is what has been given away; saved whenever it changes.
 	grants grants
 	run    context.Context
@@ -66,14 +77,22 @@ type plugin struct {
 	conn     *grpc.ClientConn
 	client   api.DevicePluginClient
 	cancel   context.CancelFunc
-	// devices are what it has told last; none of them healthy once it has gone.
+	// devices are what it has told last; none of them healthy once it has gone, and none at all when it has not come back in time.
 	devices []Device
+	// expiry ends what it has told of when it has gone; nil while it is there.
+	expiry *time.Timer
 }
 
 // New makes a manager and reads what an earlier one gave away.
 func New(c Config) (*Manager, error) {
+	if c.Grace == 0 {
+		c.Grace = DefaultGrace
+	}
 	m := &Manager{c: c, plugins: map[string]*plugin{}}
 	var err error
+	if m.resources, err = readResources(filepath.Join(c.Dir, resourcesName)); err != nil {
+		return nil, err
+	}
 	m.grants, err = readGrants(filepath.Join(c.Dir, checkpointName))
 	return m, err
 }
@@ -102,6 +121,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	err = s.Serve(l)
 	cancel()
 	m.wg.Wait()
+	m.mu.Lock()
+	for _, p := range m.plugins {
+		p.keepLocked()
+	}
+	m.mu.Unlock()
 	if errors.Is(err, grpc.ErrServerStopped) {
 		err = nil
 	}
@@ -142,10 +166,15 @@ func (m *Manager) Register(_ context.Context, r *api.RegisterRequest) (*api.Empt
 		_ = conn.Close()
 		return nil, status.Error(codes.Unavailable, "the kubelet ends")
 	}
+	if err := m.rememberLocked(r.GetResourceName()); err != nil {
+		_ = conn.Close()
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
 	ctx, cancel := context.WithCancel(m.run)
 	p := &plugin{resource: r.GetResourceName(), endpoint: r.GetEndpoint(), options: r.GetOptions(), conn: conn, client: api.NewDevicePluginClient(conn), cancel: cancel}
 	if old := m.plugins[p.resource]; old != nil {
 		old.cancel()
+		old.keepLocked()
 		p.devices = old.devices // until it has told of its own
 	}
 	m.plugins[p.resource] = p
@@ -171,6 +200,9 @@ func (m *Manager) follow(ctx context.Context, p *plugin) {
 		for i := range p.devices {
 			p.devices[i].Healthy = false
 		}
+		if ctx.Err() == nil {
+			p.expiry = time.AfterFunc(m.c.Grace, func() { m.expire(p) })
+		}
 	}
 	m.mu.Unlock()
 	if ctx.Err() == nil {
@@ -178,6 +210,27 @@ func (m *Manager) follow(ctx context.Context, p *plugin) {
 	}
 	if current {
 		m.c.Changed()
+	}
+}
+
+// expire forgets the devices of a plug-in that has not come back in time. Its resource stays known.
+func (m *Manager) expire(p *plugin) {
+	m.mu.Lock()
+	over := p.expiry == nil || m.run.Err() != nil
+	if !over {
+		p.devices = nil
+	}
+	m.mu.Unlock()
+	if !over {
+		m.c.Changed()
+	}
+}
+
+// keepLocked ends the wait for the end of a plug-in's devices.
+func (p *plugin) keepLocked() {
+	if p.expiry != nil {
+		p.expiry.Stop()
+		p.expiry = nil
 	}
 }
 
@@ -207,22 +260,31 @@ func (m *Manager) listen(ctx context.Context, p *plugin) error {
 	return err
 }
 
-// Resources are the devices that there are, and those of them that are healthy.
+// Resources are the devices that there are, and those of them that are healthy. A resource whose plug-in has not registered since the
+// kubelet started has none: the scheduler sends nobody, and it is not taken for one that no plug-in looks after.
 func (m *Manager) Resources() (capacity, allocatable corev1.ResourceList) {
 	capacity, allocatable = corev1.ResourceList{}, corev1.ResourceList{}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for name, p := range m.plugins {
-		healthy := 0
-		for _, d := range p.devices {
-			if d.Healthy {
-				healthy++
-			}
+	for name := range m.resources {
+		all, healthy := 0, 0
+		if p := m.plugins[name]; p != nil {
+			all, healthy = len(p.devices), p.healthy()
 		}
-		capacity[corev1.ResourceName(name)] = *resource.NewQuantity(int64(len(p.devices)), resource.DecimalSI)
+		capacity[corev1.ResourceName(name)] = *resource.NewQuantity(int64(all), resource.DecimalSI)
 		allocatable[corev1.ResourceName(name)] = *resource.NewQuantity(int64(healthy), resource.DecimalSI)
 	}
 	return capacity, allocatable
+}
+
+// healthy is how many of a plug-in's devices are.
+func (p *plugin) healthy() (n int) {
+	for _, d := range p.devices {
+		if d.Healthy {
+			n++
+		}
+	}
+	return n
 }
 
 // pluginOf returns a copy of a resource's plug-in; false if none has registered since the kubelet started.
@@ -235,13 +297,30 @@ func (m *Manager) pluginOf(name string) (plugin, bool) {
 	return plugin{}, false
 }
 
-// known are the resources that plug-ins have registered for.
-func (m *Manager) known() map[string]bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	names := map[string]bool{}
-	for name := range maps.Keys(m.plugins) {
-		names[name] = true
+// rememberLocked notes that a plug-in looks after a resource, so that a later kubelet knows before the plug-in has registered again.
+func (m *Manager) rememberLocked(name string) error {
+	if m.resources[name] {
+		return nil
 	}
-	return names
+	if len(m.resources) >= resourcesMax {
+		return fmt.Errorf("plug-ins have registered for %d resources; a node has no more", resourcesMax)
+	}
+	m.resources[name] = true
+	if err := m.save(resourcesName, slices.Sorted(maps.Keys(m.resources))); err != nil {
+		delete(m.resources, name)
+		return err
+	}
+	return nil
+}
+
+func readResources(path string) (map[string]bool, error) {
+	var names []string
+	if err := readJSON(path, &names); err != nil {
+		return nil, fmt.Errorf("%s cannot be read; remove it, and let all device plug-ins register before pods are sent here: %w", path, err)
+	}
+	known := map[string]bool{}
+	for _, name := range names {
+		known[name] = true
+	}
+	return known, nil
 }

@@ -205,6 +205,10 @@ func TestLife(t *testing.T) {
 	if _, err := h.Prepare(t.Context(), "one", "app"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("before the plug-in is back: %v", err)
 	}
+	if err := h.Reserve(asking(t, "early", 1)); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no healthy devices present; cannot allocate unhealthy devices example.com/gpu") {
+		t.Errorf("before the plug-in is back a pod is told %v", err)
+	}
+	h.await(gpus, "0/0")
 	f = h.plug("gpu.sock", gpus)
 	f.devices <- devices("a b c d")
 	h.await(gpus, "4/4")
@@ -221,6 +225,29 @@ func TestLife(t *testing.T) {
 	}
 	if err := h.Release("three"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestGrace shows that the devices of a plug-in that does not come back are the node's for a while, unhealthy, and then no longer; that it
+// came back in time keeps them.
+func TestGrace(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	h.c.Grace = time.Hour
+	f := h.plug("gpu.sock", gpus)
+	f.devices <- devices("a b")
+	h.await(gpus, "2/2")
+	f.server.Stop()
+	h.await(gpus, "2/0")
+	f = h.plug("gpu2.sock", gpus)
+	f.devices <- devices("a b")
+	h.await(gpus, "2/2")
+	h.mu.Lock()
+	h.c.Grace = time.Millisecond
+	h.mu.Unlock()
+	f.server.Stop()
+	h.await(gpus, "0/0")
+	if err := h.Reserve(asking(t, "late", 1)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("of a plug-in that is long gone: %v", err)
 	}
 }
 
