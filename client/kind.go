@@ -58,8 +58,11 @@ func (k Kind[T]) TypeURL() string {
 }
 
 // TypeURL returns the type URL under which objects of a built-in kind travel: the package name that k8s.io/api gives the
-// group is the group's first label, and "core" for the empty group.
+// group is the group's first label, and "core" for the empty group. Definitions of custom kinds are published apart from it.
 func TypeURL(gvk schema.GroupVersionKind) string {
+	if gvk.Group == "apiextensions.k8s.io" {
+		return typeURLPrefix + "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions." + gvk.Version + "." + gvk.Kind
+	}
 	pkg := "core"
 	if gvk.Group != "" {
 		pkg, _, _ = strings.Cut(gvk.Group, ".")

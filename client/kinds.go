@@ -15,6 +15,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 )
 
 // The built-in kinds, one function each. A new kind is one more of them.
@@ -164,6 +165,14 @@ func ClusterTrustBundles() Kind[*certificatesv1.ClusterTrustBundle] {
 func PodCertificateRequests() Kind[*certificatesv1.PodCertificateRequest] {
 	return Kind[*certificatesv1.PodCertificateRequest]{"certificates.k8s.io", "v1", "podcertificaterequests", "PodCertificateRequest", true,
 		func() *certificatesv1.PodCertificateRequest { return new(certificatesv1.PodCertificateRequest) }}
+}
+
+// StorageVersionMigrations describes storagemigration.k8s.io/v1 StorageVersionMigration.
+func StorageVersionMigrations() Kind[*storagemigrationv1.StorageVersionMigration] {
+	return Kind[*storagemigrationv1.StorageVersionMigration]{"storagemigration.k8s.io", "v1", "storageversionmigrations", "StorageVersionMigration", false,
+		func() *storagemigrationv1.StorageVersionMigration {
+			return new(storagemigrationv1.StorageVersionMigration)
+		}}
 }
 
 // CertificateSigningRequests describes certificates.k8s.io/v1 CertificateSigningRequest.

@@ -156,6 +156,10 @@ func controllerRoles() []controllerRole {
 			named(rule(verbs("approve"), "certificates.k8s.io", "signers"), "kubernetes.io/kube-apiserver-client-kubelet"),
 			named(rule(verbs("sign"), "certificates.k8s.io", "signers"), "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving", "kubernetes.io/legacy-unknown"),
 			rule(verbs("create"), "authorization.k8s.io", "subjectaccessreviews"))},
+		{"podcertificaterequestcleaner-controller", rules(rule(verbs("delete", "get", "list", "watch"), "certificates.k8s.io", "podcertificaterequests"))},
+		{"storage-version-migrator-controller", rules(
+			rule(verbs("list", "patch"), "*", "*"), rule(verbs("update"), "storagemigration.k8s.io", "storageversionmigrations/status"),
+			rule(verbs("get"), "apiextensions.k8s.io", "customresourcedefinitions"), rule(verbs("update"), "apiextensions.k8s.io", "customresourcedefinitions/status"))},
 		{"disruption-controller", rules(events(),
 			rule(read, "policy", "poddisruptionbudgets"), rule(verbs("patch", "update"), "policy", "poddisruptionbudgets/status"),
 			rule(read, "", "pods", "replicationcontrollers"), rule(read, "apps", "deployments", "replicasets", "statefulsets"), rule(verbs("patch", "update"), "", "pods/status"))},

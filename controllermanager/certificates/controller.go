@@ -46,7 +46,7 @@ func (a Authority) Load() (*x509.Certificate, crypto.Signer, error) {
 	return pair.Leaf, key, nil
 }
 
-// Controllers returns the declarations of the approver and the cleaner, and of the signer if there is an authority.
+// Controllers returns the declarations of the approver and the cleaners, and of the signer if there is an authority.
 func Controllers(a Authority) []engine.Controller {
 	set := []engine.Controller{
 		{
@@ -69,6 +69,18 @@ func Controllers(a Authority) []engine.Controller {
 				requests := engine.Mirror(s, client.CertificateSigningRequests())
 				requests.Loop(s, engine.LoopConfig{Name: "certificate_cleaning"}, func(_ context.Context, csr *certificatesv1.CertificateSigningRequest, step engine.Step) (plan.Plan, error) {
 					return Clean(csr, step.Now), nil
+				})
+				return nil
+			},
+		},
+		{
+			Name:    "podcertificaterequest-cleaner-controller",
+			Reads:   []plan.Kind{plan.PodCertificateRequests},
+			Deletes: []plan.Kind{plan.PodCertificateRequests},
+			Setup: func(s *engine.Setup) error {
+				requests := engine.Mirror(s, client.PodCertificateRequests())
+				requests.Loop(s, engine.LoopConfig{Name: "pod_certificate_cleaning"}, func(_ context.Context, req *certificatesv1.PodCertificateRequest, step engine.Step) (plan.Plan, error) {
+					return CleanPodCertificate(req, step.Now), nil
 				})
 				return nil
 			},

@@ -28,9 +28,10 @@ import (
 )
 
 const (
-	// keepDecided and keepPending are how long requests stay, as upstream.
-	keepDecided = time.Hour
-	keepPending = 24 * time.Hour
+	// keepDecided, keepPending and keepPodCertificate are how long requests stay, as upstream.
+	keepDecided        = time.Hour
+	keepPending        = 24 * time.Hour
+	keepPodCertificate = 15 * time.Minute
 	// backdate makes certificates valid before now, for clocks that are behind.
 	backdate = 5 * time.Minute
 	// shortest is the shortest life that a certificate gets.
@@ -179,5 +180,20 @@ func Clean(csr *certificatesv1.CertificateSigningRequest, now time.Time) plan.Pl
 		return p
 	}
 	p.Add(plan.Delete(plan.CSRs, csr))
+	return p
+}
+
+// CleanPodCertificate plans the end of a pod's request, answered or not, or when to look again. The kubelet has taken its answer
+// long before, and asks anew if it has not.
+func CleanPodCertificate(req *certificatesv1.PodCertificateRequest, now time.Time) plan.Plan {
+	var p plan.Plan
+	if req.DeletionTimestamp != nil {
+		return p
+	}
+	if end := req.CreationTimestamp.Add(keepPodCertificate); end.After(now) {
+		p.LookAgain(now, end)
+		return p
+	}
+	p.Add(plan.Delete(plan.PodCertificateRequests, req))
 	return p
 }

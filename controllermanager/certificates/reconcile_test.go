@@ -282,3 +282,14 @@ func TestClean(t *testing.T) {
 		}
 	}
 }
+
+// A pod's request goes a quarter of an hour after its creation, and not before.
+func TestCleanPodCertificate(t *testing.T) {
+	req := &certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "r", UID: "u", ResourceVersion: "1", CreationTimestamp: metav1.NewTime(now)}}
+	if p := CleanPodCertificate(req, now.Add(5*time.Minute)); !p.Empty() || p.After != 10*time.Minute {
+		t.Errorf("after 5m: %d writes, looks again after %v", len(p.Writes), p.After)
+	}
+	if p := CleanPodCertificate(req, now.Add(15*time.Minute)); len(p.Writes) != 1 || p.Writes[0].Verb != plan.VerbDelete {
+		t.Errorf("after 15m: %+v", p)
+	}
+}

@@ -90,31 +90,50 @@ func GetMeta(ctx context.Context, c *client.Client, k plan.Kind, namespace, name
 	return decodeMeta(resp.GetObject())
 }
 
-// ListMeta reads the metadata of up to limit objects of any kind in a namespace, quorum-fresh. more is set if there are
-// others.
+// ListMeta reads the metadata of up to limit objects of any kind in a namespace, quorum-fresh; 0 means all of them. more is set
+// if there are others.
 func ListMeta(ctx context.Context, c *client.Client, k plan.Kind, namespace string, limit int64) (objects []*Meta, more bool, err error) {
+	page, err := ListMetaPage(ctx, c, k, namespace, limit, "")
+	return page.Objects, page.Continue != "", err
+}
+
+// MetaPage is a part of a list.
+type MetaPage struct {
+	Objects []*Meta
+	// Continue is the token of the next page, empty after the last.
+	Continue string
+	// Revision of the snapshot that all pages are of.
+	Revision client.Revision
+}
+
+// ListMetaPage reads the metadata of up to limit objects, from the beginning if token is empty. A token that the server does not
+// know any more is client.IsExpired.
+func ListMetaPage(ctx context.Context, c *client.Client, k plan.Kind, namespace string, limit int64, token string) (MetaPage, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := apiv1.NewResourceServiceClient(c.Conn()).List(ctx, &apiv1.ListRequest{Ref: ref(k, namespace, ""), Limit: limit, View: apiv1.View_VIEW_METADATA})
+	var page MetaPage
+	stream, err := apiv1.NewResourceServiceClient(c.Conn()).List(ctx, &apiv1.ListRequest{
+		Ref: ref(k, namespace, ""), Limit: limit, Continue: token, View: apiv1.View_VIEW_METADATA,
+	})
 	if err != nil {
-		return nil, false, client.FromGRPC(ctx, err)
+		return MetaPage{}, client.FromGRPC(ctx, err)
 	}
 	for {
 		msg, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return objects, more, nil
+			return page, nil
 		}
 		if err != nil {
-			return nil, false, client.FromGRPC(ctx, err)
+			return MetaPage{}, client.FromGRPC(ctx, err)
 		}
 		for _, item := range msg.GetItems() {
 			m, err := decodeMeta(item)
 			if err != nil {
-				return nil, false, err
+				return MetaPage{}, err
 			}
-			objects = append(objects, m)
+			page.Objects = append(page.Objects, m)
 		}
-		more = msg.GetContinue() != ""
+		page.Continue, page.Revision = msg.GetContinue(), msg.GetRevision()
 	}
 }
 

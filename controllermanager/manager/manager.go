@@ -42,6 +42,7 @@ import (
 	"bareboat.dev/controllermanager/rootca"
 	"bareboat.dev/controllermanager/serviceaccount"
 	"bareboat.dev/controllermanager/statefulset"
+	"bareboat.dev/controllermanager/storagemigration"
 	"bareboat.dev/controllermanager/tokencleaner"
 	"bareboat.dev/controllermanager/ttlafterfinished"
 	"bareboat.dev/controllermanager/volumeprotection"
@@ -102,6 +103,7 @@ func Controllers(cfg *config.Config, rootCA string, paths adapters.Paths) ([]eng
 		claimprotection.Controller(),
 		volumeprotection.Controller(),
 		resourceclaim.Controller(),
+		storagemigration.Controller(),
 	}
 	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
 	set = append(set, certificates.Controllers(cfg.Authority())...)

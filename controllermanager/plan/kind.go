@@ -69,4 +69,7 @@ var (
 	HPAs                   = Of(client.HorizontalPodAutoscalers())
 	ResourceClaims         = Of(client.ResourceClaims())
 	ResourceClaimTemplates = Of(client.ResourceClaimTemplates())
+
+	PodCertificateRequests   = Of(client.PodCertificateRequests())
+	StorageVersionMigrations = Of(client.StorageVersionMigrations())
 )
