@@ -159,8 +159,13 @@ func (h *handle) clearMeta(obj registry.Object) {
 func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitted registry.Object, lost map[string]bool, redefined bool) (*Result, error) {
 	s := &h.res.Strategy
 	obj := admitted
-	if s.Allocate != nil {
+	if s.Named != nil || s.Allocate != nil {
 		obj = admitted.DeepCopyObject().(registry.Object)
+	}
+	if s.Named != nil {
+		s.Named(obj)
+	}
+	if s.Allocate != nil {
 		pick := p.picker(ctx, lost)
 		errs := s.Allocate(obj, nil, pick)
 		if pick.err != nil {

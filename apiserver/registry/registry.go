@@ -91,6 +91,9 @@ type Strategy struct {
 	Default func(Object)
 	// PrepareCreate clears what a creator may not set (status) and sets what the system owns.
 	PrepareCreate func(obj Object)
+	// Named sets in a new object what follows from its name, which may be generated; nil sets nothing. It runs after
+	// PrepareCreate and before Allocate, and again on the object as it was before if the generated name is taken.
+	Named func(obj Object)
 	// SetCreator records in a new object who made it, after PrepareCreate; nil records nothing.
 	SetCreator func(obj Object, by Creator)
 	// PrepareUpdate restores from old what an update through the main resource may not change (status).

@@ -43,6 +43,9 @@ func (v *via) strategy(s *Strategy, own func(Object)) Strategy {
 	if s.PrepareCreate != nil {
 		out.PrepareCreate = func(obj Object) { v.change(obj, s.PrepareCreate) }
 	}
+	if s.Named != nil {
+		out.Named = func(obj Object) { v.change(obj, s.Named) }
+	}
 	if s.PrepareUpdate != nil {
 		out.PrepareUpdate = func(obj, old Object) {
 			if before, err := v.To(old); err == nil {

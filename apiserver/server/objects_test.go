@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -108,6 +109,37 @@ func TestGenerateNameAndDryRun(t *testing.T) {
 	}
 	if err := dry(a.Name); status.Code(err) != codes.AlreadyExists {
 		t.Errorf("dry run of a taken name: %v", err)
+	}
+}
+
+// What follows from an object's name follows from a generated one, too: the labels of a job's pods and of a namespace.
+func TestWhatFollowsFromGeneratedNames(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	job := func(name string) *batchv1.Job {
+		pod := corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
+		resp, err := u.Create(t.Context(), &apiv1.CreateRequest{
+			Ref: ref("batch", "jobs", "default", name),
+			Object: asProto(t, "k8s.io.api.batch.v1.Job", &batchv1.Job{
+				ObjectMeta: metav1.ObjectMeta{Name: name, GenerateName: "j-"}, Spec: batchv1.JobSpec{Template: pod},
+			}),
+		})
+		check(t, err)
+		return into(t, resp.GetObject(), &batchv1.Job{})
+	}
+	for range 3 {
+		j := job("")
+		for _, label := range []string{batchv1.JobNameLabel, "job-name"} {
+			if got := j.Spec.Template.Labels[label]; got != j.Name {
+				t.Errorf("the pods of %s have %s=%q", j.Name, label, got)
+			}
+		}
+	}
+	resp, err := u.Create(t.Context(), &apiv1.CreateRequest{
+		Ref: ref("", "namespaces", "", ""), Object: asProto(t, "k8s.io.api.core.v1.Namespace", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "n-"}}),
+	})
+	check(t, err)
+	if n := into(t, resp.GetObject(), &corev1.Namespace{}); n.Labels[corev1.LabelMetadataName] != n.Name {
+		t.Errorf("namespace %s has labels %v", n.Name, n.Labels)
 	}
 }
 

@@ -43,10 +43,8 @@ func jobs() *registry.Resource {
 				}
 				defaultJobSpec(&j.Spec)
 			}),
-			PrepareCreate: registry.On(func(j *batchv1.Job) {
-				j.Status = batchv1.JobStatus{}
-				generateSelector(j)
-			}),
+			PrepareCreate:  registry.On(func(j *batchv1.Job) { j.Status = batchv1.JobStatus{} }),
+			Named:          registry.On(generateSelector),
 			PrepareUpdate:  registry.OnChange(func(j, old *batchv1.Job) { j.Status = old.Status }),
 			Validate:       registry.Checks(checkJob),
 			ValidateUpdate: registry.ChecksChange(checkJobUpdate),

@@ -29,6 +29,7 @@ func namespaces() *registry.Resource {
 					setLabel(n, corev1.LabelMetadataName, n.Name)
 				}
 			}),
+			Named: registry.On(func(n *corev1.Namespace) { setLabel(n, corev1.LabelMetadataName, n.Name) }),
 			PrepareCreate: registry.On(func(n *corev1.Namespace) {
 				n.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
 				// The namespace controller takes this away when everything in the namespace is gone.

@@ -126,6 +126,9 @@ func New(t testing.TB, r *registry.Resource, manifest string) (registry.Object, 
 	if s.SpecChanged != nil {
 		obj.SetGeneration(1)
 	}
+	if s.Named != nil {
+		s.Named(obj)
+	}
 	if s.Allocate != nil {
 		if errs := s.Allocate(obj, nil, &Picker{}); len(errs) > 0 {
 			return obj, errs
