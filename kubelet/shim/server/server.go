@@ -24,8 +24,10 @@ const (
 	// gcPercent makes the collector run early: with a live heap of some 300 KiB the default would let 4 MiB pile up.
 	gcPercent = 40
 	// idleAfter is how long after the last work unused memory is returned to the kernel: long enough that the other pods of a burst, which
-	// want the processors, have been started meanwhile. It takes one collection: each further one leaves its own tables behind, some 100 KiB.
+	// want the processors, have been started meanwhile.
 	idleAfter = 1500 * time.Millisecond
+	// backlog is how many connections may wait to be accepted: more than a kubelet makes to one pod at once, exec probes and all.
+	backlog = 1024
 	// terminationPatience is how long containers may take to end after SIGTERM to podshim. The host going down waits for us, and the kubelet
 	// has ended the pods that it could before.
 	terminationPatience = 5 * time.Second
@@ -76,7 +78,7 @@ func Run(dir string, ready *os.File, log *slog.Logger) error {
 		forker: make(forker), reaper: newReaper(), containers: map[string]*container{},
 		changed: make(chan struct{}), end: make(chan struct{}),
 	}
-	s.idle = time.AfterFunc(idleAfter, debug.FreeOSMemory)
+	s.idle = time.AfterFunc(idleAfter, giveBack)
 	s.buffers.dropped = s.worked
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
@@ -121,20 +123,34 @@ func (s *Server) listen(ready *os.File) error {
 	}
 }
 
-// listenIn makes the socket through a descriptor of the directory, since socket addresses are limited to 107 bytes.
+// listenIn makes the socket through a descriptor of the directory, since socket addresses are limited to 107 bytes. It does not use
+// net.ListenUnix, which reads the host's limit of connections through a buffer of 64 KiB: a thirtieth of what a podshim has in all.
 func listenIn(dir string) (*net.UnixListener, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	name := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), shim.SocketFile)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	socket := os.NewFile(uintptr(fd), shim.SocketFile)
+	defer socket.Close() // the listener has a descriptor of its own
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), shim.SocketFile)}); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	if err := os.Chmod(filepath.Join(dir, shim.SocketFile), 0o600); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	l, err := net.FileListener(socket)
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // the name is only good while d is open; Reap removes the file
-	return l, os.Chmod(filepath.Join(dir, shim.SocketFile), 0o600)
+	return l.(*net.UnixListener), nil // closing it leaves the file, which Reap removes
 }
 
 func (s *Server) announceReady(ready *os.File) error {
@@ -256,6 +272,16 @@ func (s *Server) events(ctx context.Context, conn *shim.Conn) {
 
 // worked arranges for memory to be given back when nothing more happens for a while.
 func (s *Server) worked() { s.idle.Reset(idleAfter) }
+
+// giveBack returns unused memory to the kernel, if the heap was ever collected. A first collection would cost more than it brings: the
+// runtime makes lists of spans for each class of sizes in use, 600 KiB of them, to find 350 KiB in what a pod's start leaves. (So would runtime.ReadMemStats.)
+func giveBack() {
+	var s debug.GCStats
+	debug.ReadGCStats(&s)
+	if s.NumGC > 0 {
+		debug.FreeOSMemory()
+	}
+}
 
 // shutdown kills and deletes all containers. The process ends when the answer is out.
 func (s *Server) shutdown() error {
