@@ -31,6 +31,15 @@ func AgeColumn() Column {
 	}
 }
 
+// CreatedColumn is the time at which the object was created, as the kinds have it that Kubernetes prints without columns of their own.
+func CreatedColumn() Column {
+	c := Text("Created At", metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], func(obj Object) string {
+		return obj.GetCreationTimestamp().UTC().Format(time.RFC3339)
+	})
+	c.Type = "date"
+	return c
+}
+
 // Text is a column of strings.
 func Text[T Object](name, description string, cell func(T) string) Column {
 	return TimedText(name, description, func(obj T, _ time.Time) string { return cell(obj) })

@@ -119,7 +119,7 @@ func bindingColumns[T registry.Object](of func(T) (policy string, ref *admission
 	return []registry.Column{
 		registry.NameColumn(),
 		registry.Text("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to", func(o T) string { p, _ := of(o); return p }),
-		registry.Text("ParamRef", "ParamRef indicates the param resource which sets the configration param", func(o T) string {
+		registry.Text("ParamRef", "ParamRef indicates the param resource which sets the configuration param", func(o T) string {
 			switch _, ref := of(o); {
 			case ref == nil:
 				return "<unset>"

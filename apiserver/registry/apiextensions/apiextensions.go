@@ -49,19 +49,11 @@ func definitions() *registry.Resource {
 			Held:        func(obj registry.Object) bool { return obj.GetDeletionTimestamp() == nil },
 			MarkDeleted: func(obj registry.Object) { markDeleted(obj.(crd)) },
 		},
-		Columns: []registry.Column{registry.NameColumn(), createdAt()},
+		Columns: columns(),
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(d, body crd) { body.Status.DeepCopyInto(&d.Status) }, validateStatus),
 		},
 	}
-}
-
-func createdAt() registry.Column {
-	c := registry.Text("Created At", metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], func(d *v1.CustomResourceDefinition) string {
-		return d.CreationTimestamp.UTC().Format("2006-01-02T15:04:05Z")
-	})
-	c.Type = "date"
-	return c
 }
 
 func setDefaults(d *v1.CustomResourceDefinition) {

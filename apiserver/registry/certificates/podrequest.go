@@ -79,6 +79,9 @@ func podRequests() *registry.Resource {
 			registry.Text("NodeName", certificatesv1.PodCertificateRequestSpec{}.SwaggerDoc()["nodeName"], func(r podRequest) string { return string(r.Spec.NodeName) }),
 			registry.Text("SignerName", certificatesv1.PodCertificateRequestSpec{}.SwaggerDoc()["signerName"], func(r podRequest) string { return r.Spec.SignerName }),
 			registry.Text("State", certificatesv1.PodCertificateRequestStatus{}.SwaggerDoc()["conditions"], podRequestState),
+			registry.Text("UnverifiedUserAnnotations", certificatesv1.PodCertificateRequestSpec{}.SwaggerDoc()["unverifiedUserAnnotations"], func(r podRequest) string {
+				return registry.LabelsText(r.Spec.UnverifiedUserAnnotations)
+			}).Wide(),
 		},
 		Subresources: map[string]registry.Subresource{
 			"status": {

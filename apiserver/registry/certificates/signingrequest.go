@@ -5,6 +5,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -120,19 +121,20 @@ func conditionsOf(s *certificatesv1.CertificateSigningRequestStatus, t certifica
 }
 
 func requestColumns() []registry.Column {
-	spec := certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	// The descriptions are those of the version that Kubernetes prints, v1beta1.
+	spec := certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
 	return []registry.Column{
 		registry.NameColumn(),
 		registry.AgeColumn(),
 		registry.Text("SignerName", spec["signerName"], func(r request) string { return registry.OrNone(r.Spec.SignerName) }),
-		registry.Text("Requestor", spec["username"], func(r request) string { return r.Spec.Username }),
+		registry.Text("Requestor", spec["request"], func(r request) string { return r.Spec.Username }),
 		registry.Text("RequestedDuration", spec["expirationSeconds"], func(r request) string {
 			if r.Spec.ExpirationSeconds == nil {
 				return "<none>"
 			}
 			return duration.HumanDuration(time.Duration(*r.Spec.ExpirationSeconds) * time.Second)
 		}),
-		registry.Text("Condition", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"], func(r request) string {
+		registry.Text("Condition", certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"], func(r request) string {
 			has := func(t certificatesv1.RequestConditionType) bool { return len(conditionsOf(&r.Status, t)) > 0 }
 			words := []string{"Pending"}
 			switch {

@@ -216,13 +216,13 @@ func claimColumns() []registry.Column {
 			}
 			return accessModes(c.Status.AccessModes)
 		}),
-		registry.Text("StorageClass", spec["storageClassName"], func(c claim) string {
+		registry.Text("StorageClass", "StorageClass of the pvc", func(c claim) string {
 			if class, ok := c.Annotations[betaStorageClass]; ok {
 				return class
 			}
 			return orElse(c.Spec.StorageClassName, "")
 		}),
-		registry.Text("VolumeAttributesClass", spec["volumeAttributesClassName"], func(c claim) string {
+		registry.Text("VolumeAttributesClass", "VolumeAttributesClass of the pvc", func(c claim) string {
 			return orElse(c.Spec.VolumeAttributesClassName, "<unset>")
 		}),
 		registry.AgeColumn(),

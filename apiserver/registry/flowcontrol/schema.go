@@ -120,7 +120,7 @@ func schemaColumns() []registry.Column {
 	doc := flowcontrolv1.FlowSchemaSpec{}.SwaggerDoc()
 	return []registry.Column{
 		registry.NameColumn(),
-		registry.Text("PriorityLevel", doc["priorityLevelConfiguration"], func(f flow) string { return f.Spec.PriorityLevelConfiguration.Name }),
+		registry.Text("PriorityLevel", flowcontrolv1.PriorityLevelConfigurationReference{}.SwaggerDoc()["name"], func(f flow) string { return f.Spec.PriorityLevelConfiguration.Name }),
 		registry.NumericText("MatchingPrecedence", doc["matchingPrecedence"], func(f flow) string { return fmt.Sprint(f.Spec.MatchingPrecedence) }),
 		registry.Text("DistinguisherMethod", doc["distinguisherMethod"], func(f flow) string {
 			if f.Spec.DistinguisherMethod == nil {

@@ -39,7 +39,7 @@ func runtimeClasses() *registry.Resource {
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
-			registry.Text("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"], func(c *nodev1.RuntimeClass) string { return c.Handler }),
+			registry.Text("Handler", "", func(c *nodev1.RuntimeClass) string { return c.Handler }),
 			registry.AgeColumn(),
 		},
 	}

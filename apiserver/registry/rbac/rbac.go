@@ -3,9 +3,9 @@ package rbac
 
 import (
 	"strings"
-	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,14 +29,6 @@ func segmentName(name string, prefix bool) []string {
 	return path.ValidatePathSegmentName(name, prefix)
 }
 
-func createdAt() registry.Column {
-	c := registry.Text("Created At", metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], func(o registry.Object) string {
-		return o.GetCreationTimestamp().UTC().Format(time.RFC3339)
-	})
-	c.Type = "date"
-	return c
-}
-
 func roles() *registry.Resource {
 	return &registry.Resource{
 		Kind: kind("Role"), Plural: "roles", Singular: "role",
@@ -53,7 +45,7 @@ func roles() *registry.Resource {
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,
 		},
-		Columns: []registry.Column{registry.NameColumn(), createdAt()},
+		Columns: []registry.Column{registry.NameColumn(), registry.CreatedColumn()},
 	}
 }
 
@@ -71,7 +63,7 @@ func clusterRoles() *registry.Resource {
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,
 		},
-		Columns: []registry.Column{registry.NameColumn(), createdAt()},
+		Columns: []registry.Column{registry.NameColumn(), registry.CreatedColumn()},
 	}
 }
 
@@ -138,7 +130,7 @@ func roleBindings() *registry.Resource {
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,
 		},
-		Columns: bindingColumns(
+		Columns: bindingColumns("roleBinding", rbacv1beta1.RoleBinding{}.SwaggerDoc()["roleRef"],
 			func(b *rbacv1.RoleBinding) rbacv1.RoleRef { return b.RoleRef },
 			func(b *rbacv1.RoleBinding) []rbacv1.Subject { return b.Subjects }),
 	}
@@ -164,7 +156,7 @@ func clusterRoleBindings() *registry.Resource {
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,
 		},
-		Columns: bindingColumns(
+		Columns: bindingColumns("clusterRoleBinding", rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"],
 			func(b *rbacv1.ClusterRoleBinding) rbacv1.RoleRef { return b.RoleRef },
 			func(b *rbacv1.ClusterRoleBinding) []rbacv1.Subject { return b.Subjects }),
 	}
@@ -221,7 +213,7 @@ func checkRoleRefKept(e *check.Errors, ref, old rbacv1.RoleRef) {
 	}
 }
 
-func bindingColumns[T registry.Object](ref func(T) rbacv1.RoleRef, subjects func(T) []rbacv1.Subject) []registry.Column {
+func bindingColumns[T registry.Object](what, refDoc string, ref func(T) rbacv1.RoleRef, subjects func(T) []rbacv1.Subject) []registry.Column {
 	of := func(kind string) func(T) string {
 		return func(b T) string {
 			var names []string
@@ -239,10 +231,10 @@ func bindingColumns[T registry.Object](ref func(T) rbacv1.RoleRef, subjects func
 	}
 	return []registry.Column{
 		registry.NameColumn(),
-		registry.Text("Role", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], func(b T) string { return ref(b).Kind + "/" + ref(b).Name }),
+		registry.Text("Role", refDoc, func(b T) string { return ref(b).Kind + "/" + ref(b).Name }),
 		registry.AgeColumn(),
-		registry.Text("Users", "Users in the roleBinding", of(rbacv1.UserKind)).Wide(),
-		registry.Text("Groups", "Groups in the roleBinding", of(rbacv1.GroupKind)).Wide(),
-		registry.Text("ServiceAccounts", "ServiceAccounts in the roleBinding", of(rbacv1.ServiceAccountKind)).Wide(),
+		registry.Text("Users", "Users in the "+what, of(rbacv1.UserKind)).Wide(),
+		registry.Text("Groups", "Groups in the "+what, of(rbacv1.GroupKind)).Wide(),
+		registry.Text("ServiceAccounts", "ServiceAccounts in the "+what, of(rbacv1.ServiceAccountKind)).Wide(),
 	}
 }

@@ -62,7 +62,7 @@ func resourceSlices() *registry.Resource {
 			registry.NameColumn(),
 			registry.Text("Node", doc["nodeName"], node),
 			registry.Text("Driver", doc["driver"], func(s slice) string { return s.Spec.Driver }),
-			registry.Text("Pool", doc["pool"], func(s slice) string { return s.Spec.Pool.Name }),
+			registry.Text("Pool", resourcev1.ResourcePool{}.SwaggerDoc()["name"], func(s slice) string { return s.Spec.Pool.Name }),
 			registry.AgeColumn(),
 		},
 	}

@@ -98,9 +98,11 @@ func checkAttachmentUpdate(e *check.Errors, a, old *storagev1.VolumeAttachment) 
 func attachmentColumns() []registry.Column {
 	type attachment = *storagev1.VolumeAttachment
 	spec := storagev1.VolumeAttachmentSpec{}.SwaggerDoc()
+	attacher := registry.Text("Attacher", spec["attacher"], func(a attachment) string { return a.Spec.Attacher })
+	attacher.Format = "name"
 	return []registry.Column{
 		registry.NameColumn(),
-		registry.Text("Attacher", spec["attacher"], func(a attachment) string { return a.Spec.Attacher }),
+		attacher,
 		registry.Text("PV", storagev1.VolumeAttachmentSource{}.SwaggerDoc()["persistentVolumeName"], func(a attachment) string {
 			if a.Spec.Source.PersistentVolumeName == nil {
 				return ""

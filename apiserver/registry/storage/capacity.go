@@ -12,7 +12,6 @@ import (
 
 func capacities() *registry.Resource {
 	type capacity = *storagev1.CSIStorageCapacity
-	doc := storagev1.CSIStorageCapacity{}.SwaggerDoc()
 	return &registry.Resource{
 		Kind:   storagev1.SchemeGroupVersion.WithKind("CSIStorageCapacity"),
 		Plural: "csistoragecapacities", Singular: "csistoragecapacity",
@@ -28,16 +27,7 @@ func capacities() *registry.Resource {
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
 		},
-		Columns: []registry.Column{
-			registry.NameColumn(),
-			registry.Text("StorageClassName", doc["storageClassName"], func(c capacity) string { return c.StorageClassName }),
-			registry.Text("Capacity", doc["capacity"], func(c capacity) string {
-				if c.Capacity == nil {
-					return "<unset>"
-				}
-				return c.Capacity.String()
-			}),
-		},
+		Columns: []registry.Column{registry.NameColumn(), registry.CreatedColumn()},
 	}
 }
 

@@ -28,7 +28,7 @@ func csiNodes() *registry.Resource {
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),
-			registry.Number("Drivers", storagev1.CSINodeSpec{}.SwaggerDoc()["drivers"], func(n *storagev1.CSINode) int64 { return int64(len(n.Spec.Drivers)) }),
+			registry.Number("Drivers", "Drivers indicates the number of CSI drivers registered on the node", func(n *storagev1.CSINode) int64 { return int64(len(n.Spec.Drivers)) }),
 			registry.AgeColumn(),
 		},
 		Subresources: map[string]registry.Subresource{

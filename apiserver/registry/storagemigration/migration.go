@@ -36,7 +36,7 @@ func migrations() *registry.Resource {
 			ValidateName: apivalidation.NameIsDNSSubdomain,
 		},
 		Columns: []registry.Column{
-			registry.NameColumn(),
+			nameColumn(),
 			registry.Text("Resource", "GroupResource to migrate", func(m migration) string {
 				if m.Spec.Resource.Group == "" {
 					return m.Spec.Resource.Resource
@@ -49,6 +49,13 @@ func migrations() *registry.Resource {
 			"status": registry.StatusSubresource(func(m, body migration) { m.Status = body.Status }, checkMigrationStatus),
 		},
 	}
+}
+
+// nameColumn has no format, as it is in Kubernetes.
+func nameColumn() registry.Column {
+	c := registry.NameColumn()
+	c.Format = ""
+	return c
 }
 
 func checkMigration(e *check.Errors, m *migrationv1.StorageVersionMigration) {
