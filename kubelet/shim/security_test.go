@@ -191,3 +191,25 @@ ls /dev | sort | tr '\n' ' '`)
 		t.Errorf("printed %q, want %q", got, want)
 	}
 }
+
+// Shows that the first process of a shared PID namespace, which a container with CAP_SYS_PTRACE can take over, is of no use to it: it is
+// nobody, has no capability and can get none, and may call next to nothing.
+func TestPauseIsHarmless(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{ShareProcessNamespace: true})
+	c := shimtest.Container(t, "sleep 1000")
+	run(t, pod, c)
+	got := execIn(t, pod, c.ID, "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/1/status | tr -s '\\t ' ' '")
+	want := `Uid: 65534 65534 65534 65534
+Gid: 65534 65534 65534 65534
+Groups: 
+CapInh: 0000000000000000
+CapPrm: 0000000000000000
+CapEff: 0000000000000000
+CapBnd: 0000000000000000
+CapAmb: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2`
+	if strings.TrimSpace(got) != want {
+		t.Errorf("it has\n%s\nwant\n%s", got, want)
+	}
+}

@@ -116,10 +116,16 @@ func (s *Server) startPause() (err error) {
 		return err
 	}
 	defer exe.Close()
+	ready, child, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	defer child.Close()
 	cmd := exec.Command("/proc/self/fd/3", PauseArg)
 	cmd.Args[0] = "pause"
 	cmd.Env = []string{}
-	cmd.ExtraFiles = []*os.File{exe}
+	cmd.ExtraFiles = []*os.File{exe, child}
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	err = s.reaper.start(func() (int, error) {
 		var err error
@@ -133,6 +139,11 @@ func (s *Server) startPause() (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("start the shared PID namespace: %w", err)
+	}
+	// No container may see it before it has given up what it can do.
+	_ = child.Close()
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("start the shared PID namespace: its first process ended: %w", err)
 	}
 	s.pidNS = "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/ns/pid"
 	return nil
