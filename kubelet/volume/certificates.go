@@ -29,7 +29,7 @@ func (c *collector) trustBundle(source *corev1.ClusterTrustBundleProjection, mod
 	if err != nil && !(missing && isTrue(source.Optional)) {
 		return err
 	}
-	return c.add(source.Path, file{data: anchors(bundles), mode: fileMode(nil, mode)})
+	return c.add(source.Path, c.credential(anchors(bundles), mode))
 }
 
 // trustBundles are those that a source selects, sorted by name.

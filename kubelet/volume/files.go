@@ -196,12 +196,12 @@ func (c *collector) token(source *corev1.ServiceAccountTokenProjection, mode *in
 	return c.add(source.Path, c.credential([]byte(t.Value), mode))
 }
 
-// credential is a file that gives power to who has it. KEP-1205: with one user in the pod and no fsGroup, it belongs to that user and to
-// nobody else.
+// credential is a file that tells the pod apart. KEP-1205: it belongs to the one user of the pod, if there is one, and is for nobody else
+// but the pod's fsGroup. Where neither is said, anybody may read it: which user asks is not known before the container runs.
 func (c *collector) credential(data []byte, mode *int32) file {
-	f := file{data: data, mode: fileMode(nil, mode)}
-	if uid := soleUser(c.pod); uid != nil && fsGroup(c.pod) == nil {
-		f.mode, f.uid = 0o600, uid
+	f := file{data: data, mode: fileMode(nil, mode), uid: soleUser(c.pod)}
+	if f.uid != nil || fsGroup(c.pod) != nil {
+		f.mode = 0o600
 	}
 	return f
 }

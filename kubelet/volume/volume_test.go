@@ -123,14 +123,16 @@ func tree(t *testing.T, m *Manager, p *corev1.Pod, volume string) string {
 // TestFileVolumes shows the files of each kind of volume that the kubelet writes: paths, modes, owners and contents.
 func TestFileVolumes(t *testing.T) {
 	for name, c := range map[string]struct{ volume, pod, want string }{
-		"configMap":       {`configMap: {name: cm}`, ``, "a 644 0:0 1\nb 644 0:0 2"},
-		"items":           {`configMap: {name: cm, items: [{key: b, path: x/y, mode: 0400}]}`, ``, "x/y 400 0:0 2"},
-		"optional":        {`configMap: {name: none, optional: true}`, ``, ""},
-		"secret":          {`secret: {secretName: sec, defaultMode: 0600}`, ``, "key 600 0:0 pw"},
-		"fsGroup":         {`secret: {secretName: sec, defaultMode: 0400}`, `securityContext: {fsGroup: 77}`, "key 440 0:77 pw"},
-		"downward":        {`downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, {path: cpu, resourceFieldRef: {containerName: c, resource: requests.cpu, divisor: 1m}}]}`, ``, "cpu 644 0:0 250\nlabels 644 0:0 app=\"web\""},
-		"projected":       {`projected: {defaultMode: 0440, sources: [{configMap: {name: cm, items: [{key: a, path: a}]}}, {secret: {name: sec}}, {serviceAccountToken: {path: token}}]}`, ``, "a 440 0:0 1\nkey 440 0:0 pw\ntoken 440 0:0 token1"},
-		"token of a user": {`projected: {sources: [{serviceAccountToken: {path: token}}]}`, `securityContext: {runAsUser: 33}`, "token 600 33:0 token1"},
+		"configMap":        {`configMap: {name: cm}`, ``, "a 644 0:0 1\nb 644 0:0 2"},
+		"items":            {`configMap: {name: cm, items: [{key: b, path: x/y, mode: 0400}]}`, ``, "x/y 400 0:0 2"},
+		"optional":         {`configMap: {name: none, optional: true}`, ``, ""},
+		"secret":           {`secret: {secretName: sec, defaultMode: 0600}`, ``, "key 600 0:0 pw"},
+		"fsGroup":          {`secret: {secretName: sec, defaultMode: 0400}`, `securityContext: {fsGroup: 77}`, "key 440 0:77 pw"},
+		"downward":         {`downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, {path: cpu, resourceFieldRef: {containerName: c, resource: requests.cpu, divisor: 1m}}]}`, ``, "cpu 644 0:0 250\nlabels 644 0:0 app=\"web\""},
+		"projected":        {`projected: {defaultMode: 0440, sources: [{configMap: {name: cm, items: [{key: a, path: a}]}}, {secret: {name: sec}}, {serviceAccountToken: {path: token}}]}`, ``, "a 440 0:0 1\nkey 440 0:0 pw\ntoken 440 0:0 token1"},
+		"token of a user":  {`projected: {sources: [{serviceAccountToken: {path: token}}]}`, `securityContext: {runAsUser: 33}`, "token 600 33:0 token1"},
+		"token of a group": {`projected: {sources: [{serviceAccountToken: {path: token}}]}`, `securityContext: {fsGroup: 44}`, "token 640 0:44 token1"},
+		"token of both":    {`projected: {sources: [{serviceAccountToken: {path: token}}]}`, `securityContext: {runAsUser: 33, fsGroup: 44}`, "token 640 33:44 token1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, _, p := setup(t, "volumes: [{name: v, "+c.volume+"}]\ncontainers: [{name: c, resources: {requests: {cpu: 250m}}}]\n"+c.pod)
