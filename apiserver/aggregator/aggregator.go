@@ -33,8 +33,10 @@ import (
 
 // Network reaches Services.
 type Network interface {
-	Resolve(ctx context.Context, namespace, name string, port int32) (hostport string, err error)
-	DialContext(ctx context.Context, network, hostport string) (net.Conn, error)
+	// Ready is nil if a Service's port has somebody behind it.
+	Ready(ctx context.Context, namespace, name string, port int32) error
+	// Dial connects to one of those who are behind a Service's port.
+	Dial(ctx context.Context, namespace, name string, port int32) (net.Conn, error)
 }
 
 // Config is what an Aggregator is made of.

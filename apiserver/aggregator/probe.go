@@ -79,7 +79,7 @@ func (s *Service) ask(ctx context.Context) apiregistrationv1.APIServiceCondition
 	if s.broken != nil {
 		return no("FailedDiscoveryCheck", s.broken.Error())
 	}
-	_, err := s.cfg.Network.Resolve(ctx, svc.Namespace, svc.Name, s.port())
+	err := s.cfg.Network.Ready(ctx, svc.Namespace, svc.Name, s.port())
 	switch {
 	case apierrors.IsNotFound(err):
 		return no("ServiceNotFound", fmt.Sprintf("service/%s in %q is not present", svc.Name, svc.Namespace))

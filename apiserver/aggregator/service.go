@@ -92,12 +92,8 @@ func (s *Service) port() int32 {
 }
 
 // dial connects to one of the Service's pods, whatever the address says.
-func (s *Service) dial(ctx context.Context, network, _ string) (net.Conn, error) {
-	to, err := s.cfg.Network.Resolve(ctx, s.spec.Service.Namespace, s.spec.Service.Name, s.port())
-	if err != nil {
-		return nil, err
-	}
-	return s.cfg.Network.DialContext(ctx, network, to)
+func (s *Service) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	return s.cfg.Network.Dial(ctx, s.spec.Service.Namespace, s.spec.Service.Name, s.port())
 }
 
 func (s *Service) url(path, raw string) *url.URL {

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/server"
@@ -31,6 +32,8 @@ import (
 // kubelet is a node that echoes: exec answers each line of input in upper case and exits with the number of lines.
 type kubelet struct {
 	nodev1.UnimplementedNodeServiceServer
+	// is reports whether a pod of the API has a uid and an address.
+	is func(pod, uid, address string) bool
 }
 
 func (kubelet) Exec(s rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.ExecResponse]) error {
@@ -78,7 +81,7 @@ func withKubelet(t *testing.T, change ...func(*server.Config)) *harness {
 	check(t, err)
 	serving := h.pki.Issue(t, "system:node:n1", authn.Nodes)
 	s := rpc.NewServer(rpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{serving}, ClientCAs: h.pki.Pool, ClientAuth: tls.RequireAndVerifyClientCert})))
-	nodev1.RegisterNodeServiceServer(s, kubelet{})
+	nodev1.RegisterNodeServiceServer(s, kubelet{is: h.podIs})
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
 	admin := h.admin()
@@ -104,6 +107,16 @@ func (h *harness) addNode(admin *user, name string, at net.Addr) {
 	_, err = admin.Patch(h.t.Context(), &apiv1.PatchRequest{Ref: r, Type: apiv1.PatchRequest_TYPE_MERGE,
 		Patch: []byte(`{"status":{"addresses":[{"type":"InternalIP","address":"` + tcp.IP.String() + `"}],"daemonEndpoints":{"kubeletEndpoint":{"Port":` + strconv.Itoa(tcp.Port) + `}}}}`)})
 	check(h.t, err)
+}
+
+// podIs reports whether a pod has a uid and, in its status, an address.
+func (h *harness) podIs(name, uid, address string) bool {
+	resp, err := h.admin().Get(h.t.Context(), &apiv1.GetRequest{Ref: ref("", "pods", "default", name)})
+	if err != nil {
+		return false
+	}
+	p := into(h.t, resp.GetObject(), &corev1.Pod{})
+	return string(p.UID) == uid && p.Status.PodIP == address
 }
 
 // addPod makes a pod that is bound to a node.

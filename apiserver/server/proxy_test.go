@@ -21,11 +21,15 @@ import (
 	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
 
-// PortForward of the test's kubelet connects to this host's loopback, as if the pod's network were its own.
-func (kubelet) PortForward(s rpc.BidiStreamingServer[nodev1.PortForwardRequest, nodev1.PortForwardResponse]) error {
+// PortForward of the test's kubelet connects to this host's loopback, as if the pod's network were its own. Whoever asks for an address must
+// ask for the pod's own, and say which pod is meant.
+func (k kubelet) PortForward(s rpc.BidiStreamingServer[nodev1.PortForwardRequest, nodev1.PortForwardResponse]) error {
 	first, err := s.Recv()
 	if err != nil {
 		return err
+	}
+	if start := first.GetStart(); start.GetAddress() != "" && !k.is(start.GetPod(), start.GetUid(), start.GetAddress()) {
+		return status.Errorf(codes.NotFound, "no pod %s with uid %s and address %s", start.GetPod(), start.GetUid(), start.GetAddress())
 	}
 	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(first.GetStart().GetPort()))))
 	if err != nil {

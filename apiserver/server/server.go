@@ -150,10 +150,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.webhooks = webhook.New(func(ctx context.Context, namespace, name string, port int32) (string, error) {
-		return s.network.Resolve(ctx, namespace, name, port)
-	}).Through(func(ctx context.Context, network, hostport string) (net.Conn, error) {
-		return s.network.DialContext(ctx, network, hostport)
+	s.webhooks = webhook.New(func(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
+		return s.network.Dial(ctx, namespace, name, port)
 	})
 	s.customs = customresource.New(customresource.Config{Pipeline: s.pipeline, Call: s.webhooks.Call, Now: cfg.Now, Log: cfg.Log})
 	s.pipeline.SetCatchUp(s.customs.CatchUp)

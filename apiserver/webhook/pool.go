@@ -27,8 +27,7 @@ const (
 
 // Client calls webhooks. It is safe for concurrent use.
 type Client struct {
-	resolve Resolver
-	dial    Dial
+	dial Dial
 
 	mu    sync.Mutex
 	pools map[poolKey]*pool
@@ -49,18 +48,12 @@ type pool struct {
 }
 
 // New returns a client without connections.
-func New(resolve Resolver) *Client {
-	return &Client{resolve: resolve, dial: (&net.Dialer{Timeout: dialTimeout}).DialContext, pools: map[poolKey]*pool{}}
+func New(dial Dial) *Client {
+	return &Client{dial: dial, pools: map[poolKey]*pool{}}
 }
 
-// Dial opens a connection to what a Resolver named.
-type Dial func(ctx context.Context, network, hostport string) (net.Conn, error)
-
-// Through makes the client reach services by dial: pods may be where this host has no route to. It is called before the first Call.
-func (c *Client) Through(dial Dial) *Client {
-	c.dial = dial
-	return c
-}
+// Dial opens a connection to one server behind a service's port.
+type Dial func(ctx context.Context, namespace, name string, port int32) (net.Conn, error)
 
 // Close ends the connections that no call uses.
 func (c *Client) Close() {
@@ -128,14 +121,10 @@ func (c *Client) connect(t *Target) (*http.Client, error) {
 	} else {
 		s := *t.Service
 		cfg.ServerName = s.host()
-		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			hostport, err := c.resolve(ctx, s.Namespace, s.Name, s.port())
-			if err != nil {
-				return nil, err
-			}
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			return c.dial(ctx, network, hostport)
+			return c.dial(ctx, s.Namespace, s.Name, s.port())
 		}
 	}
 	// A webhook that sends its caller elsewhere is not obeyed: the answer is the redirect, which is a failure.

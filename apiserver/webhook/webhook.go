@@ -2,12 +2,12 @@
 // resources. A call is one JSON POST over verified TLS, and everything about it is bounded: its time by the context, its answer by the
 // size of the question, its connections by the client.
 //
-//	client := webhook.New(network.Resolve).Through(network.DialContext)
+//	client := webhook.New(network.Dial)
 //	err := client.Call(ctx, webhook.Target{Service: &webhook.Service{Namespace: "ops", Name: "hook", Path: "/mutate"}, CABundle: ca}, &review, &answer)
 //
 // A target is a URL, or a Service of the cluster. A service's certificate must be good for <name>.<namespace>.svc
 // (https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#contacting-the-webhook); which of its
-// endpoints is spoken to is for the resolver to say, anew for each connection.
+// endpoints is spoken to is for the dialler to say, anew for each connection.
 package webhook
 
 import (
@@ -48,9 +48,6 @@ type Service struct {
 	// Port is the service's, not its pods'; 0 means DefaultPort.
 	Port int32
 }
-
-// Resolver returns the address, "host:port", of one server behind a service's port. It is asked once per connection.
-type Resolver func(ctx context.Context, namespace, name string, port int32) (hostport string, err error)
 
 const (
 	// answerFloor and answerFactor bound an answer: reviews and conversions answer with about as much as they were sent, JSON patches come

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -57,11 +58,11 @@ func (h *hook) target() webhook.Target {
 
 func (h *hook) client(t *testing.T) *webhook.Client {
 	t.Helper()
-	c := webhook.New(func(_ context.Context, namespace, name string, port int32) (string, error) {
+	c := webhook.New(func(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
 		if namespace != "ops" || name != "hook" || port != 443 {
 			t.Errorf("asked for %s/%s:%d", namespace, name, port)
 		}
-		return h.Listener.Addr().String(), nil
+		return (&net.Dialer{}).DialContext(ctx, "tcp", h.Listener.Addr().String())
 	})
 	t.Cleanup(c.Close)
 	return c

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,18 +179,18 @@ func choices(p *corev1.Pod) string {
 	return text
 }
 
-// SandboxOf returns a pod's sandbox.
-func (a *Agent) SandboxOf(namespace, name string) (Sandbox, error) {
+// SandboxOf returns a pod's sandbox and addresses.
+func (a *Agent) SandboxOf(namespace, name string) (sandbox Sandbox, addresses []string, err error) {
 	w, err := a.find(namespace, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sandbox == nil {
-		return nil, say(ErrInvalid, "pod %q is not running", name)
+		return nil, nil, say(ErrInvalid, "pod %q is not running", name)
 	}
-	return w.sandbox, nil
+	return w.sandbox, slices.Clone(w.seen.Sandbox.IPs), nil
 }
 
 func (a *Agent) find(namespace, name string) (*worker, error) {

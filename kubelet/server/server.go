@@ -26,7 +26,7 @@ import (
 // Pods is what the server needs of the agent; [agent.Agent] is one.
 type Pods interface {
 	Instance(namespace, pod, container string, previous bool) (agent.Instance, error)
-	SandboxOf(namespace, pod string) (agent.Sandbox, error)
+	SandboxOf(namespace, pod string) (sandbox agent.Sandbox, addresses []string, err error)
 	RunningContainers(namespace, pod string) []agent.Running
 }
 

@@ -2,12 +2,15 @@
 // proxy subresources, aggregated APIs and webhooks.
 //
 //	location, transport, err := network.Service(ctx, "default", "https:web:443")
-//	hostport, err := network.Resolve(ctx, "kube-system", "metrics-server", 443)
-//	conn, err := network.DialContext(ctx, "tcp", hostport)
+//	conn, err := network.Dial(ctx, "kube-system", "metrics-server", 443)
 //
 // A pod is dialled directly if this host has a route to it that is more than its default route, and through the kubelet's
 // NodeService otherwise: a control-plane host need not be part of the pod network (docs/decisions/0010). Only addresses that
 // Kubernetes lets a cluster's objects name are dialled: no loopback, link-local or multicast ones.
+//
+// Whoever writes a pod's status, its node, says which address the pod has. So a connection through a kubelet is asked for by the pod, its
+// uid included, from the node that the pod was bound to, and never by an address alone: a node can only lie about its own pods. What a
+// host dials by its own routes is as trustworthy as those, as in Kubernetes; TLS is for the rest.
 package reach
 
 import (
@@ -21,7 +24,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -40,9 +42,6 @@ const (
 	idleTime    = 90 * time.Second
 	idlePerHost = 8
 	idleAll     = 256
-	// maxTargets bounds how many pods' addresses are remembered: enough for every backend that is asked within a connection's
-	// life, 150 bytes each.
-	maxTargets = 4096
 )
 
 // errNotAllowed is Kubernetes' wording for addresses that nothing in the cluster may lead the server to.
@@ -65,22 +64,18 @@ type Network struct {
 	// pods speaks to pods and to nodes' ports, whose certificates nobody can check. tunnels does so through kubelets, each time anew: at
 	// the far end of a connection is whichever pod it was made for, and an address does not say which that is.
 	pods, tunnels *http.Transport
-
-	mu sync.Mutex
-	// targets are the pods whose addresses Resolve has named.
-	targets map[netip.Addr]target
 }
 
-// target is the pod that has an address.
-type target struct{ node, namespace, pod string }
+// target is a pod on a node.
+type target struct{ node, namespace, pod, uid string }
 
 func targetOf(pod *corev1.Pod) target {
-	return target{node: pod.Spec.NodeName, namespace: pod.Namespace, pod: pod.Name}
+	return target{node: pod.Spec.NodeName, namespace: pod.Namespace, pod: pod.Name, uid: string(pod.UID)}
 }
 
 // New returns a network.
 func New(cfg Config) *Network {
-	n := &Network{cfg: cfg, targets: map[netip.Addr]target{}}
+	n := &Network{cfg: cfg}
 	if n.cfg.Dial == nil {
 		d := &net.Dialer{Timeout: dialTimeout, Control: allowed}
 		n.cfg.Dial = d.DialContext
@@ -101,11 +96,16 @@ func New(cfg Config) *Network {
 
 // transport is how a pod is spoken to at an address of its own.
 func (n *Network) transport(a netip.Addr, pod *corev1.Pod) http.RoundTripper {
-	// Pods on their host's network have no address of their own: their host is dialled.
-	if n.cfg.Nodes == nil || pod.Spec.HostNetwork || pod.Spec.NodeName == "" || n.cfg.Routed(a) {
+	if !n.tunnelled(a, pod) {
 		return n.pods
 	}
 	return through{n.tunnels, targetOf(pod)}
+}
+
+// tunnelled reports whether a pod is reached through its kubelet. Pods on their host's network have no address of their own: their host is
+// dialled.
+func (n *Network) tunnelled(a netip.Addr, pod *corev1.Pod) bool {
+	return n.cfg.Nodes != nil && !pod.Spec.HostNetwork && pod.Spec.NodeName != "" && !n.cfg.Routed(a)
 }
 
 // through has a transport speak to one pod.
@@ -128,7 +128,7 @@ func (n *Network) dialTarget(ctx context.Context, _, hostport string) (net.Conn,
 	if err != nil || !ok {
 		return nil, fmt.Errorf("%w: %s", errNotAllowed, hostport)
 	}
-	return n.tunnel(ctx, t, to.Port())
+	return n.tunnel(ctx, t, to)
 }
 
 // Close ends idle connections.
@@ -234,39 +234,6 @@ func (n *Network) Node(ctx context.Context, id string) (*url.URL, http.RoundTrip
 		return nil, nil, apierrors.NewBadRequest(errNotAllowed.Error())
 	}
 	return location(scheme, host, port), n.pods, nil
-}
-
-// remember keeps which pod has an address, so that a dial can find its kubelet. Pods on their host's network have no address of
-// their own: their host is dialled.
-func (n *Network) remember(a netip.Addr, pod *corev1.Pod) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if pod.Spec.HostNetwork || pod.Spec.NodeName == "" {
-		delete(n.targets, a)
-		return
-	}
-	if len(n.targets) >= maxTargets {
-		for old := range n.targets { // any: those in use are remembered again by their next request
-			delete(n.targets, old)
-			break
-		}
-	}
-	n.targets[a] = targetOf(pod)
-}
-
-// DialContext opens a connection to what Resolve named. Who uses it must check whom he speaks to: another pod may have the address by now.
-func (n *Network) DialContext(ctx context.Context, network, hostport string) (net.Conn, error) {
-	to, err := netip.ParseAddrPort(hostport)
-	if err != nil || n.cfg.Nodes == nil || n.cfg.Routed(to.Addr()) {
-		return n.cfg.Dial(ctx, network, hostport)
-	}
-	n.mu.Lock()
-	t, ok := n.targets[to.Addr()]
-	n.mu.Unlock()
-	if !ok {
-		return n.cfg.Dial(ctx, network, hostport)
-	}
-	return n.tunnel(ctx, t, to.Port())
 }
 
 // pick chooses one of n.

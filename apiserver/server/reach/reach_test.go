@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/apiserver/server/node"
+	nodev1 "bareboat.dev/proto/bareboat/node/v1"
 )
 
 // Nothing in the cluster can lead the server to loopback, link-local, multicast or unspecified addresses, in either family.
@@ -52,24 +53,30 @@ func TestRouted(t *testing.T) {
 	}
 }
 
-// Without kubelets, and for addresses of which no pod is known, the host's own network is used.
-func TestDialDirectly(t *testing.T) {
-	dialled := ""
-	n := New(Config{
-		Routed: func(netip.Addr) bool { return false },
-		Dial: func(_ context.Context, _, address string) (net.Conn, error) {
-			dialled = address
-			near, far := net.Pipe()
-			far.Close()
-			return near, nil
-		},
-	})
-	conn, err := n.DialContext(t.Context(), "tcp", "198.51.100.7:80")
-	if err != nil || dialled != "198.51.100.7:80" {
-		t.Fatalf("%q %v", dialled, err)
+// What goes through a kubelet names the pod with its uid, and the address at which it is to be found.
+func TestBeginNamesThePod(t *testing.T) {
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.Name, pod.UID, pod.Spec.NodeName = "ns", "p", "u", "n"
+	f := &sent{}
+	if err := begin(f, targetOf(pod), netip.MustParseAddrPort("[fd00::5]:443")); err != nil {
+		t.Fatal(err)
 	}
-	conn.Close()
+	if s := f.start; s.GetNamespace() != "ns" || s.GetPod() != "p" || s.GetUid() != "u" || s.GetAddress() != "fd00::5" || s.GetPort() != 443 {
+		t.Errorf("asked for %v", s)
+	}
 }
+
+// sent keeps what a connection is asked for by.
+type sent struct {
+	start *nodev1.PortForwardRequest_Start
+}
+
+func (s *sent) Send(r *nodev1.PortForwardRequest) error {
+	s.start = r.GetStart()
+	return nil
+}
+
+func (*sent) Recv() (*nodev1.PortForwardResponse, error) { return &nodev1.PortForwardResponse{}, nil }
 
 // A request through a kubelet gets a connection to the pod that it is for, even if another pod claims the same address.
 func TestTunnelsAreOnePodsOwn(t *testing.T) {

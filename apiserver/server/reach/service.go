@@ -48,26 +48,41 @@ func (n *Network) Service(ctx context.Context, namespace, id string) (*url.URL, 
 	return &url.URL{Scheme: scheme, Host: to.AddrPort.String()}, n.transport(to.Addr(), to.pod), nil
 }
 
-// Resolve returns the address of one of a Service's ready pods for a port number of the Service, or, for a Service of type
-// ExternalName, that name.
-func (n *Network) Resolve(ctx context.Context, namespace, name string, port int32) (hostport string, err error) {
+// Ready reports whether Dial has somewhere to connect to; it does not connect.
+func (n *Network) Ready(ctx context.Context, namespace, name string, port int32) error {
+	_, _, err := n.resolve(ctx, namespace, name, port)
+	return err
+}
+
+// Dial connects to one of a Service's ready pods for a port number of the Service, or, for a Service of type ExternalName, to that name.
+func (n *Network) Dial(ctx context.Context, namespace, name string, port int32) (net.Conn, error) {
+	to, external, err := n.resolve(ctx, namespace, name, port)
+	switch {
+	case err != nil:
+		return nil, err
+	case external != "":
+		return n.cfg.Dial(ctx, "tcp", net.JoinHostPort(external, strconv.Itoa(int(port))))
+	case n.tunnelled(to.Addr(), to.pod):
+		return n.tunnel(ctx, targetOf(to.pod), to.AddrPort)
+	}
+	return n.cfg.Dial(ctx, "tcp", to.AddrPort.String())
+}
+
+// resolve finds one of a Service's ready pods, or the name that the Service stands for.
+func (n *Network) resolve(ctx context.Context, namespace, name string, port int32) (to backend, external string, err error) {
 	svc, err := n.service(ctx, namespace, name)
 	if err != nil {
-		return "", err
+		return backend{}, "", err
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
-		return net.JoinHostPort(svc.Spec.ExternalName, strconv.Itoa(int(port))), nil
+		return backend{}, svc.Spec.ExternalName, nil
 	}
 	p := portOf(svc, int64(port))
 	if p == nil {
-		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", port, name))
+		return backend{}, "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", port, name))
 	}
-	to, err := n.backend(ctx, svc, p.Name, name)
-	if err != nil {
-		return "", err
-	}
-	n.remember(to.Addr(), to.pod)
-	return to.AddrPort.String(), nil
+	to, err = n.backend(ctx, svc, p.Name, name)
+	return to, "", err
 }
 
 func (n *Network) service(ctx context.Context, namespace, name string) (*corev1.Service, error) {

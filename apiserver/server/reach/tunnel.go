@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 
 	"google.golang.org/grpc/status"
 
@@ -17,7 +18,7 @@ const chunk = 32 << 10
 
 // tunnel opens a connection into a pod through its kubelet. The connection lives until either end closes it, whatever becomes of
 // ctx.
-func (n *Network) tunnel(ctx context.Context, t target, port uint16) (net.Conn, error) {
+func (n *Network) tunnel(ctx context.Context, t target, at netip.AddrPort) (net.Conn, error) {
 	k, err := n.cfg.Nodes.Kubelet(ctx, t.node)
 	if err != nil {
 		return nil, err
@@ -26,14 +27,14 @@ func (n *Network) tunnel(ctx context.Context, t target, port uint16) (net.Conn, 
 	undo := context.AfterFunc(ctx, end)
 	stream, err := k.Service().PortForward(life)
 	if err == nil {
-		err = begin(stream, t, port)
+		err = begin(stream, t, at)
 	}
 	if !undo() && err == nil { // ctx ended while the connection was being made
 		err = ctx.Err()
 	}
 	if err != nil {
 		end()
-		return nil, fmt.Errorf("connecting to port %d of pod %s/%s through node %s: %w", port, t.namespace, t.pod, t.node, plain(err))
+		return nil, fmt.Errorf("connecting to port %d of pod %s/%s through node %s: %w", at.Port(), t.namespace, t.pod, t.node, plain(err))
 	}
 	near, far := net.Pipe()
 	go func() {
@@ -53,8 +54,8 @@ type forward interface {
 }
 
 // begin asks for the connection and waits until it stands.
-func begin(stream forward, t target, port uint16) error {
-	start := &nodev1.PortForwardRequest_Start{Namespace: t.namespace, Pod: t.pod, Port: uint32(port)}
+func begin(stream forward, t target, at netip.AddrPort) error {
+	start := &nodev1.PortForwardRequest_Start{Namespace: t.namespace, Pod: t.pod, Uid: t.uid, Address: at.Addr().String(), Port: uint32(at.Port())}
 	if err := stream.Send(&nodev1.PortForwardRequest{Request: &nodev1.PortForwardRequest_Start_{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

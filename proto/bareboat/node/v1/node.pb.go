@@ -1687,7 +1687,12 @@ type PortForwardRequest_Start struct {
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod       string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
 	// TCP port in the pod's network namespace.
-	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// The pod must have this metadata.uid; empty takes whichever pod has the name. NOT_FOUND if it has another.
+	Uid string `protobuf:"bytes,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	// One of the pod's own addresses, where the port is looked for, as whoever reaches the pod over the network would find it; any
+	// other address is INVALID_ARGUMENT. Empty looks for the port on the pod's loopback addresses.
+	Address       string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1741,6 +1746,20 @@ func (x *PortForwardRequest_Start) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *PortForwardRequest_Start) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *PortForwardRequest_Start) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 type LoadImageRequest_Start struct {
@@ -1836,16 +1855,18 @@ const file_bareboat_node_v1_node_proto_rawDesc = "" +
 	"\x06stderr\x18\x02 \x01(\fH\x00R\x06stderr\x12,\n" +
 	"\x04exit\x18\x03 \x01(\v2\x16.bareboat.node.v1.ExitH\x00R\x04exitB\n" +
 	"\n" +
-	"\bresponse\"\xe9\x01\n" +
+	"\bresponse\"\x95\x02\n" +
 	"\x12PortForwardRequest\x12B\n" +
 	"\x05start\x18\x01 \x01(\v2*.bareboat.node.v1.PortForwardRequest.StartH\x00R\x05start\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12!\n" +
 	"\vdata_closed\x18\x03 \x01(\bH\x00R\n" +
-	"dataClosed\x1aK\n" +
+	"dataClosed\x1aw\n" +
 	"\x05Start\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04portB\t\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\tR\x03uid\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddressB\t\n" +
 	"\arequest\")\n" +
 	"\x13PortForwardResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\xbf\x02\n" +
