@@ -435,6 +435,56 @@ func TestSharedProcessNamespace(t *testing.T) {
 	}
 }
 
+// Shows that a container with a target sees the target's processes, and that one whose target does not run is refused.
+func TestTarget(t *testing.T) {
+	pod, rootfs := shimtest.Launch(t, shim.PodConfig{}), shimtest.Rootfs(t)
+	target := shimtest.ContainerIn(t, rootfs, "exec sleep 4711")
+	run(t, pod, target)
+	debug := shimtest.ContainerIn(t, rootfs, "until tr '\\0' ' ' < /proc/1/cmdline | grep '^sleep 4711'; do :; done")
+	debug.TargetID = target.ID
+	if status := finishes(t, pod, debug); status.ExitCode != 0 {
+		t.Errorf("ended %+v: %s", status, shimtest.Log(t, debug))
+	}
+	if err := pod.Kill(t.Context(), target.ID); err != nil {
+		t.Fatal(err)
+	}
+	shimtest.AwaitExit(t, pod, target.ID)
+	late := shimtest.ContainerIn(t, rootfs, "true")
+	late.TargetID = target.ID
+	if err := pod.Create(t.Context(), late); !errors.Is(err, shim.ErrNotRunning) {
+		t.Errorf("a container whose target has ended: %v", err)
+	}
+}
+
+// Shows that a specification's hooks are run, in order, and are told which container they are for: the host's programs, as CDI's are.
+func TestHooks(t *testing.T) {
+	pod, told := shimtest.Launch(t, shim.PodConfig{}), filepath.Join(t.TempDir(), "told")
+	c := shimtest.Container(t, "cat /from-hook")
+	c.Spec.Annotations = map[string]string{"example.org/device": "d0"}
+	hook := func(name, also string) []specs.Hook {
+		script := "grep -q '\"id\":\"" + c.ID + "\".*\"example.org/device\":\"d0\"' && echo " + name + " >> " + told + also
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}}
+	}
+	c.Spec.Hooks = &specs.Hooks{
+		CreateRuntime: hook("createRuntime", ""), CreateContainer: hook("createContainer", "; echo hello > "+c.Spec.Root.Path+"/from-hook"),
+		Poststop: hook("poststop", ""),
+	}
+	if status := finishes(t, pod, c); status.ExitCode != 0 || shimtest.Log(t, c) != "hello\n" {
+		t.Errorf("ended %+v: %s", status, shimtest.Log(t, c))
+	}
+	if err := pod.Delete(t.Context(), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(told); err != nil || string(data) != "createRuntime\ncreateContainer\npoststop\n" {
+		t.Errorf("told %q, %v", data, err)
+	}
+	c = shimtest.ContainerIn(t, c.Spec.Root.Path, "true")
+	c.Spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/false"}}}
+	if err := pod.Create(t.Context(), c); err == nil {
+		t.Error("a container was made although its hook failed")
+	}
+}
+
 // Shows that with the host's PID namespace a container's end takes its background processes along, too.
 func TestHostProcessNamespace(t *testing.T) {
 	pod := shimtest.Launch(t, shim.PodConfig{HostPID: true})

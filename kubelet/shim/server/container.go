@@ -335,7 +335,7 @@ func (s *Server) delete(id string) error {
 	if err := s.killAll(ctr); err != nil {
 		return err
 	}
-	if err := ctr.lc.Destroy(); err != nil {
+	if err := s.destroy(ctr); err != nil {
 		return fmt.Errorf("delete container %s: %w", id, err)
 	}
 	if err := os.RemoveAll(s.containerDir(id)); err != nil {
@@ -343,6 +343,14 @@ func (s *Server) delete(id string) error {
 	}
 	s.forget(id)
 	return nil
+}
+
+// destroy removes what libcontainer keeps of a container. It waits itself for the poststop hooks that it runs.
+func (s *Server) destroy(ctr *container) error {
+	s.reaper.starting.RLock()
+	defer s.reaper.sweep()
+	defer s.reaper.starting.RUnlock()
+	return ctr.lc.Destroy()
 }
 
 // discard undoes a create that failed.
@@ -353,7 +361,7 @@ func (s *Server) discard(ctr *container) {
 		} else if ctr.snapshot().Phase != "" {
 			<-ctr.exited
 		}
-		if err := ctr.lc.Destroy(); err != nil {
+		if err := s.destroy(ctr); err != nil {
 			s.log.Warn("cannot remove a container that could not be created", "container", ctr.config.ID, "error", err)
 		}
 	}
