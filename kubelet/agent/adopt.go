@@ -53,7 +53,8 @@ func (a *Agent) adopt(ctx context.Context) error {
 	return nil
 }
 
-// unmountStray removes root file systems that no record tells of: their kubelet was killed between making one and noting it.
+// unmountStray removes root file systems that no record tells of: their kubelet was killed between making one and noting it. Those of image
+// volumes are known by the pods that have them.
 func (a *Agent) unmountStray(ctx context.Context, pods []os.DirEntry) {
 	lister, ok := a.Images.(interface{ Mounts() ([]string, error) })
 	if !ok {
@@ -69,6 +70,17 @@ func (a *Agent) unmountStray(ctx context.Context, pods []os.DirEntry) {
 		for id := range records {
 			known[id] = true
 		}
+		p, _, err := a.readPod(types.UID(e.Name()))
+		if err != nil {
+			if !errors.Is(err, os.ErrNotExist) {
+				a.Log.Error("record of a pod cannot be read; no root file system is removed", "uid", e.Name(), "error", err)
+				return
+			}
+			continue
+		}
+		for _, v := range p.Spec.Volumes {
+			known[mountID(p.UID, v.Name)] = true
+		}
 	}
 	ids, err := lister.Mounts()
 	for _, id := range ids {
@@ -81,16 +93,19 @@ func (a *Agent) unmountStray(ctx context.Context, pods []os.DirEntry) {
 	}
 }
 
-// adoptRetry is when a pod is asked again for its state; its podshim may be starved on a loaded host.
-const adoptRetry = time.Second
+const (
+	// adoptRetry is when a pod is asked again for its state; its podshim may be starved on a loaded host.
+	adoptRetry = time.Second
+	// adoptLimit bounds one try: the kubelet begins to serve when all have been tried. A podshim answers within a millisecond, hundreds of
+	// them on a loaded host within a second.
+	adoptLimit = 5 * time.Second
+)
 
 // adoptUntilDone restores the pod's state, however often it takes: a pod of which it is not known what runs must not be
 // stepped. It calls tried after the first try, and returns false if the kubelet ends first.
 func (w *worker) adoptUntilDone(tried func()) bool {
 	for first := true; ; first = false {
-		w.mu.Lock()
-		err := w.adopt(w.ctx)
-		w.mu.Unlock()
+		err := w.adopt()
 		if first {
 			tried()
 		}
@@ -121,18 +136,28 @@ func (a *Agent) WaitAdopted(ctx context.Context) error {
 	}
 }
 
-// adopt restores what is observed of a pod from its records and its podshim. The lock is held; nobody else has seen the
-// worker's state yet.
-func (w *worker) adopt(ctx context.Context) error {
-	records, err := w.a.readRecords(w.uid)
+// left is what an earlier kubelet left of a pod.
+type left struct {
+	records map[string]*record
+	// id is the sandbox's; empty if there was none.
+	id string
+	// sandbox is set if podshim lives, dead if it has died.
+	sandbox Sandbox
+	dead    bool
+	state   shim.State
+}
+
+// adopt restores what is observed of a pod from its records and its podshim.
+func (w *worker) adopt() error {
+	ctx, cancel := context.WithTimeout(w.ctx, adoptLimit)
+	defer cancel()
+	l, err := w.look(ctx)
 	if err != nil {
 		return err
 	}
-	id, err := os.ReadFile(w.a.recordPath(w.uid, sandboxFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	w.records, w.seen.Containers = records, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.records, w.seen.Containers = l.records, nil
 	if err := w.restoreAllocation(); err != nil {
 		return err
 	}
@@ -141,60 +166,103 @@ func (w *worker) adopt(ctx context.Context) error {
 		// Its last word is told; whatever is left is taken down, with nothing to observe.
 		w.seen.Volumes.Mounted = true
 	}
-	s, err := w.a.Shims.Attach(ctx, w.a.stateDir(w.uid))
 	switch {
-	case err == nil:
-		return w.adoptLive(ctx, s, strings.TrimSpace(string(id)))
-	case errors.Is(err, shim.ErrShimDead):
-		return w.adoptDead(strings.TrimSpace(string(id)))
-	case errors.Is(err, shim.ErrNotFound):
-		return w.adoptNone(strings.TrimSpace(string(id)))
+	case l.sandbox != nil:
+		return w.adoptLiveLocked(l)
+	case l.dead:
+		w.adoptDeadLocked(l)
+	case l.id != "" || len(l.records) > 0:
+		// After a restart of the host. What else there may be (network, root file systems) is taken down before there is a new one.
+		w.seen.Sandbox = pod.Sandbox{State: pod.SandboxDead, ID: l.id}
 	}
-	return err
+	return nil
 }
 
-// adoptLive restores a pod whose podshim lives.
-func (w *worker) adoptLive(ctx context.Context, s Sandbox, id string) error {
-	state, err := s.State(ctx)
-	if err != nil {
-		return err
+// look finds what is left, and removes what was half made when the last kubelet was killed: nobody has been told of it. It does so without
+// the worker's lock, which everybody wants, since podshim may not answer.
+func (w *worker) look(ctx context.Context) (l left, err error) {
+	if l.records, err = w.a.readRecords(w.uid); err != nil {
+		return l, err
 	}
-	w.sandbox = s
-	w.seen.Sandbox = pod.Sandbox{State: pod.SandboxReady, ID: id, IPs: w.a.addressesOf(w.pod, s)}
+	id, err := os.ReadFile(w.a.recordPath(w.uid, sandboxFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return l, err
+	}
+	l.id = strings.TrimSpace(string(id))
+	s, err := w.a.Shims.Attach(ctx, w.a.stateDir(w.uid))
+	switch {
+	case errors.Is(err, shim.ErrNotFound):
+		return l, nil
+	case errors.Is(err, shim.ErrShimDead): // its exits are on disk, the rest is lost
+		l.dead = true
+		_, l.state, err = w.a.Shims.ReadState(w.a.stateDir(w.uid))
+		return l, err
+	case err != nil:
+		return l, err
+	}
+	l.sandbox = s
+	if l.state, err = s.State(ctx); err != nil {
+		return l, err
+	}
+	return l, w.removeHalfMade(ctx, &l)
+}
+
+// removeHalfMade forgets containers that podshim has and no record, or has made and not started, and records of those that it was never
+// asked for.
+func (w *worker) removeHalfMade(ctx context.Context, l *left) error {
+	whole := map[string]bool{}
+	var kept []shim.ContainerStatus
+	for _, c := range l.state.Containers {
+		if l.records[c.ID] != nil && c.Phase != shim.Created {
+			whole[c.ID] = true
+			kept = append(kept, c)
+			continue
+		}
+		if err := ignoreGone(l.sandbox.Delete(ctx, c.ID)); err != nil {
+			return err
+		}
+		_ = errors.Join(w.a.Images.Unmount(ctx, c.ID), w.a.dropRecord(w.uid, c.ID))
+		delete(l.records, c.ID)
+	}
+	l.state.Containers = kept
+	for id := range l.records {
+		if whole[id] {
+			continue
+		}
+		delete(l.records, id)
+		if err := errors.Join(w.a.Images.Unmount(ctx, id), w.a.dropRecord(w.uid, id)); err != nil {
+			w.a.Log.Error("half-made container was not removed", "uid", w.uid, "error", err)
+		}
+	}
+	return nil
+}
+
+// adoptLiveLocked restores a pod whose podshim lives.
+func (w *worker) adoptLiveLocked(l left) error {
+	w.sandbox = l.sandbox
+	w.seen.Sandbox = pod.Sandbox{State: pod.SandboxReady, ID: l.id, IPs: w.a.addressesOf(w.pod, l.sandbox)}
 	if len(w.seen.Sandbox.IPs) == 0 {
 		// Its maker was killed before the network stood: not a sandbox to go on with.
 		w.seen.Sandbox.State = pod.SandboxDead
 	}
-	for _, c := range state.Containers {
-		r := w.records[c.ID]
-		if r == nil || c.Phase == shim.Created {
-			// Half made when the last kubelet was killed: nobody has been told of it.
-			if err := ignoreGone(s.Delete(ctx, c.ID)); err != nil {
-				return err
-			}
-			delete(w.records, c.ID)
-			_ = errors.Join(w.a.Images.Unmount(ctx, c.ID), w.a.dropRecord(w.uid, c.ID))
-			continue
-		}
-		w.adoptInstance(r, c)
+	for _, c := range l.state.Containers {
+		w.adoptInstance(l.records[c.ID], c)
 	}
-	w.dropUnknown(ctx)
 	if _, err := os.Stat(filepath.Join(w.a.volumes.PodDir(w.uid), "etc-hosts")); err != nil && len(w.seen.Sandbox.IPs) > 0 {
 		if err := w.a.writeNames(w.pod, w.seen.Sandbox.IPs); err != nil {
 			return err
 		}
 	}
 	w.refresh() // tokens are asked for anew, and what changed meanwhile is written
-	w.follow(s)
+	w.follow(l.sandbox)
 	return nil
 }
 
-// adoptDead restores a pod whose podshim has died: its exits are on disk, the rest is lost.
-func (w *worker) adoptDead(id string) error {
-	_, state, err := w.a.Shims.ReadState(w.a.stateDir(w.uid))
-	w.seen.Sandbox = pod.Sandbox{State: pod.SandboxDead, ID: id}
-	for _, c := range state.Containers {
-		if r := w.records[c.ID]; r != nil {
+// adoptDeadLocked restores a pod whose podshim has died.
+func (w *worker) adoptDeadLocked(l left) {
+	w.seen.Sandbox = pod.Sandbox{State: pod.SandboxDead, ID: l.id}
+	for _, c := range l.state.Containers {
+		if r := l.records[c.ID]; r != nil {
 			if c.Phase != shim.Exited {
 				c = lost(c)
 				c.FinishedAt = time.Now()
@@ -202,16 +270,6 @@ func (w *worker) adoptDead(id string) error {
 			w.adoptInstance(r, c)
 		}
 	}
-	return err
-}
-
-// adoptNone restores a pod without a sandbox: after a restart of the host, or before it had one. What else there may be of
-// one (network, root file systems) is taken down before there is a new one.
-func (w *worker) adoptNone(id string) error {
-	if id != "" || len(w.records) > 0 {
-		w.seen.Sandbox = pod.Sandbox{State: pod.SandboxDead, ID: id}
-	}
-	return nil
 }
 
 func (w *worker) adoptInstance(r *record, c shim.ContainerStatus) {
@@ -236,22 +294,6 @@ func reportedRunning(w *worker, r *record) bool {
 		}
 	}
 	return false
-}
-
-// dropUnknown forgets records of instances that podshim has never heard of: it was not asked before the kubelet died.
-func (w *worker) dropUnknown(ctx context.Context) {
-	known := map[string]bool{}
-	for _, c := range w.seen.Containers {
-		known[c.ID] = true
-	}
-	for id := range w.records {
-		if !known[id] {
-			delete(w.records, id)
-			if err := errors.Join(w.a.Images.Unmount(ctx, id), w.a.dropRecord(w.uid, id)); err != nil {
-				w.a.Log.Error("half-made container was not removed", "uid", w.uid, "error", err)
-			}
-		}
-	}
 }
 
 // hasVolumes says whether all of the pod's volumes are mounted: their mounting was noted since the host was started, for what is

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -83,6 +84,39 @@ func TestManyRestarts(t *testing.T) {
 	if name := unready(); name != "" {
 		t.Errorf("%s was said to be unready because its kubelet restarted", name)
 	}
+}
+
+// TestSilentShim shows that a podshim that does not answer when the kubelet starts holds up its own pod and nothing else: others are found
+// and made, and when it answers its pod is as it was.
+func TestSilentShim(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	h.create("silent", `containers: [{name: app}]`)
+	h.create("other", `containers: [{name: app}]`)
+	silent := h.await("silent", "Running", running)
+	h.await("other", "Running", running)
+	pid, shimPID := h.pid(silent), h.attach(silent).PID()
+	h.stop()
+	if err := syscall.Kill(shimPID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(shimPID, syscall.SIGCONT) })
+	h.start()
+	h.create("new", `containers: [{name: app}]`)
+	h.await("new", "Running", running)
+	h.remove("other", 0)
+	h.awaitGone("other")
+	if err := syscall.Kill(shimPID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	h.remove("new", 0)
+	h.awaitGone("new")
+	if got := h.pid(silent); got != pid {
+		t.Errorf("the process was %d and is %d", pid, got)
+	}
+	h.remove("silent", 0)
+	h.awaitGone("silent")
+	h.awaitNoTraces(silent)
 }
 
 // watchUnready begins to watch pods, and returns a function that names one that was told to be unready since; empty if none was.

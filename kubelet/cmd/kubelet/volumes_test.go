@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,4 +29,38 @@ func TestImageVolume(t *testing.T) {
 	h.remove("reader", 0)
 	h.awaitGone("reader")
 	h.awaitNoTraces(p)
+}
+
+// TestImageVolumeOutlivesKubelet shows that a kubelet that starts again knows the images of volumes in use: they stay mounted, in the store,
+// too, which would else give their layers up.
+func TestImageVolumeOutlivesKubelet(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	h.create("reader", `{containers: [{name: app, volumeMounts: [{name: v, mountPath: /image}]}], volumes: [{name: v, image: {reference: "busybox:1", pullPolicy: Never}}]}`)
+	p := h.await("reader", "Running", running)
+	before := h.mountedImages()
+	h.stop()
+	h.start()
+	h.create("second", `containers: [{name: app}]`)
+	h.await("second", "Running", running)
+	h.remove("second", 0)
+	h.awaitGone("second")
+	if now := h.mountedImages(); now != before || before == "" {
+		t.Errorf("mounted were %s and are %s", before, now)
+	}
+	h.remove("reader", 0)
+	h.awaitGone("reader")
+	h.awaitNoTraces(p)
+}
+
+// mountedImages lists what the image store has mounted for volumes.
+func (h *host) mountedImages() string {
+	h.t.Helper()
+	ids, err := h.k.images.Mounts()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, "volume-") })
+	slices.Sort(ids)
+	return strings.Join(ids, " ")
 }
