@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -56,9 +55,6 @@ func (p *Pipeline) createObject(ctx context.Context, h *handle, r *Request, obj 
 	}
 	if h.res.Custom != nil && h.res.Custom.Terminating {
 		return nil, apierrors.NewForbidden(h.gr(), obj.GetName(), errTerminating)
-	}
-	if obj.GetResourceVersion() != "" {
-		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	warnings, err := p.admitNew(ctx, h, r, obj, warnings)
 	if err != nil {
@@ -149,7 +145,6 @@ func (h *handle) clearMeta(obj registry.Object) {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
-	obj.SetGeneration(0)
 	if !h.res.Namespaced {
 		obj.SetNamespace("")
 	}
@@ -175,7 +170,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 			return nil, err
 		}
 	}
-	errs := apivalidation.ValidateObjectMetaAccessor(obj, h.res.Namespaced, h.nameRule(), field.NewPath("metadata"))
+	errs := h.res.CheckMeta(obj)
 	if s.Validate != nil {
 		errs = append(errs, s.Validate(obj)...)
 	}
@@ -200,6 +195,10 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 }
 
 func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj registry.Object, a *admission.Attributes, redefined bool) (*Result, error) {
+	// Said last, as Kubernetes' store does: who may not create it anyway is told that.
+	if obj.GetResourceVersion() != "" {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	}
 	key := h.res.Key(r.Namespace, obj.GetName())
 	value, err := p.encodeStored(h, obj)
 	if err != nil {
@@ -231,13 +230,6 @@ func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj reg
 		return nil, p.claimError(h, obj, p.definitionError(h, p.companionError(a, err)))
 	}
 	return h.written(obj, value, rev)
-}
-
-func (h *handle) nameRule() apivalidation.ValidateNameFunc {
-	if h.res.Strategy.ValidateName != nil {
-		return h.res.Strategy.ValidateName
-	}
-	return apivalidation.NameIsDNSSubdomain
 }
 
 // matchNamespace makes the object's namespace the request's, or refuses one that differs.
