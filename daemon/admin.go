@@ -26,7 +26,7 @@ const (
 )
 
 // ServeAdmin serves the administrator's endpoints on addr until ctx ends, and then returns nil: /healthz, /livez and /readyz for
-// everyone; /metrics for verified client certificates, loopback, and everyone if there is no TLS; /debug/pprof for client
+// everyone; /metrics and /metrics/slis for verified client certificates, loopback, and everyone if there is no TLS; /debug/pprof for client
 // certificates of the organization system:masters and loopback. With a nil tlsConfig it speaks plain HTTP. An addr of "" or
 // port "0" serves nothing, as upstream's port flags have it.
 func ServeAdmin(ctx context.Context, env *Env, addr string, tlsConfig *tls.Config) error {
@@ -71,19 +71,29 @@ func ServeAdminOn(ctx context.Context, env *Env, listener net.Listener, tlsConfi
 	return nil
 }
 
-// AdminHandler is what ServeAdmin serves, for daemons that have an HTTP server of their own.
+// AdminHandler is what ServeAdmin serves.
 func AdminHandler(env *Env) http.Handler {
+	endpoints := AdminEndpoints(env)
+	mux := http.NewServeMux()
+	mux.Handle("/", endpoints)
+	for _, path := range []string{"/metrics", "/metrics/slis"} {
+		mux.Handle(path, allow(mayRead, endpoints))
+	}
+	mux.Handle("/debug/pprof/", allow(mayAdminister, endpoints))
+	return mux
+}
+
+// AdminEndpoints are the same for whoever asks, for daemons that have an HTTP server of their own which decides on that.
+func AdminEndpoints(env *Env) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", env.Health.Handler())
-	metrics := promhttp.HandlerFor(env.Registry, promhttp.HandlerOpts{Registry: env.Registry})
-	mux.Handle("/metrics", allow(mayRead, metrics))
-	debug := http.NewServeMux()
-	debug.HandleFunc("/debug/pprof/", pprof.Index)
-	debug.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	mux.Handle("/debug/pprof/", allow(mayAdminister, debug))
+	mux.Handle("/metrics", promhttp.HandlerFor(env.Registry, promhttp.HandlerOpts{Registry: env.Registry}))
+	mux.Handle("/metrics/slis", env.Health.slis.handler())
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

@@ -43,6 +43,7 @@ func TestAdminAccess(t *testing.T) {
 		{as("/metrics", remote, true, ""), 403},
 		{as("/metrics", remote, true, "anyone"), 200},
 		{as("/metrics", local, true, ""), 200},
+		{as("/metrics/slis", remote, true, ""), 403},
 		{as("/debug/pprof/cmdline", remote, false, ""), 403},
 		{as("/debug/pprof/cmdline", remote, true, "anyone"), 403},
 		{as("/debug/pprof/cmdline", remote, true, "system:masters"), 200},
@@ -55,9 +56,14 @@ func TestAdminAccess(t *testing.T) {
 			t.Errorf("%s from %s, %+v: %d, want %d", tc.r.URL, tc.r.RemoteAddr, tc.r.TLS, w.Code, tc.want)
 		}
 	}
+	w := httptest.NewRecorder()
+	daemon.AdminEndpoints(daemon.NewEnv("tester", nil)).ServeHTTP(w, as("/metrics", remote, true, ""))
+	if w.Code != 200 {
+		t.Errorf("the endpoints alone, for a server that decides itself: %d", w.Code)
+	}
 	forwarded := as("/debug/pprof/cmdline", local, false, "")
 	forwarded.Header.Set("X-Forwarded-For", "192.0.2.1")
-	w := httptest.NewRecorder()
+	w = httptest.NewRecorder()
 	if handler.ServeHTTP(w, forwarded); w.Code != 403 {
 		t.Errorf("through a proxy on this host: %d, want 403", w.Code)
 	}
@@ -92,6 +98,35 @@ func TestHealth(t *testing.T) {
 	expect("/healthz/started", 200, "ok")
 	if err := env.Health.Live(t.Context()); err == nil || err.Error() != "loop: stuck" {
 		t.Errorf("Live: %v", err)
+	}
+}
+
+// Shows what is told of health checks that were asked for: the last result, and how often there was each.
+func TestSLIs(t *testing.T) {
+	env := daemon.NewEnv("tester", nil)
+	handler := daemon.AdminHandler(env)
+	var broken error
+	env.Health.AddLive("loop", func(context.Context) error { return broken })
+	get := func(path string) string {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Body.String()
+	}
+	get("/livez")
+	get("/livez")
+	get("/livez?exclude=loop")
+	broken = errors.New("stuck")
+	get("/livez")
+	got := get("/metrics/slis")
+	for _, want := range []string{
+		`kubernetes_healthcheck{name="loop",type="livez"} 0`,
+		`kubernetes_healthchecks_total{name="loop",status="error",type="livez"} 1`,
+		`kubernetes_healthchecks_total{name="loop",status="success",type="livez"} 2`,
+		"process_start_time_seconds ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
 	}
 }
 

@@ -23,6 +23,8 @@ type Check func(ctx context.Context) error
 type Health struct {
 	mu     sync.Mutex
 	checks []namedCheck
+	// slis count what the endpoints' checks find.
+	slis *slis
 }
 
 type namedCheck struct {
@@ -32,7 +34,7 @@ type namedCheck struct {
 }
 
 // NewHealth returns an empty set, which is healthy.
-func NewHealth() *Health { return &Health{} }
+func NewHealth() *Health { return &Health{slis: newSLIs()} }
 
 // AddLive adds a liveness check.
 func (h *Health) AddLive(name string, check Check) { h.add(namedCheck{name, true, check}) }
@@ -109,21 +111,23 @@ func (h *Health) Handler() http.Handler {
 // serve answers as Kubernetes' health endpoints do.
 func (h *Health) serve(w http.ResponseWriter, r *http.Request, path string, checks []namedCheck) {
 	var report strings.Builder
-	failed := false
+	name, failed := strings.TrimPrefix(path, "/"), false
 	for _, c := range checks {
-		switch {
-		case slices.Contains(r.URL.Query()["exclude"], c.name):
+		if slices.Contains(r.URL.Query()["exclude"], c.name) {
 			fmt.Fprintf(&report, "[+]%s excluded: ok\n", c.name)
-		case c.run(r.Context()) != nil:
+			continue
+		}
+		err := c.run(r.Context())
+		h.slis.observe(c.name, name, err == nil)
+		if err != nil {
 			failed = true
 			fmt.Fprintf(&report, "[-]%s failed: reason withheld\n", c.name)
-		default:
+		} else {
 			fmt.Fprintf(&report, "[+]%s ok\n", c.name)
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	name := strings.TrimPrefix(path, "/")
 	switch {
 	case failed:
 		w.WriteHeader(http.StatusInternalServerError)

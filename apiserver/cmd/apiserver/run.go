@@ -173,10 +173,10 @@ func (c *config) auditLog() (io.WriteCloser, error) {
 	return f, nil
 }
 
-// admin are the process's own endpoints.
+// admin are the process's own endpoints, for whom the server authorizes.
 func admin(env *daemon.Env) map[string]http.Handler {
-	h := daemon.AdminHandler(env)
-	return map[string]http.Handler{"/healthz": h, "/healthz/": h, "/livez": h, "/livez/": h, "/readyz": h, "/readyz/": h, "/metrics": h, "/debug/pprof/": h}
+	h := daemon.AdminEndpoints(env)
+	return map[string]http.Handler{"/healthz": h, "/healthz/": h, "/livez": h, "/livez/": h, "/readyz": h, "/readyz/": h, "/metrics": h, "/metrics/slis": h, "/debug/pprof/": h}
 }
 
 // advertise is where the cluster reaches this server.

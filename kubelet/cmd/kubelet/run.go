@@ -308,7 +308,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	}
 	collector := stats.New(k.nodeName, k.agent, groups, k.images)
 	k.env.Registry.MustRegister(collector.Volumes())
-	web := server.Web(collector, server.NewReviewer(k.api, k.nodeName), daemon.AdminHandler(k.env))
+	web := server.Web(collector, server.NewReviewer(k.api, k.nodeName), daemon.AdminEndpoints(k.env))
 	if err := k.startNetwork(ctx); err != nil {
 		return err
 	}
