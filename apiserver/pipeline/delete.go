@@ -85,6 +85,9 @@ func (h *handle) decideDelete(old registry.Object, o *metav1.DeleteOptions, now 
 	if pending {
 		return decision{keep: true}
 	}
+	if h.res.Strategy.Uncollected {
+		o = &metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
+	}
 	finalizers := collectorFinalizers(old.GetFinalizers(), o, h.res.Strategy.DefaultPropagation)
 	held := h.res.Strategy.Held != nil && h.res.Strategy.Held(old)
 	if len(finalizers) == 0 && !held && grace <= 0 {

@@ -44,6 +44,7 @@ func TestDecideDelete(t *testing.T) {
 		{name: "plain object", h: &handle{res: &registry.Resource{}}, old: &corev1.Pod{}, want: "remove"},
 		{name: "finalizers hold it", h: &handle{res: &registry.Resource{}}, old: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"a/b"}}}, want: "mark", at: 1_000, finalizers: []string{"a/b"}},
 		{name: "foreground", h: &handle{res: &registry.Resource{}}, old: &corev1.Pod{}, options: metav1.DeleteOptions{PropagationPolicy: &foreground}, want: "mark", at: 1_000, finalizers: []string{"foregroundDeletion"}},
+		{name: "foreground where nothing is collected", h: &handle{res: &registry.Resource{Strategy: registry.Strategy{Uncollected: true}}}, old: &corev1.Pod{}, options: metav1.DeleteOptions{PropagationPolicy: &foreground}, want: "remove"},
 		{name: "grace", h: graceful(), old: &corev1.Pod{}, want: "mark", at: 1_030, grace: 30},
 		{name: "no grace", h: graceful(), old: &corev1.Pod{}, options: metav1.DeleteOptions{GracePeriodSeconds: seconds(0)}, want: "remove"},
 		{name: "again, without asking", h: graceful(), old: marked(1_030, 30), want: "keep"},

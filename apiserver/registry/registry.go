@@ -109,6 +109,8 @@ type Strategy struct {
 	ChangeWarnings func(obj, old Object) []string
 	// ValidateName checks metadata.name (or the generateName prefix); nil means a DNS-1123 subdomain.
 	ValidateName func(name string, prefix bool) []string
+	// AnyFinalizer lets metadata.finalizers hold names without a domain beside Kubernetes' own.
+	AnyFinalizer bool
 	// SpecChanged reports whether metadata.generation must be raised; nil means the kind keeps no generation.
 	SpecChanged func(obj, old Object) bool
 	// AllowCreateOnUpdate lets PUT create the object.
@@ -125,6 +127,9 @@ type Strategy struct {
 	Held func(obj Object) bool
 	// DefaultPropagation is what a delete without a propagation policy does to dependents; empty means background.
 	DefaultPropagation metav1.DeletionPropagation
+	// Uncollected says that the garbage collector does not follow the kind (events): a propagation policy does nothing, since
+	// nobody would take the collector's finalizers away.
+	Uncollected bool
 	// Claims are the names outside the kind that the object holds exclusively, such as a Service's cluster IP. The pipeline
 	// commits them together with the object, so that two objects can never hold one name: it adds the claims that the new
 	// object has and the old one has not, and drops those that only the old one has.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -27,7 +28,10 @@ func Events() *registry.Resource {
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, ev, _ *corev1.Event) {
 				checkEvent(e, ev)
 			}),
-			ValidateName: dnsSubdomain,
+			// Older clients name events as they like.
+			ValidateName: path.ValidatePathSegmentName,
+			AnyFinalizer: true,
+			Uncollected:  true,
 
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,
