@@ -53,9 +53,6 @@ type Identity struct {
 // In reports whether the identity is a member of the group.
 func (id *Identity) In(group string) bool { return slices.Contains(id.Groups, group) }
 
-// IsAnonymous reports whether the request proved nothing.
-func (id *Identity) IsAnonymous() bool { return id.Name == Anonymous }
-
 // Credentials are what a connection or a request proves.
 type Credentials struct {
 	// Chains are the verified chains of the client certificate, the leaf first in each; empty if there was none.

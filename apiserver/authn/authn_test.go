@@ -53,7 +53,7 @@ func TestCertificateAndAnonymous(t *testing.T) {
 		t.Fatalf("got %+v, %v", id, err)
 	}
 	id, err = a.Authenticate(t.Context(), Credentials{})
-	if err != nil || !id.IsAnonymous() || !id.In(Unauthenticated) {
+	if err != nil || id.Name != Anonymous || !id.In(Unauthenticated) {
 		t.Fatalf("got %+v, %v", id, err)
 	}
 	if _, err = a.Authenticate(t.Context(), Credentials{Token: "nobody-knows"}); !errors.Is(err, ErrUnauthenticated) {

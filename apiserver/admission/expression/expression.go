@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -55,6 +56,8 @@ type Environment struct {
 	// variables is the type of "variables", whose fields grow with Declare; nil if there are none.
 	variables *apicel.DeclType
 	declared  []variable
+	scope     Scope
+	types     Types
 }
 
 type variable struct {
@@ -62,6 +65,9 @@ type variable struct {
 	program *Program
 	err     error
 }
+
+// authorizerName is the variable by which expressions ask what the user may do.
+const authorizerName = "authorizer"
 
 // always is a version that every environment is for.
 var always = version.MajorMinor(1, 0)
@@ -97,7 +103,7 @@ func extend(set *environment.EnvSet, s Scope, t Types) (*environment.EnvSet, err
 		options = append(options, cel.Variable("params", known(t.Params)))
 	}
 	if s.Authorizer {
-		options = append(options, cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType))
+		options = append(options, cel.Variable(authorizerName, library.AuthorizerType), cel.Variable(authorizerName+".requestResource", library.ResourceCheckType))
 	}
 	set, err := set.Extend(environment.VersionedOptions{
 		IntroducedVersion: always, EnvOptions: options, DeclTypes: append(t.declared(), namespace, request),
@@ -143,7 +149,10 @@ func (c *Compiler) Composed(s Scope) (*Environment, error) { return c.Typed(s, T
 // Typed returns an environment of its own that can have variables declared and knows more of the objects. What does not compile in it need
 // not be wrong: expressions are evaluated without types.
 func (c *Compiler) Typed(s Scope, t Types) (*Environment, error) {
-	declared := apicel.NewObjectType("kubernetes.variables", map[string]*apicel.DeclField{})
+	return typed(s, t, apicel.NewObjectType("kubernetes.variables", map[string]*apicel.DeclField{}))
+}
+
+func typed(s Scope, t Types, declared *apicel.DeclType) (*Environment, error) {
 	set, err := base().Extend(environment.VersionedOptions{
 		IntroducedVersion: always, EnvOptions: []cel.EnvOption{cel.Variable("variables", declared.CelType())}, DeclTypes: []*apicel.DeclType{declared},
 	})
@@ -154,7 +163,7 @@ func (c *Compiler) Typed(s Scope, t Types) (*Environment, error) {
 		return nil, err
 	}
 	env, err := set.Env(environment.StoredExpressions)
-	return &Environment{env: env, variables: declared}, err
+	return &Environment{env: env, variables: declared, scope: s, types: t}, err
 }
 
 // Declare adds a variable, which later expressions see as variables.<name>. One that does not compile is declared all the same, and fails
@@ -205,6 +214,21 @@ func (e *Environment) Compile(text string, returns ...*cel.Type) (*Program, erro
 		return nil, &compileError{"program instantiation failed: " + err.Error()}
 	}
 	return &Program{env: e, program: program, out: ast.OutputType()}, nil
+}
+
+// CompileMessage compiles an expression that returns a policy's message. It sees what the policy's other expressions see, but for the
+// authorizer; variables that ask it may be used.
+func (e *Environment) CompileMessage(text string) (*Program, error) {
+	if strings.Contains(text, authorizerName) { // else both environments are alike to it, and one more costs 90 KiB
+		s := e.scope
+		s.Authorizer = false
+		without, err := typed(s, e.types, e.variables)
+		if err != nil {
+			return nil, err
+		}
+		without.declared, e = e.declared, without
+	}
+	return e.Compile(text, cel.StringType)
 }
 
 // Program is a compiled expression. It is safe for concurrent use.

@@ -109,6 +109,31 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// TestMessage shows that a message sees what the rule does, what variables were told by the authorizer included, but not the authorizer.
+func TestMessage(t *testing.T) {
+	env, err := NewCompiler().Composed(Scope{Authorizer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := env.Declare("may", "authorizer.group('').resource('pods').namespace('ns').check('get').allowed()"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := env.CompileMessage("string(authorizer.requestResource.check('get').allowed())"); err == nil || !strings.Contains(err.Error(), "undeclared reference to 'authorizer'") {
+		t.Errorf("one of the authorizer: %v", err)
+	}
+	if _, err := env.CompileMessage("1"); err == nil || err.Error() != "must evaluate to string but got int" {
+		t.Errorf("one that is no text: %v", err)
+	}
+	p, err := env.CompileMessage("object.metadata.name + ': the authorizer says ' + string(variables.may)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	budget := PolicyBudget
+	if v, err := p.Eval(t.Context(), input(), &budget); err != nil || v.Value() != "p: the authorizer says true" {
+		t.Errorf("%v, %v", v, err)
+	}
+}
+
 // TestBudget shows that an evaluation ends when it has cost too much, and that several share one budget.
 func TestBudget(t *testing.T) {
 	env, err := NewCompiler().Environment(Scope{})

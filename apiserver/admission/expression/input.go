@@ -51,13 +51,6 @@ func (in *Input) WithParams(params runtime.Object) *Input {
 	return &out
 }
 
-// WithObject returns the input with another object as "object".
-func (in *Input) WithObject(object runtime.Object) *Input {
-	out := *in
-	out.object = value(object)
-	return &out
-}
-
 // activation is an input and the variables of one evaluation.
 type activation struct {
 	*Input
@@ -77,9 +70,9 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return a.request, true
 	case "namespaceObject":
 		return a.namespace, true
-	case "authorizer":
+	case authorizerName:
 		return a.authorizer, a.authorizer != nil
-	case "authorizer.requestResource":
+	case authorizerName + ".requestResource":
 		return a.requestResource, a.requestResource != nil
 	case "variables":
 		return a.variables, a.variables != nil

@@ -71,7 +71,7 @@ func (v *validator) compile(obj registry.Object) *policy {
 		c.program, c.err = env.Compile(rule.Expression, cel.BoolType)
 		if rule.MessageExpression != "" {
 			// A message that cannot be worked out is replaced by the fixed one.
-			c.message, _ = env.Compile(rule.MessageExpression, cel.StringType)
+			c.message, _ = env.CompileMessage(rule.MessageExpression)
 		}
 		p.validations = append(p.validations, c)
 	}

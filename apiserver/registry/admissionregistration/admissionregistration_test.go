@@ -83,6 +83,9 @@ func TestPolicies(t *testing.T) {
 		{Name: "message", Edit: "spec: {validations: [{expression: 'true', message: ' ', messageExpression: '1', reason: Gone}]}", Want: []string{
 			`spec.validations[0].message: Invalid value: " ": must be non-empty if specified`, `spec.validations[0].messageExpression: Invalid value: "1": must evaluate to string but got int`,
 			`spec.validations[0].reason: Unsupported value: "Gone": supported values: "Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"`}},
+		{Name: "message of an authorizer", Edit: "spec: {validations: [{expression: \"authorizer.group('').resource('pods').check('get').allowed()\", messageExpression: 'string(authorizer.path(\"/\").check(\"get\").allowed())'}]}", Want: []string{
+			`spec.validations[0].messageExpression: Invalid value: "string(authorizer.path(\"/\").check(\"get\").allowed())": compilation failed: ERROR: <input>:1:8: undeclared reference to 'authorizer'…`}},
+		{Name: "message of what an authorizer says", Edit: "spec: {variables: [{name: a, expression: \"string(authorizer.path('/').check('get').allowed())\"}], validations: [{expression: 'true', messageExpression: 'variables.a + \"authorizer\"'}]}"},
 		{Name: "variable names", Edit: "spec: {variables: [{name: 'a-b', expression: '1'}, {name: in, expression: '1'}]}", Want: []string{
 			`spec.variables[0].name: Invalid value: "a-b": must be a valid CEL identifier`, `spec.variables[1].name: Invalid value: "in": must be a valid CEL identifier`}},
 		{Name: "annotations", Edit: "spec: {auditAnnotations: [{key: k, valueExpression: '1'}, {key: k, valueExpression: \"'x'\"}]}", Want: []string{

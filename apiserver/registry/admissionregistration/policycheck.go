@@ -46,13 +46,13 @@ func expressionsOf(s *admissionregistrationv1.ValidatingAdmissionPolicySpec) exp
 func (c checker) validatingPolicy(e *check.Errors, name string, s *admissionregistrationv1.ValidatingAdmissionPolicySpec, known expressions) {
 	checkPolicy(e, s.FailurePolicy, s.ParamKind, s.MatchConstraints)
 	c.conditions(e, specPath.Child("matchConditions"), s.MatchConditions, s.ParamKind != nil, known.Set)
-	compile := c.variables(e, s.Variables, expression.Scope{Params: s.ParamKind != nil, Authorizer: true}, known)
+	compile, message := c.variables(e, s.Variables, expression.Scope{Params: s.ParamKind != nil, Authorizer: true}, known)
 	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
 		e.Required(specPath.Child("validations"), "validations or auditAnnotations must contain at least one item")
 		e.Required(specPath.Child("auditAnnotations"), "validations or auditAnnotations must contain at least one item")
 	}
 	for i := range s.Validations {
-		checkValidation(e, specPath.Child("validations").Index(i), &s.Validations[i], compile)
+		checkValidation(e, specPath.Child("validations").Index(i), &s.Validations[i], compile, message)
 	}
 	if len(s.AuditAnnotations) > maxAuditAnnotations {
 		e.Invalid(specPath.Child("auditAnnotations"), s.AuditAnnotations, "must not have more than 20 auditAnnotations")
@@ -122,12 +122,13 @@ var identifier = regexp.MustCompile(`^[_a-zA-Z][_a-zA-Z0-9]*$`)
 // reserved are the words that CEL keeps for itself.
 var reserved = sets.New("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while")
 
-// variables checks a policy's variables and returns what compiles the expressions that see them.
-func (c checker) variables(e *check.Errors, list []admissionregistrationv1.Variable, scope expression.Scope, known expressions) compile {
+// variables checks a policy's variables and returns what compiles the expressions that see them, and the messages, which see less.
+func (c checker) variables(e *check.Errors, list []admissionregistrationv1.Variable, scope expression.Scope, known expressions) (rule, message compile) {
 	env, err := c.compiler.Composed(scope)
 	if err != nil {
 		e.Add(field.InternalError(specPath, err))
-		return func(*field.Path, string, ...*cel.Type) {}
+		nothing := func(*field.Path, string, ...*cel.Type) {}
+		return nothing, nothing
 	}
 	for i, v := range list {
 		at := specPath.Child("variables").Index(i)
@@ -146,17 +147,20 @@ func (c checker) variables(e *check.Errors, list []admissionregistrationv1.Varia
 			e.Invalid(at.Child("expression"), v.Expression, err.Error())
 		}
 	}
-	return func(at *field.Path, text string, returns ...*cel.Type) {
-		if known.Has(text) {
-			return
-		}
-		if _, err := env.Compile(text, returns...); err != nil {
-			e.Invalid(at, text, err.Error())
+	with := func(compile func(text string, returns ...*cel.Type) (*expression.Program, error)) compile {
+		return func(at *field.Path, text string, returns ...*cel.Type) {
+			if known.Has(text) {
+				return
+			}
+			if _, err := compile(text, returns...); err != nil {
+				e.Invalid(at, text, err.Error())
+			}
 		}
 	}
+	return with(env.Compile), with(func(text string, _ ...*cel.Type) (*expression.Program, error) { return env.CompileMessage(text) })
 }
 
-func checkValidation(e *check.Errors, at *field.Path, v *admissionregistrationv1.Validation, compile compile) {
+func checkValidation(e *check.Errors, at *field.Path, v *admissionregistrationv1.Validation, compile, compileMessage compile) {
 	text, message, messageText := strings.TrimSpace(v.Expression), strings.TrimSpace(v.Message), strings.TrimSpace(v.MessageExpression)
 	if text == "" {
 		e.Required(at.Child("expression"), "expression is not specified")
@@ -166,7 +170,7 @@ func checkValidation(e *check.Errors, at *field.Path, v *admissionregistrationv1
 	if v.MessageExpression != "" && messageText == "" {
 		e.Invalid(at.Child("messageExpression"), v.MessageExpression, "must be non-empty if specified")
 	} else if messageText != "" {
-		compile(at.Child("messageExpression"), v.MessageExpression, cel.StringType)
+		compileMessage(at.Child("messageExpression"), v.MessageExpression)
 	}
 	switch {
 	case v.Message != "" && message == "":
@@ -194,7 +198,7 @@ func (c checker) mutatingPolicy(e *check.Errors, s *admissionregistrationv1.Muta
 		checkMutable(e, s.MatchConstraints.ResourceRules)
 	}
 	c.conditions(e, specPath.Child("matchConditions"), s.MatchConditions, s.ParamKind != nil, known.Set)
-	compile := c.variables(e, s.Variables, expression.Scope{Params: s.ParamKind != nil, Authorizer: true, Patch: true}, known)
+	compile, _ := c.variables(e, s.Variables, expression.Scope{Params: s.ParamKind != nil, Authorizer: true, Patch: true}, known)
 	if len(s.Mutations) == 0 {
 		e.Required(specPath.Child("mutations"), "mutations must contain at least one item")
 	}
