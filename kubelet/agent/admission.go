@@ -3,16 +3,15 @@ package agent
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/kubelet/admit"
 	"bareboat.dev/kubelet/pod"
+	"bareboat.dev/kubelet/topology"
 )
 
 // admitLocked ends a pod before it begins if the node does not take it, and ends others before it begins if they make room for it.
@@ -27,29 +26,25 @@ func (a *Agent) admitLocked(w *worker, p *corev1.Pod) {
 		a.cpusChanged()
 		return
 	}
-	if err := a.release(p.UID); err != nil {
-		a.Log.Error("devices and CPUs of a pod were not noted as free", "pod", podKey(p), "error", err)
+	if err := a.Shares.Release(p.UID); err != nil {
+		a.Log.Error("devices, CPUs and memory of a pod were not noted as free", "pod", podKey(p), "error", err)
 	}
 	w.stop = &pod.Stop{Reason: r.Reason, Message: r.Message}
 	a.event(p, corev1.EventTypeWarning, r.Reason, "", "%s", strings.TrimPrefix(r.Message, "Pod was rejected: "))
 	a.Log.Warn("pod rejected", "pod", podKey(p), "reason", r.Reason, "message", r.Message)
 }
 
-// reserve chooses what a pod gets for itself alone: devices and CPUs.
+// reserve chooses what a pod gets for itself alone: devices, CPUs and memory.
 func (a *Agent) reserve(p *corev1.Pod) *admit.Rejection {
-	err := a.Devices.Reserve(p)
-	if err == nil {
-		err = a.CPUs.Reserve(p)
+	var r *topology.Refusal
+	switch err := a.Shares.Reserve(p); {
+	case err == nil:
+		return nil
+	case errors.As(err, &r):
+		return &admit.Rejection{Reason: r.Reason, Message: r.Message}
+	default:
+		return &admit.Rejection{Reason: "UnexpectedAdmissionError", Message: err.Error()}
 	}
-	if err != nil {
-		return &admit.Rejection{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
-	}
-	return nil
-}
-
-// release gives back what a pod had for itself alone.
-func (a *Agent) release(uid types.UID) error {
-	return errors.Join(a.Devices.Release(uid), a.CPUs.Release(uid))
 }
 
 // node is what pods are held against.
@@ -131,8 +126,8 @@ func (w *worker) overLocked() {
 	}
 	close(w.over)
 	// Before anybody is told that the pod has ended: what takes its place may ask for its devices.
-	if err := errors.Join(w.a.release(w.uid), w.a.releaseClaims(w.uid)); err != nil {
-		w.a.Log.Error("devices and CPUs of a pod were not noted as free", "uid", w.uid, "error", err)
+	if err := errors.Join(w.a.Shares.Release(w.uid), w.a.releaseClaims(w.uid)); err != nil {
+		w.a.Log.Error("devices, CPUs and memory of a pod were not noted as free", "uid", w.uid, "error", err)
 	}
 	w.a.cpusChanged()
 	w.a.wg.Go(func() {

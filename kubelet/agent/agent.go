@@ -71,7 +71,9 @@ type Deps struct {
 	Groups  Groups
 	Devices Devices
 	Claims  Claims
+	Shares  Shares
 	CPUs    CPUs
+	Memory  Memory
 	Node    Node
 	Network *LateNetwork
 	Events  *events.Recorder

@@ -83,14 +83,14 @@ func (a *Agent) applyCPUs(ctx context.Context, in map[string]string) error {
 	return all
 }
 
-// limitCPUs puts a new container on its CPUs.
-func (a *Agent) limitCPUs(spec *specs.Spec, uid types.UID, container string) {
-	set := a.CPUs.CPUSet(uid, container)
-	if set == "" {
+// confine puts a new container on its CPUs, and its memory on its NUMA nodes.
+func (a *Agent) confine(spec *specs.Spec, uid types.UID, container string) {
+	cpus, mems := a.CPUs.CPUSet(uid, container), a.Memory.NodeSet(uid, container)
+	if cpus == "" && mems == "" {
 		return
 	}
 	if spec.Linux.Resources.CPU == nil {
 		spec.Linux.Resources.CPU = &specs.LinuxCPU{}
 	}
-	spec.Linux.Resources.CPU.Cpus = set
+	spec.Linux.Resources.CPU.Cpus, spec.Linux.Resources.CPU.Mems = cpus, mems
 }

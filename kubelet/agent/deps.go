@@ -44,8 +44,12 @@ type Groups interface {
 
 // Devices is what the agent needs of device plug-ins; [device.Manager] is one.
 type Devices interface {
-	Reserve(p *corev1.Pod) error
 	Prepare(ctx context.Context, uid types.UID, container string) (device.Grant, error)
+}
+
+// Shares is who chooses what pods have alone, of devices, CPUs and memory; [topology.Manager] is one. Reserve's error is a [topology.Refusal].
+type Shares interface {
+	Reserve(p *corev1.Pod) error
 	Release(uid types.UID) error
 	Retain(keep func(types.UID) bool) error
 }
@@ -62,11 +66,14 @@ type Claims interface {
 // CPUs is what the agent needs of who gives CPUs away; [cpus.Manager] is one.
 type CPUs interface {
 	Active() bool
-	Reserve(p *corev1.Pod) error
 	CPUSet(uid types.UID, container string) string
 	Exclusive(uid types.UID) bool
-	Release(uid types.UID) error
-	Retain(keep func(types.UID) bool) error
+}
+
+// Memory is what the agent needs of who promises memory; [memory.Manager] is one.
+type Memory interface {
+	NodeSet(uid types.UID, container string) string
+	Exclusive(uid types.UID) bool
 }
 
 // Shims makes and finds sandboxes.

@@ -51,8 +51,10 @@ func (w *worker) grant() (*admit.Rejection, error) {
 	if want.Same(w.allocated) {
 		return nil, nil
 	}
-	if w.a.CPUs.Exclusive(w.uid) {
-		return &admit.Rejection{Reason: corev1.PodReasonInfeasible, Message: "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\""}, nil
+	for policy, exclusive := range map[string]bool{`CPU Manager policy "static"`: w.a.CPUs.Exclusive(w.uid), `Memory Manager policy "Static"`: w.a.Memory.Exclusive(w.uid)} {
+		if exclusive {
+			return &admit.Rejection{Reason: corev1.PodReasonInfeasible, Message: "Resize is infeasible for Guaranteed Pods alongside " + policy}, nil
+		}
 	}
 	if r := admit.Resize(admit.Pod{Pod: w.pod, Static: w.static}, others, w.a.node()); r != nil {
 		w.a.event(w.pod, corev1.EventTypeWarning, "Resize"+r.Reason, "", "Pod resize %s: %s", r.Reason, r.Message)

@@ -206,7 +206,7 @@ func (a *Agent) containerConfig(ctx context.Context, view podView, c *corev1.Con
 	}
 	spec, err := runspec.Build(in)
 	if err == nil {
-		a.limitCPUs(spec, view.pod.UID, c.Name)
+		a.confine(spec, view.pod.UID, c.Name)
 		err = errors.Join(a.addDevices(spec, granted), a.injectClaims(spec, view.pod, c))
 	}
 	if err != nil {

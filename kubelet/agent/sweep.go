@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 
@@ -42,7 +41,7 @@ func (a *Agent) sweep(have map[types.UID]bool) {
 		return a.workers[types.UID(uid)] != nil
 	}
 	keep := func(uid types.UID) bool { return known(string(uid)) }
-	a.logSweep("devices and CPUs", "", errors.Join(a.Devices.Retain(keep), a.CPUs.Retain(keep)))
+	a.logSweep("devices, CPUs and memory", "", a.Shares.Retain(keep))
 	if a.Claims != nil {
 		a.logSweep("resource claims", "", a.Claims.Retain(keep))
 	}

@@ -19,7 +19,10 @@ import (
 
 	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/eviction"
+	"bareboat.dev/kubelet/memory"
+	"bareboat.dev/kubelet/numa"
 	"bareboat.dev/kubelet/shutdown"
+	"bareboat.dev/kubelet/topology"
 )
 
 // Config is the kubelet's settings.
@@ -81,8 +84,18 @@ type Config struct {
 	MaxPods      int   `json:"maxPods"`
 	PodPidsLimit int64 `json:"podPidsLimit"`
 	// CPUManagerPolicy is none, or static: containers of Guaranteed pods that ask for whole CPUs have them alone, but for ReservedCPUs.
-	CPUManagerPolicy string `json:"cpuManagerPolicy"`
-	ReservedCPUs     string `json:"reservedSystemCPUs"`
+	CPUManagerPolicy        string            `json:"cpuManagerPolicy"`
+	CPUManagerPolicyOptions map[string]string `json:"cpuManagerPolicyOptions"`
+	ReservedCPUs            string            `json:"reservedSystemCPUs"`
+	// MemoryManagerPolicy is None, or Static: containers of Guaranteed pods have their memory from NUMA nodes of their own. ReservedMemory
+	// is what the system has of each node then; in all it must be as much as pods do not get.
+	MemoryManagerPolicy string              `json:"memoryManagerPolicy"`
+	ReservedMemory      []MemoryReservation `json:"reservedMemory"`
+	// TopologyManagerPolicy is none, best-effort, restricted or single-numa-node: how near to each other devices, CPUs and memory of a
+	// container, or of all of a pod's (TopologyManagerScope: container or pod), must be.
+	TopologyManagerPolicy        string            `json:"topologyManagerPolicy"`
+	TopologyManagerScope         string            `json:"topologyManagerScope"`
+	TopologyManagerPolicyOptions map[string]string `json:"topologyManagerPolicyOptions"`
 	// AllowedUnsafeSysctls may be set by pods beside the safe ones.
 	AllowedUnsafeSysctls []string          `json:"allowedUnsafeSysctls"`
 	SystemReserved       map[string]string `json:"systemReserved"`
@@ -141,6 +154,7 @@ func Default() Config {
 		CgroupRoot: "kubepods", ShimCgroup: "bareboat/shims",
 		Address: "0.0.0.0", Port: 10250, HealthzBindAddress: "127.0.0.1", HealthzPort: 10248,
 		MaxPods: 110, PodPidsLimit: -1, CPUManagerPolicy: string(cpus.None),
+		MemoryManagerPolicy: string(memory.None), TopologyManagerPolicy: string(numa.None), TopologyManagerScope: string(topology.Container),
 		ImageGCHighThresholdPercent: 85, ImageGCLowThresholdPercent: 80, ImageMinimumGCAge: metav1.Duration{Duration: 2 * time.Minute},
 		EvictionPressureTransitionPeriod: metav1.Duration{Duration: eviction.DefaultTransition},
 		ContainerLogMaxSize:              "10Mi", ContainerLogMaxFiles: 5,
@@ -196,8 +210,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.ClientCAFile, "client-ca-file", c.ClientCAFile, "authority of the certificates that clients must show")
 	f.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods that may run here")
 	f.Int64Var(&c.PodPidsLimit, "pod-max-pids", c.PodPidsLimit, "most processes of one pod; -1 for no limit")
-	f.StringVar(&c.CPUManagerPolicy, "cpu-manager-policy", c.CPUManagerPolicy, "none, or static: containers of Guaranteed pods that ask for whole CPUs have them alone")
-	f.StringVar(&c.ReservedCPUs, "reserved-cpus", c.ReservedCPUs, "CPUs that no container has alone, such as 0-1,8; the static policy needs some")
+	c.shareFlags(f)
 	f.StringSliceVar(&c.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", c.AllowedUnsafeSysctls, "namespaced sysctls, or patterns ending in *, that pods may set beside the safe ones")
 	f.StringToStringVar(&c.SystemReserved, "system-reserved", c.SystemReserved, "resources that pods do not get, for the system: cpu=200m,memory=500Mi,…")
 	f.StringToStringVar(&c.KubeReserved, "kube-reserved", c.KubeReserved, "resources that pods do not get, for the cluster's daemons")
@@ -272,14 +285,7 @@ func (c *Config) Validate() error {
 	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
 		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
 	}
-	if reserved, err := cpus.Parse(c.ReservedCPUs); err != nil {
-		fail("--reserved-cpus: %w", err)
-	} else if c.CPUManagerPolicy == string(cpus.Static) && len(reserved) == 0 {
-		fail("--cpu-manager-policy static needs --reserved-cpus, which the system and all other pods have")
-	}
-	if p := cpus.Policy(c.CPUManagerPolicy); p != cpus.None && p != cpus.Static {
-		fail("--cpu-manager-policy %q: want none or static", p)
-	}
+	errs = append(errs, c.validateShares())
 	if _, err := c.ShutdownGroups(); err != nil {
 		errs = append(errs, err)
 	}
@@ -361,6 +367,12 @@ func (c *Config) Reserved() (corev1.ResourceList, error) {
 			have.Add(q)
 			sum[corev1.ResourceName(name)] = have
 		}
+	}
+	// CPUs that are named count instead of any quantity of them.
+	if named, err := numa.ParseList(c.ReservedCPUs); err != nil {
+		return nil, fmt.Errorf("--reserved-cpus: %w", err)
+	} else if len(named) > 0 {
+		sum[corev1.ResourceCPU] = *resource.NewQuantity(int64(len(named)), resource.DecimalSI)
 	}
 	return sum, nil
 }

@@ -2,13 +2,16 @@
 // (https://kubernetes.io/docs/tasks/administer-cluster/cpu-management-policies/).
 //
 // A container of a Guaranteed pod that asks for whole CPUs has them alone, chosen by [numa.TakeCPUs] when its pod is admitted; all other
-// containers share what is left. Reserved CPUs are given to nobody alone. Choices are a file that is written before anybody learns of
-// them, so that they survive the kubelet.
+// containers share what is left. Reserved CPUs are given to nobody alone. What an init container has had is used again by those that come
+// after it. Choices are a file that is written before anybody learns of them, so that they survive the kubelet.
 //
 //	m, err := cpus.New(cpus.Config{Policy: cpus.Static, File: "/var/lib/kubelet/cpu_manager.json", All: all, Reserved: []int{0}})
-//	err = m.Reserve(pod)                       // ErrUnavailable
+//	err = m.Take(pod, container, numa.Hint{})  // ErrUnavailable, SMTAlignmentError
+//	err = m.Commit()
 //	spec.Cpus = m.CPUSet(pod.UID, "container") // "2-3"
 //	shared := m.Shared()                       // what everybody else has now
+//
+// It is one of the providers that package topology asks.
 package cpus
 
 import (
@@ -19,16 +22,12 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/kubelet/durable"
 	"bareboat.dev/kubelet/numa"
-	"bareboat.dev/kubelet/pod"
 )
 
 // Policy is whether containers get CPUs of their own, as --cpu-manager-policy names it.
@@ -43,10 +42,30 @@ const (
 // ErrUnavailable: there are not enough CPUs that nobody has alone.
 var ErrUnavailable = errors.New("not enough cpus available to satisfy request")
 
+// SMTAlignmentError: the option full-pcpus-only is set, and a container would share a core.
+type SMTAlignmentError struct {
+	Requested, PerCore int
+	// Free is how many CPUs there are on cores that nobody has a part of, if there are too few of them; -1 if the request is not of whole
+	// cores.
+	Free int
+}
+
+// Error implements error, in upstream's words.
+func (e SMTAlignmentError) Error() string {
+	if e.Free >= 0 {
+		return fmt.Sprintf("SMT Alignment Error: not enough free physical CPUs: available physical CPUs = %d, requested CPUs = %d, CPUs per core = %d", e.Free, e.Requested, e.PerCore)
+	}
+	return fmt.Sprintf("SMT Alignment Error: requested %d cpus not multiple cpus per core = %d", e.Requested, e.PerCore)
+}
+
+// Reason is that of a pod's status.
+func (SMTAlignmentError) Reason() string { return "SMTAlignmentError" }
+
 // Config is what a manager is told.
 type Config struct {
-	Policy Policy
-	// File holds what has been given away. Its directory must be there by the first Reserve.
+	Policy  Policy
+	Options Options
+	// File holds what has been given away. Its directory must be there by the first Commit.
 	File string
 	// All are the host's CPUs, Reserved those that nobody gets alone.
 	All      []numa.CPU
@@ -55,19 +74,23 @@ type Config struct {
 
 // Manager gives CPUs away. Its methods may be called from any number of goroutines. With the policy None it does nothing.
 type Manager struct {
-	c  Config
+	c     Config
+	nodes numa.Set
+
 	mu sync.Mutex
-	// grants are by pod and container.
+	// grants are by pod and container; dirty says that they are not in the file as they are.
 	grants map[types.UID]map[string][]int
+	dirty  bool
 }
 
-// New makes a manager and reads what an earlier one gave away.
+// New makes a manager and reads what an earlier one gave away. It fails if that cannot be upheld: then the node must be drained, and the file
+// removed.
 func New(c Config) (*Manager, error) {
 	m := &Manager{c: c, grants: map[types.UID]map[string][]int{}}
-	if c.Policy != Static {
-		return m, nil
+	for _, cpu := range c.All {
+		m.nodes |= numa.SetOf(cpu.Node)
 	}
-	if len(c.Reserved) == 0 || len(c.Reserved) >= len(c.All) {
+	if c.Policy == Static && (len(c.Reserved) == 0 || len(c.Reserved) >= len(c.All)) {
 		return nil, fmt.Errorf("the static policy needs some reserved CPUs, and others: of %d, %d are reserved", len(c.All), len(c.Reserved))
 	}
 	data, err := os.ReadFile(c.File)
@@ -80,67 +103,39 @@ func New(c Config) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read; remove it if no pod of this node has CPUs of its own: %w", c.File, err)
 	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("%w; drain this node and remove %s before the kubelet starts again", err, c.File)
+	}
 	return m, nil
 }
 
-// Reserve chooses the CPUs of a pod that is admitted. [ErrUnavailable]; then it has none.
-func (m *Manager) Reserve(p *corev1.Pod) error {
-	if m.c.Policy != Static || pod.QOSClass(&p.Spec) != corev1.PodQOSGuaranteed {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.grants[p.UID] != nil {
-		return nil // it has its CPUs from an earlier run
-	}
-	mine := map[string][]int{}
-	for i := range p.Spec.InitContainers {
-		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			if err := m.takeLocked(c, mine); err != nil {
-				return err
+// check says what is wrong with what an earlier kubelet gave away.
+func (m *Manager) check() error {
+	for uid, containers := range m.grants {
+		for name, ids := range containers {
+			for _, id := range ids {
+				switch {
+				case m.c.Policy != Static:
+					return fmt.Errorf("container %s of pod %s has CPUs of its own, but the CPU manager's policy is %s", name, uid, m.c.Policy)
+				case slices.Contains(m.c.Reserved, id):
+					return fmt.Errorf("container %s of pod %s has CPU %d, which is now reserved", name, uid, id)
+				case !slices.ContainsFunc(m.c.All, func(c numa.CPU) bool { return c.ID == id }):
+					return fmt.Errorf("container %s of pod %s has CPU %d, which this host no longer has", name, uid, id)
+				}
 			}
 		}
 	}
-	for i := range p.Spec.Containers {
-		if err := m.takeLocked(&p.Spec.Containers[i], mine); err != nil {
-			return err
-		}
-	}
-	if len(mine) == 0 {
-		return nil
-	}
-	m.grants[p.UID] = mine
-	if err := m.saveLocked(); err != nil {
-		delete(m.grants, p.UID)
-		return err
-	}
 	return nil
 }
 
-// takeLocked chooses the CPUs of one container, if it is to have any alone. Init containers that end share: their pod's others have not
-// begun by then.
-func (m *Manager) takeLocked(c *corev1.Container, mine map[string][]int) error {
-	milli := c.Resources.Limits.Cpu().MilliValue()
-	const whole = 1000
-	if milli < whole || milli%whole != 0 {
+// Commit writes what has been taken. Nobody may learn of it before.
+func (m *Manager) Commit() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.dirty {
 		return nil
 	}
-	free := m.freeLocked()
-	for _, ids := range mine {
-		free = slices.DeleteFunc(free, func(id int) bool { return slices.Contains(ids, id) })
-	}
-	n := int(milli / whole)
-	ids, ok := numa.TakeCPUs(m.c.All, free, n, nil)
-	if !ok {
-		return fmt.Errorf("%w: requested=%d, available=%d", ErrUnavailable, n, len(free))
-	}
-	mine[c.Name] = ids
-	return nil
-}
-
-// freeLocked are the CPUs that may be given to a container alone.
-func (m *Manager) freeLocked() []int {
-	return slices.DeleteFunc(m.sharedLocked(), func(id int) bool { return slices.Contains(m.c.Reserved, id) })
+	return m.saveLocked()
 }
 
 // sharedLocked are the CPUs that nobody has alone.
@@ -154,7 +149,7 @@ func (m *Manager) sharedLocked() (ids []int) {
 		}
 	}
 	for _, c := range m.c.All {
-		if !given[c.ID] {
+		if !given[c.ID] && !(m.c.Options.StrictReservation && slices.Contains(m.c.Reserved, c.ID)) {
 			ids = append(ids, c.ID)
 		}
 	}
@@ -169,9 +164,9 @@ func (m *Manager) CPUSet(uid types.UID, container string) string {
 		return ""
 	}
 	if ids := m.grants[uid][container]; len(ids) > 0 {
-		return Format(ids)
+		return numa.FormatList(ids)
 	}
-	return Format(m.sharedLocked())
+	return numa.FormatList(m.sharedLocked())
 }
 
 // Active says whether there is anything to keep up to date, Exclusive whether a pod has CPUs of its own.
@@ -184,6 +179,22 @@ func (m *Manager) Exclusive(uid types.UID) bool {
 
 // Shared is the set of those that have none of their own.
 func (m *Manager) Shared() string { return m.CPUSet("", "") }
+
+// Own are the CPUs that a container has alone, Allocatable those that containers may have alone.
+func (m *Manager) Own(uid types.UID, container string) []int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.grants[uid][container])
+}
+
+func (m *Manager) Allocatable() (ids []int) {
+	for _, c := range m.c.All {
+		if m.c.Policy == Static && !slices.Contains(m.c.Reserved, c.ID) {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
+}
 
 // Retain gives the CPUs of all pods back but those that keep says.
 func (m *Manager) Retain(keep func(types.UID) bool) error {
@@ -204,52 +215,9 @@ func (m *Manager) Release(uid types.UID) error {
 
 func (m *Manager) saveLocked() error {
 	data, err := json.Marshal(m.grants)
-	if err != nil {
-		return err
+	if err == nil {
+		err = durable.WriteFile(m.c.File, data, 0o600)
 	}
-	return durable.WriteFile(m.c.File, data, 0o600)
-}
-
-// Format writes a list as the kernel reads it (cpuset(7)).
-func Format(ids []int) string {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	var parts []string
-	for i := 0; i < len(ids); {
-		j := i
-		for j+1 < len(ids) && ids[j+1] == ids[j]+1 {
-			j++
-		}
-		if part := strconv.Itoa(ids[i]); i == j {
-			parts = append(parts, part)
-		} else {
-			parts = append(parts, part+"-"+strconv.Itoa(ids[j]))
-		}
-		i = j + 1
-	}
-	return strings.Join(parts, ",")
-}
-
-// Parse reads what Format writes.
-func Parse(text string) (ids []int, err error) {
-	for part := range strings.SplitSeq(strings.TrimSpace(text), ",") {
-		if part == "" {
-			continue
-		}
-		low, high, ranged := strings.Cut(part, "-")
-		a, err := strconv.Atoi(low)
-		b := a
-		if err == nil && ranged {
-			b, err = strconv.Atoi(high)
-		}
-		const most = 1 << 13 // CPUs that Linux can be built for
-		if err != nil || a < 0 || b < a || b >= most {
-			return nil, fmt.Errorf("%q: want a list of CPUs such as 0-3,8", text)
-		}
-		for id := a; id <= b; id++ {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	m.dirty = err != nil
+	return err
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
@@ -41,110 +40,6 @@ type Mount struct {
 // Node is a device node; Permissions are some of r, w and m.
 type Node struct {
 	HostPath, ContainerPath, Permissions string
-}
-
-// demand is what a container asks for of resources that plug-ins look after.
-func demand(c *corev1.Container, known map[string]bool) map[string]int {
-	want := map[string]int{}
-	for name, q := range c.Resources.Limits {
-		if known[string(name)] && q.Value() > 0 {
-			want[string(name)] = int(q.Value())
-		}
-	}
-	return want
-}
-
-// Reserve chooses the devices of a pod that is admitted. [ErrUnavailable]; then it has none.
-func (m *Manager) Reserve(p *corev1.Pod) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.grants[p.UID] != nil {
-		return nil // it has its devices from an earlier run
-	}
-	pod := map[string]map[string][]string{}
-	// What an init container has had is used again; what a sidecar has, it keeps.
-	reusable := map[string][]string{}
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for i := range list {
-			c := &list[i]
-			for name, n := range demand(c, m.resources) {
-				ids, err := m.chooseLocked(pod, reusable[name], name, n)
-				if err != nil {
-					return err
-				}
-				if pod[c.Name] == nil {
-					pod[c.Name] = map[string][]string{}
-				}
-				pod[c.Name][name] = ids
-				switch {
-				case i < len(p.Spec.InitContainers) && &p.Spec.InitContainers[i] == c && !sidecar(c):
-					reusable[name] = union(reusable[name], ids)
-				default:
-					reusable[name] = minus(reusable[name], ids)
-				}
-			}
-		}
-	}
-	if len(pod) == 0 {
-		return nil
-	}
-	if m.grants == nil {
-		m.grants = grants{}
-	}
-	m.grants[p.UID] = pod
-	if err := m.saveLocked(); err != nil {
-		delete(m.grants, p.UID)
-		return err
-	}
-	return nil
-}
-
-func sidecar(c *corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-}
-
-func union(a, b []string) []string {
-	all := slices.Concat(a, b)
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-func minus(a, b []string) []string {
-	return slices.DeleteFunc(slices.Clone(a), func(id string) bool { return slices.Contains(b, id) })
-}
-
-// chooseLocked picks devices for a container of a pod whose earlier containers have those of pod, of which reusable may be used again.
-func (m *Manager) chooseLocked(pod map[string]map[string][]string, reusable []string, name string, n int) ([]string, error) {
-	taken := map[string]bool{}
-	mark := func(containers map[string]map[string][]string) {
-		for _, resources := range containers {
-			for _, id := range resources[name] {
-				taken[id] = true
-			}
-		}
-	}
-	for _, containers := range m.grants {
-		mark(containers)
-	}
-	mark(pod)
-	for _, id := range reusable {
-		delete(taken, id)
-	}
-	p := m.plugins[name]
-	if p == nil || p.healthy() == 0 {
-		return nil, fmt.Errorf("%w: no healthy devices present; cannot allocate unhealthy devices %s", ErrUnavailable, name)
-	}
-	ids, ok := Choose(p.devices, taken, reusable, nil, n)
-	if !ok {
-		free := 0
-		for _, d := range p.devices {
-			if d.Healthy && !taken[d.ID] {
-				free++
-			}
-		}
-		return nil, fmt.Errorf("%w: requested number of devices unavailable for %s. Requested: %d, Available: %d", ErrUnavailable, name, n, free)
-	}
-	return ids, nil
 }
 
 // Prepare asks the plug-ins for what a container needs to use its devices. A container without devices gets nothing.
@@ -193,6 +88,39 @@ func (g *Grant) add(r *api.ContainerAllocateResponse) {
 	}
 }
 
+// Given are the devices that a container has, by resource; All are the healthy ones of every resource.
+func (m *Manager) Given(uid types.UID, container string) map[string][]Device {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := map[string][]Device{}
+	for name, ids := range m.grants[uid][container] {
+		for _, id := range ids {
+			d := Device{ID: id} // of a plug-in that has not come back no more is known
+			if p := m.plugins[name]; p != nil {
+				if i := slices.IndexFunc(p.devices, func(d Device) bool { return d.ID == id }); i >= 0 {
+					d = p.devices[i]
+				}
+			}
+			all[name] = append(all[name], d)
+		}
+	}
+	return all
+}
+
+func (m *Manager) All() map[string][]Device {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := map[string][]Device{}
+	for name, p := range m.plugins {
+		for _, d := range p.devices {
+			if d.Healthy {
+				all[name] = append(all[name], d)
+			}
+		}
+	}
+	return all
+}
+
 // Release frees a pod's devices.
 func (m *Manager) Release(uid types.UID) error {
 	m.mu.Lock()
@@ -220,7 +148,11 @@ func (m *Manager) Retain(keep func(types.UID) bool) error {
 	return m.saveLocked()
 }
 
-func (m *Manager) saveLocked() error { return m.save(checkpointName, m.grants) }
+func (m *Manager) saveLocked() error {
+	err := m.save(checkpointName, m.grants)
+	m.dirty = err != nil
+	return err
+}
 
 func (m *Manager) save(name string, content any) error {
 	data, err := json.Marshal(content)

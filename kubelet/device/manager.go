@@ -23,6 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+
+	"bareboat.dev/kubelet/numa"
 )
 
 const (
@@ -38,6 +40,8 @@ const (
 	DefaultGrace = 5 * time.Minute
 	// callLimit bounds a call to a plug-in (upstream's limit of PreStartContainer; Allocate has none there).
 	callLimit = api.KubeletPreStartContainerRPCTimeoutInSecs * time.Second
+	// adviceLimit bounds asking a plug-in which devices it prefers: the admission of all pods waits for it. Plug-ins decide by a table.
+	adviceLimit = 5 * time.Second
 	// devicesMax bounds what a plug-in may tell of: a message of that many devices is a few MB.
 	devicesMax = 1 << 16
 )
@@ -47,6 +51,8 @@ type Config struct {
 	// Dir holds the sockets and the checkpoint.
 	Dir string
 	Log *slog.Logger
+	// Nodes are the host's NUMA nodes; none if devices need not be near anything.
+	Nodes numa.Set
 	// Changed is called when what the node has may have changed.
 	Changed func()
 	// Grace is how long the devices of a plug-in that has gone still count as the node's; 0 for DefaultGrace.
@@ -63,8 +69,9 @@ type Manager struct {
 	plugins map[string]*plugin
 	// resources are those that plug-ins have registered for, in this run or an earlier one; saved whenever there is a new one.
 	resources map[string]bool
-	// grants is what has been given away; saved whenever it changes.
+	// grants is what has been given away; dirty says that it is not in the file as it is.
 	grants grants
+	dirty  bool
 	run    context.Context
 	wg     sync.WaitGroup
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 	"sigs.k8s.io/yaml"
+
+	"bareboat.dev/kubelet/numa"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,6 +84,8 @@ type fake struct {
 	server  *grpc.Server
 	devices chan []*api.Device
 	calls   chan string
+	// prefers are the devices that it advises.
+	prefers []string
 }
 
 func (f *fake) ListAndWatch(_ *api.Empty, s grpc.ServerStreamingServer[api.ListAndWatchResponse]) error {
@@ -105,23 +110,29 @@ func (f *fake) Allocate(_ context.Context, r *api.AllocateRequest) (*api.Allocat
 	}}}, nil
 }
 
+func (f *fake) GetPreferredAllocation(_ context.Context, r *api.PreferredAllocationRequest) (*api.PreferredAllocationResponse, error) {
+	q := r.GetContainerRequests()[0]
+	f.calls <- fmt.Sprint("prefer ", q.GetAllocationSize(), " of ", q.GetAvailableDeviceIDs(), " with ", q.GetMustIncludeDeviceIDs())
+	return &api.PreferredAllocationResponse{ContainerResponses: []*api.ContainerPreferredAllocationResponse{{DeviceIDs: f.prefers}}}, nil
+}
+
 func (f *fake) PreStartContainer(_ context.Context, r *api.PreStartContainerRequest) (*api.PreStartContainerResponse, error) {
 	f.calls <- "start " + strings.Join(r.GetDevicesIds(), ",")
 	return &api.PreStartContainerResponse{}, nil
 }
 
 // plug starts a plug-in and registers it.
-func (h *host) plug(socket, resource string) *fake {
+func (h *host) plug(socket, resource string, prefers ...string) *fake {
 	h.t.Helper()
 	l, err := net.Listen("unix", filepath.Join(h.dir, socket))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	f := &fake{server: grpc.NewServer(), devices: make(chan []*api.Device, 10), calls: make(chan string, 10)}
+	f := &fake{server: grpc.NewServer(), devices: make(chan []*api.Device, 10), calls: make(chan string, 10), prefers: prefers}
 	api.RegisterDevicePluginServer(f.server, f)
 	go func() { _ = f.server.Serve(l) }()
 	h.t.Cleanup(f.server.Stop)
-	if err := h.register(&api.RegisterRequest{Version: api.Version, Endpoint: socket, ResourceName: resource, Options: &api.DevicePluginOptions{PreStartRequired: true}}); err != nil {
+	if err := h.register(&api.RegisterRequest{Version: api.Version, Endpoint: socket, ResourceName: resource, Options: &api.DevicePluginOptions{PreStartRequired: true, GetPreferredAllocationAvailable: len(prefers) > 0}}); err != nil {
 		h.t.Fatal(err)
 	}
 	return f
@@ -140,9 +151,14 @@ func (h *host) register(r *api.RegisterRequest) error {
 
 func devices(ids string) (all []*api.Device) {
 	for id := range strings.FieldsSeq(ids) {
-		d := &api.Device{ID: strings.TrimPrefix(id, "!"), Health: api.Healthy}
+		name, node, near := strings.Cut(strings.TrimPrefix(id, "!"), "@")
+		d := &api.Device{ID: name, Health: api.Healthy}
 		if strings.HasPrefix(id, "!") {
 			d.Health = api.Unhealthy
+		}
+		if near {
+			n, _ := strconv.ParseInt(node, 10, 64)
+			d.Topology = &api.TopologyInfo{Nodes: []*api.NUMANode{{ID: n}}}
 		}
 		all = append(all, d)
 	}
@@ -157,6 +173,18 @@ func podOf(t *testing.T, uid, spec string) *corev1.Pod {
 	}
 	p.UID = types.UID(uid)
 	return p
+}
+
+// Reserve takes the devices of all of a pod's containers, as package topology does.
+func (h *host) Reserve(p *corev1.Pod) (err error) {
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			if err := h.Take(p, &list[i], numa.Hint{}); err != nil {
+				return errors.Join(err, h.Release(p.UID))
+			}
+		}
+	}
+	return h.Commit()
 }
 
 const gpus = "example.com/gpu"
@@ -271,6 +299,50 @@ containers:
 	have := func(name string) string { return strings.Join(h.grants["pod"][name][gpus], "") }
 	if have("init") != "ab" || have("side") != "a" || have("init2") != "b" || have("app") != "b" || have("app2") == "a" || have("app2") == "b" {
 		t.Errorf("%v", h.grants)
+	}
+}
+
+// TestPreferences shows that a container's devices are near the nodes that it is to be near, and among these the ones that their plug-in
+// prefers; and what hints there are for that.
+func TestPreferences(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	h.c.Nodes = numa.SetOf(0, 1)
+	f := h.plug("gpu.sock", gpus, "c", "z")
+	f.devices <- devices("a@0 b@0 c@0 x@1 y@1 z@1 u")
+	h.await(gpus, "7/7")
+	p := asking(t, "one", 2)
+	app := &p.Spec.Containers[0]
+	hints := fmt.Sprint(h.Hints(p, app)[gpus], h.Hints(p, nil)[gpus], h.Hints(asking(t, "two", 4), nil)[gpus], h.Hints(asking(t, "two", 9), nil)[gpus])
+	if want := "[{1 true} {2 true} {3 false}] [{1 true} {2 true} {3 false}] [{3 true}] []"; hints != want {
+		t.Errorf("hints are %s, want %s", hints, want)
+	}
+	if err := h.Take(p, app, numa.Hint{Nodes: numa.SetOf(0)}); err != nil {
+		t.Fatal(err)
+	}
+	if call, want := <-f.calls, "prefer 2 of [a b c] with []"; call != want {
+		t.Errorf("the plug-in is asked %s, want %s", call, want)
+	}
+	if got := fmt.Sprint(h.Given("one", "app")); got != "map[example.com/gpu:[{a true [0]} {c true [0]}]]" {
+		t.Errorf("it has %s", got)
+	}
+	if got := fmt.Sprint(h.Hints(p, app)[gpus]); got != "[{1 true} {3 false}]" {
+		t.Errorf("who has its devices has the hints %s", got)
+	}
+	// Three are not near: the plug-in is asked about the rest.
+	p = asking(t, "two", 3)
+	if err := h.Take(p, &p.Spec.Containers[0], numa.Hint{Nodes: numa.SetOf(0)}); err != nil {
+		t.Fatal(err)
+	}
+	if call, want := <-f.calls, "prefer 3 of [u x y z b] with [b]"; call != want {
+		t.Errorf("the plug-in is asked %s, want %s", call, want)
+	}
+	if got := fmt.Sprint(h.grants["two"]); got != "map[app:map[example.com/gpu:[b x z]]]" {
+		t.Errorf("it has %s", got)
+	}
+	p = asking(t, "claimed", 3)
+	p.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{RequestMappings: []corev1.ContainerExtendedResourceRequest{{ContainerName: "app", ResourceName: gpus}}}
+	if err := h.Reserve(p); err != nil || h.grants["claimed"] != nil || len(h.Hints(p, nil)) > 0 {
+		t.Errorf("what a resource claim gives is given by the plug-in too: %v, %v", h.grants["claimed"], err)
 	}
 }
 

@@ -2,11 +2,12 @@
 // hints (KEP-693), the CPU manager's static policy (KEP-3570) and the memory manager's (KEP-1769), as pure functions.
 //
 // Each resource gives hints, the sets of nodes on which a container's share could be ([Hints]); [Merge] finds the set that suits all of
-// them under a policy; [TakeCPUs] and [TakeMemory] then take the shares from it.
+// them under a policy; [TakeCPUs] and [Memory.Take] then take the shares from it.
 //
-//	hint, ok := numa.Merge(numa.SingleNode, nodes, numa.Hints(cpus, freeCPUs, 4), numa.Hints(memory, freeMemory, 8<<30))
-//	ids, ok := numa.TakeCPUs(all, free, 4, hint.Nodes.List())
+//	m, err := topology.ReadMachine("/")
+//	cpus, _ := numa.Hints(m.Set(), func(s numa.Set) (could, can bool) { return total(s) >= 4, free(s) >= 4 })
+//	near, ok := numa.Merge(numa.Layout{Policy: numa.SingleNode, Nodes: m.Set()}, cpus, memory)
+//	ids, ok := numa.TakeCPUs(m.CPUs, free, 4, near.Nodes, numa.CPUOptions{})
 //
-// [TakeCPUs] is what package cpus chooses by. The rest is not in force yet: memory and devices come from any node, as they do with
-// Kubernetes' default policies.
+// Packages cpus, memory and device hold what has been given away; package topology asks them in turn.
 package numa

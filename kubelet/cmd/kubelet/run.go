@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"bareboat.dev/client"
@@ -26,7 +24,6 @@ import (
 	"bareboat.dev/kubelet/certificate"
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
-	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/device"
 	"bareboat.dev/kubelet/dirwatch"
 	"bareboat.dev/kubelet/dra"
@@ -37,6 +34,7 @@ import (
 	"bareboat.dev/kubelet/node"
 	"bareboat.dev/kubelet/server"
 	"bareboat.dev/kubelet/stats"
+	"bareboat.dev/kubelet/topology"
 	"bareboat.dev/kubelet/volume/csi"
 )
 
@@ -147,19 +145,25 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		return nil, err
 	}
 	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork(), watches: dirwatch.New(env.Log)}
-	k.devices, err = device.New(device.Config{Dir: c.RootDir + "/device-plugins", Log: env.Log, Changed: func() { k.node.Nudge() }})
-	if err != nil {
-		return nil, err
-	}
 	k.claims, err = dra.New(dra.Config{Root: c.RootDir, API: agent.ClaimReader{Client: api}, Watches: k.watches, CDI: c.CDISpecDirs, Log: env.Log})
 	if err != nil {
 		return nil, err
 	}
-	own, err := makeCPUs(c)
+	machine, err := topology.ReadMachine("/")
+	if err != nil {
+		return nil, fmt.Errorf("read this host's CPUs and memory: %w", err)
+	}
+	k.devices, err = device.New(device.Config{
+		Dir: c.RootDir + "/device-plugins", Nodes: machine.Set(), Log: env.Log, Changed: func() { k.node.Nudge() },
+	})
 	if err != nil {
 		return nil, err
 	}
 	if k.node, err = k.makeNode(); err != nil {
+		return nil, err
+	}
+	own, err := k.makeShares(machine)
+	if err != nil {
 		return nil, err
 	}
 	groups, err := k.makeGroups()
@@ -174,7 +178,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
 		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 	}, agent.Deps{
-		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, Claims: k.claims, CPUs: own, Node: k.node, Network: k.network,
+		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, Claims: k.claims, Shares: own.topology, CPUs: own.cpus, Memory: own.memory, Node: k.node, Network: k.network,
 		Events: k.events, Watches: k.watches, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
@@ -196,19 +200,9 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 		}
 		ips = []string{ip.String()}
 	}
-	reserved, err := k.c.Reserved()
+	reserved, err := reserved(k.c, facts.Capacity(k.c.MaxPods))
 	if err != nil {
 		return nil, err
-	}
-	e, err := k.c.Eviction()
-	if err != nil {
-		return nil, err
-	}
-	capacity := facts.Capacity(k.c.MaxPods)
-	for name, s := range map[corev1.ResourceName]eviction.Signal{corev1.ResourceMemory: eviction.MemoryAvailable, corev1.ResourceEphemeralStorage: eviction.NodeFSAvailable} {
-		have, whole := reserved[name], capacity[name]
-		have.Add(*resource.NewQuantity(e.Hard[s].Least(whole.Value()), resource.BinarySI))
-		reserved[name] = have
 	}
 	taints, err := k.c.Taints()
 	if err != nil {
@@ -219,22 +213,6 @@ func (k *kubelet) makeNode() (*node.Manager, error) {
 		ProviderID: k.c.ProviderID, Facts: facts, Images: k.imageList, Checks: k.checks, Event: k.nodeEvent, Settled: k.settled.Load, Devices: k.devices.Resources,
 		VolumesInUse: func() []corev1.UniqueVolumeName { return csi.InUse(k.c.RootDir) },
 	}, k.api, k.env.Log), nil
-}
-
-// makeCPUs makes who gives CPUs away.
-func makeCPUs(c *config.Config) (*cpus.Manager, error) {
-	all, err := cpus.Host("/sys/devices/system/cpu")
-	if err != nil {
-		return nil, fmt.Errorf("read this host's CPUs: %w", err)
-	}
-	reserved, err := cpus.Parse(c.ReservedCPUs)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(c.RootDir, 0o750); err != nil {
-		return nil, err
-	}
-	return cpus.New(cpus.Config{Policy: cpus.Policy(c.CPUManagerPolicy), File: c.RootDir + "/cpu_manager.json", All: all, Reserved: reserved})
 }
 
 // makeGroups makes the group of all pods. Its limit is what pods may ask for and the hard threshold of memory beside it: what
