@@ -53,6 +53,9 @@ func (n *Network) ensureBridge() error {
 		return err
 	}
 	n.bridge = link.Attrs().Index
+	if err := in(n.config.NetNSPath, func() error { return distrust(n.config.Bridge) }); err != nil {
+		return err
+	}
 	return n.host.LinkSetUp(link)
 }
 

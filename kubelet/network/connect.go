@@ -36,6 +36,9 @@ func (n *Network) connect(ctx context.Context, a Attachment, pod Attached) error
 	if err := n.configurePod(inside, a.NetNSPath, pod); err != nil {
 		return err
 	}
+	if err := n.pin(host, inside, pod); err != nil {
+		return err
+	}
 	if err := limitBandwidth(n.host, host, inside, a); err != nil {
 		return err
 	}
@@ -121,6 +124,9 @@ func (n *Network) configurePod(inside *netlink.Handle, path string, pod Attached
 		return err
 	}
 	for _, ip := range pod.IPs {
+		if !n.gatewayFor(ip).IsValid() {
+			return fmt.Errorf("%w: the pod's address %s is of a family that the node has no pods of now", ErrInvalid, ip)
+		}
 		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(ip, ip.BitLen()))}
 		if ip.Is6() {
 			addr.Flags = unix.IFA_F_NODAD
@@ -129,11 +135,14 @@ func (n *Network) configurePod(inside *netlink.Handle, path string, pod Attached
 			return fmt.Errorf("add address %s: %w", ip, err)
 		}
 	}
+	if err := in(path, distrustPod); err != nil {
+		return err
+	}
 	if err := inside.LinkSetUp(link); err != nil {
 		return err
 	}
-	for i, ip := range pod.IPs {
-		if err := addRoutes(inside, link, gatewayOf(n.config.PodCIDRs[i]), ip); err != nil {
+	for _, ip := range pod.IPs {
+		if err := addRoutes(inside, link, n.gatewayFor(ip), ip); err != nil {
 			return err
 		}
 	}

@@ -292,6 +292,9 @@ func (n *Network) Teardown(ctx context.Context, podUID string) error {
 	if err := n.removeLink(podUID); err != nil {
 		return fmt.Errorf("disconnect pod %s: %w", podUID, err)
 	}
+	if err := n.unpin(pod); err != nil {
+		return fmt.Errorf("disconnect pod %s: %w", podUID, err)
+	}
 	if len(pod.HostPorts) > 0 {
 		if err := n.syncRules(ctx, podUID); err != nil {
 			return fmt.Errorf("disconnect pod %s: %w", podUID, err)

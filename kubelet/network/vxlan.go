@@ -118,6 +118,9 @@ func (n *Network) ensureTunnel(ipv6 bool) (*tunnel, error) {
 			return nil, fmt.Errorf("address of %s: %w", name, err)
 		}
 	}
+	if err := in(n.config.NetNSPath, func() error { return distrust(name) }); err != nil {
+		return nil, err
+	}
 	return &tunnel{ipv6: ipv6, local: local, index: link.Attrs().Index, far: map[netip.Addr]netip.Addr{}}, n.host.LinkSetUp(link)
 }
 
