@@ -43,7 +43,10 @@ func (n *Network) connect(ctx context.Context, a Attachment, pod Attached) error
 		return err
 	}
 	if len(pod.HostPorts) > 0 {
-		return n.syncRules(ctx, "")
+		if err := n.syncRules(ctx, ""); err != nil {
+			return err
+		}
+		return n.forgetFlows(pod, false)
 	}
 	return nil
 }

@@ -157,6 +157,45 @@ func joinNodes(t testing.TB, a, b, addrA, addrB string) {
 	cable(t, "cable0", a, b, addrA, addrB)
 }
 
+// echo answers every datagram in a namespace with a name.
+func echo(t testing.TB, ns, address, name string) {
+	t.Helper()
+	var l net.PacketConn
+	err := in(ns, func() (err error) {
+		l, err = net.ListenPacket("udp4", address)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { l.Close(); <-done })
+	go func() {
+		defer close(done)
+		buf := make([]byte, 16)
+		for {
+			_, from, err := l.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = l.WriteTo([]byte(name), from)
+		}
+	}()
+}
+
+// exchange sends a datagram and returns the answer.
+func exchange(c net.Conn) (string, error) {
+	if err := c.SetDeadline(time.Now().Add(testLimit)); err != nil {
+		return "", err
+	}
+	if _, err := c.Write([]byte("?")); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 16)
+	n, err := c.Read(buf)
+	return string(buf[:n]), err
+}
+
 // cable connects two namespaces by a cable whose ends bear a name.
 func cable(t testing.TB, name, a, b, addrA, addrB string) {
 	t.Helper()

@@ -299,6 +299,9 @@ func (n *Network) Teardown(ctx context.Context, podUID string) error {
 		if err := n.syncRules(ctx, podUID); err != nil {
 			return fmt.Errorf("disconnect pod %s: %w", podUID, err)
 		}
+		if err := n.forgetFlows(pod, true); err != nil {
+			return fmt.Errorf("disconnect pod %s: %w", podUID, err)
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -106,6 +106,40 @@ func TestHostPort(t *testing.T) {
 	setup(t, n, "web-2", port)
 }
 
+// Shows that a client that sends datagrams from one port, without a pause, is heard by whichever pod has the host port now.
+func TestHostPortOfDatagrams(t *testing.T) {
+	node, client := newNode(t), newNode(t)
+	joinNodes(t, node, client, "192.168.60.1/24", "192.168.60.2/24")
+	n := openNetwork(t, config(t, node, "10.244.3.0/24"))
+	port := HostPort{Protocol: UDP, HostPort: 5353, ContainerPort: 53}
+	var c net.Conn
+	err := in(client, func() (err error) {
+		c, err = net.Dial("udp4", "192.168.60.1:5353")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// Nobody is there; the kernel notes the flow all the same.
+	if _, err := exchange(c); !isRefused(err) {
+		t.Fatalf("without a pod: %v", err)
+	}
+	for _, name := range []string{"first", "second"} {
+		_, ns := setup(t, n, name, port)
+		echo(t, ns, ":53", name)
+		if got, err := exchange(c); got != name {
+			t.Errorf("answered by %q, %v; want %s", got, err, name)
+		}
+		if err := n.Teardown(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := exchange(c); !isRefused(err) {
+		t.Errorf("answered by %q, %v; both pods are gone", got, err)
+	}
+}
+
 // Shows that a host port of a loopback address leads to its pod for who connects from the node's own address, and nobody
 // outside can use it.
 func TestHostPortOfLoopback(t *testing.T) {
