@@ -231,6 +231,11 @@ func ResourceSlices() Kind[*resourcev1.ResourceSlice] {
 	return Kind[*resourcev1.ResourceSlice]{"resource.k8s.io", "v1", "resourceslices", "ResourceSlice", false, func() *resourcev1.ResourceSlice { return new(resourcev1.ResourceSlice) }}
 }
 
+// DeviceTaintRules describes resource.k8s.io/v1 DeviceTaintRule.
+func DeviceTaintRules() Kind[*resourcev1.DeviceTaintRule] {
+	return Kind[*resourcev1.DeviceTaintRule]{"resource.k8s.io", "v1", "devicetaintrules", "DeviceTaintRule", false, func() *resourcev1.DeviceTaintRule { return new(resourcev1.DeviceTaintRule) }}
+}
+
 // DeviceClasses describes resource.k8s.io/v1 DeviceClass.
 func DeviceClasses() Kind[*resourcev1.DeviceClass] {
 	return Kind[*resourcev1.DeviceClass]{"resource.k8s.io", "v1", "deviceclasses", "DeviceClass", false, func() *resourcev1.DeviceClass { return new(resourcev1.DeviceClass) }}

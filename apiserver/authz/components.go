@@ -37,7 +37,7 @@ func (p *Policy) components() {
 		rule(verbs("create"), "authorization.k8s.io", "subjectaccessreviews"),
 		rule(read, "storage.k8s.io", "csidrivers", "csinodes", "csistoragecapacities"),
 		rule(verbs("get", "list", "patch", "update", "watch"), "resource.k8s.io", "resourceclaims", "resourceclaims/status"),
-		rule(read, "resource.k8s.io", "deviceclasses", "resourceslices"),
+		rule(read, "resource.k8s.io", "deviceclasses", "devicetaintrules", "resourceslices"),
 	)...)
 	p.bind("system:kube-scheduler", user(schedulerUser))
 	p.role("system:volume-scheduler",
@@ -183,6 +183,9 @@ func controllerRoles() []controllerRole {
 			rule(read, "", "pods"), rule(verbs("update"), "", "pods/finalizers"), rule(verbs("patch", "update"), "", "pods/status"),
 			rule(read, "resource.k8s.io", "resourceclaimtemplates"), rule(full, "resource.k8s.io", "resourceclaims"),
 			rule(verbs("patch", "update"), "resource.k8s.io", "resourceclaims/status"))},
+		{"device-taint-eviction-controller", rules(events(),
+			rule(verbs("delete", "get", "list", "watch"), "", "pods"), rule(verbs("patch", "update"), "", "pods/status"),
+			rule(read, "resource.k8s.io", "resourceclaims", "resourceslices", "devicetaintrules"), rule(verbs("patch", "update"), "resource.k8s.io", "devicetaintrules/status"))},
 		{"pvc-protection-controller", rules(events(), rule(change, "", "persistentvolumeclaims"), rule(read, "", "pods"))},
 		{"pv-protection-controller", rules(events(), rule(change, "", "persistentvolumes"))},
 		{"ttl-after-finished-controller", rules(events(), rule(verbs("delete", "get", "list", "watch"), "batch", "jobs"))},

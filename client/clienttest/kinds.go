@@ -56,6 +56,7 @@ func builtinKinds() map[resourceName]kind {
 		adapt(client.PriorityClasses()), adapt(client.NetworkPolicies()), adapt(client.StorageClasses()),
 		adapt(client.ClusterTrustBundles()), adapt(client.PodCertificateRequests()), adapt(client.CertificateSigningRequests()), adapt(client.ReplicationControllers()), adapt(client.CSINodes()), adapt(client.RuntimeClasses()), adapt(client.HorizontalPodAutoscalers()),
 		adapt(client.ResourceClaims()), adapt(client.ResourceClaimTemplates()), adapt(client.ResourceSlices()), adapt(client.DeviceClasses()),
+		adapt(client.DeviceTaintRules()),
 	} {
 		kinds[k.name] = k
 	}

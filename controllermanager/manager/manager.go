@@ -21,6 +21,7 @@ import (
 	"bareboat.dev/controllermanager/cronjob"
 	"bareboat.dev/controllermanager/daemonset"
 	"bareboat.dev/controllermanager/deployment"
+	"bareboat.dev/controllermanager/devicetaint"
 	"bareboat.dev/controllermanager/disruption"
 	"bareboat.dev/controllermanager/endpoints"
 	"bareboat.dev/controllermanager/endpointslice"
@@ -104,6 +105,7 @@ func Controllers(cfg *config.Config, rootCA string, paths adapters.Paths) ([]eng
 		volumeprotection.Controller(),
 		resourceclaim.Controller(),
 		storagemigration.Controller(),
+		devicetaint.Controller(),
 	}
 	set = append(set, nodelifecycle.Controllers(cfg.NodeLifecycle())...)
 	set = append(set, certificates.Controllers(cfg.Authority())...)

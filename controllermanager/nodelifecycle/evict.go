@@ -38,21 +38,11 @@ func Evict(node *corev1.Node, on []*corev1.Pod, since func(corev1.Taint) time.Ti
 	return p
 }
 
-// evict deletes a pod; but first says why in its status, so that whoever owns it can tell an eviction from a failure
-// (KEP-3329).
+// evict deletes a pod because of its node's taints.
 func evict(p *plan.Plan, pod *corev1.Pod, now time.Time) {
-	conditions, changed := pods.SetCondition(pod.Status.Conditions, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now),
-		Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-	})
-	if c := pods.Condition(pod, corev1.DisruptionTarget); changed && (c == nil || c.Status != corev1.ConditionTrue) && !pods.Finished(pod) {
-		next := pod.DeepCopy()
-		next.Status.Conditions = conditions
-		p.Add(plan.UpdateStatus(plan.Pods, next))
-		return
+	if pods.Evict(p, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now) {
+		p.EventOf(pod, pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", pod.Namespace, pod.Name)
 	}
-	p.Add(plan.Delete(plan.Pods, pod))
-	p.EventOf(pod, pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", pod.Namespace, pod.Name)
 }
 
 // evictionTime returns when the pod must go; evicted is false if it may stay. It may stay with a taint as long as the

@@ -69,6 +69,8 @@ var (
 	HPAs                   = Of(client.HorizontalPodAutoscalers())
 	ResourceClaims         = Of(client.ResourceClaims())
 	ResourceClaimTemplates = Of(client.ResourceClaimTemplates())
+	ResourceSlices         = Of(client.ResourceSlices())
+	DeviceTaintRules       = Of(client.DeviceTaintRules())
 
 	PodCertificateRequests   = Of(client.PodCertificateRequests())
 	StorageVersionMigrations = Of(client.StorageVersionMigrations())

@@ -28,11 +28,11 @@ func Controller() engine.Controller {
 	}
 }
 
-// podsByResourceClaim finds pods by the claims that they use, podsByTemplate by the templates that claims of theirs are made from, both
+// PodsByClaim finds pods by the claims that they use, podsByTemplate by the templates that claims of theirs are made from, both
 // namespace/name.
 var (
-	podsByResourceClaim = engine.Index[*corev1.Pod]{Name: "resourceclaim", Keys: claimKeys}
-	podsByTemplate      = engine.Index[*corev1.Pod]{Name: "resourceclaimtemplate", Keys: func(pod *corev1.Pod) (keys []string) {
+	PodsByClaim    = engine.Index[*corev1.Pod]{Name: "resourceclaim", Keys: claimKeys}
+	podsByTemplate = engine.Index[*corev1.Pod]{Name: "resourceclaimtemplate", Keys: func(pod *corev1.Pod) (keys []string) {
 		for i := range pod.Spec.ResourceClaims {
 			if t := pod.Spec.ResourceClaims[i].ResourceClaimTemplateName; t != nil {
 				keys = append(keys, pod.Namespace+"/"+*t)
@@ -52,7 +52,7 @@ func claimKeys(pod *corev1.Pod) (keys []string) {
 }
 
 func setup(s *engine.Setup) error {
-	pods := engine.Mirror(s, client.Pods(), podsByResourceClaim, podsByTemplate)
+	pods := engine.Mirror(s, client.Pods(), PodsByClaim, podsByTemplate)
 	claims := engine.Mirror(s, client.ResourceClaims(), engine.ByController[*resourcev1.ResourceClaim]())
 	templates := engine.Mirror(s, client.ResourceClaimTemplates())
 
@@ -107,7 +107,7 @@ func setup(s *engine.Setup) error {
 			c = old
 		}
 		podLoop.Add(engine.ControllerKey(c, plan.Pods)...)
-		for _, pod := range pods.ByIndex(podsByResourceClaim.Name, engine.Key(c)) {
+		for _, pod := range pods.ByIndex(PodsByClaim.Name, engine.Key(c)) {
 			podLoop.Add(engine.Key(pod))
 		}
 	})

@@ -11,6 +11,46 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
+// A rule taints the devices that its selector is about until it goes, with the words left out meaning any and no selector none, and is
+// tolerated as a driver's taint is.
+func TestTaintRule(t *testing.T) {
+	tolerant := exactly("r", 1)
+	tolerant.Exactly.Tolerations = []resourcev1.DeviceToleration{{Key: "broken", Operator: resourcev1.DeviceTolerationOpExists}}
+	for name, c := range map[string]struct {
+		selector *resourcev1.DeviceTaintSelector
+		effect   resourcev1.DeviceTaintEffect
+		request  resourcev1.DeviceRequest
+		want     string
+	}{
+		"one device":       {&resourcev1.DeviceTaintSelector{Driver: p(driver), Pool: p("pool"), Device: p("a")}, "NoExecute", exactly("r", 1), "c: r=pool/b"},
+		"other driver":     {&resourcev1.DeviceTaintSelector{Driver: p("other"), Device: p("a")}, "NoExecute", exactly("r", 1), "c: r=pool/a"},
+		"everything":       {&resourcev1.DeviceTaintSelector{}, "NoSchedule", exactly("r", 1), CannotAllocate},
+		"no selector":      {nil, "NoSchedule", exactly("r", 1), "c: r=pool/a"},
+		"tolerated":        {&resourcev1.DeviceTaintSelector{}, "NoSchedule", tolerant, "c: r=pool/a"},
+		"informs only":     {&resourcev1.DeviceTaintSelector{}, "None", exactly("r", 1), "c: r=pool/a"},
+		"all, one tainted": {&resourcev1.DeviceTaintSelector{Device: p("b")}, "NoSchedule", allOf("r"), CannotAllocate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claim := claimOf("c", c.request)
+			table := tableOf(claim)
+			table.SetSlice(sliceOf("n", "pool", dev("a"), dev("b")))
+			before := decide(table, podOf("p", "c"), nodeOf("n"))
+			table.Forget(podOf("p", "c").UID)
+			table.SetTaintRule(&resourcev1.DeviceTaintRule{ObjectMeta: metav1.ObjectMeta{Name: "rule"}, Spec: resourcev1.DeviceTaintRuleSpec{
+				DeviceSelector: c.selector, Taint: resourcev1.DeviceTaint{Key: "broken", Effect: c.effect},
+			}})
+			if got := decide(table, podOf("p", "c"), nodeOf("n")); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			table.Forget(podOf("p", "c").UID)
+			table.RemoveTaintRule("rule")
+			if got := decide(table, podOf("p", "c"), nodeOf("n")); got != before {
+				t.Errorf("without the rule %s, want %s", got, before)
+			}
+		})
+	}
+}
+
 // Each kind of request gets the first devices that satisfy it, and says in kube-scheduler's words when there are none.
 func TestAllocation(t *testing.T) {
 	four := sliceOf("n", "pool", dev("a", "model=x", "numa=0"), dev("b", "model=y", "numa=0"), dev("c", "model=x", "numa=1"), dev("d", "model=y", "numa=1"))

@@ -1,7 +1,7 @@
 // Package devices allocates devices to ResourceClaims (KEP-4381): which devices of which pools a pod's claims get on a node. It is
 // pure: no clock, I/O, logging, goroutines or randomness; the same sequence of calls gives the same allocations.
 //
-// A Table is what is known of device classes, resource slices and claims, and of allocations that were decided and are not in the
+// A Table is what is known of device classes, resource slices, taint rules and claims, and of allocations that were decided and are not in the
 // API yet. DemandOf gathers what a pod's claims ask for; Reject tells why a node cannot give it, and Assume decides, so that no
 // later decision gives the same devices away:
 //

@@ -48,6 +48,8 @@ type device struct {
 	*resourcev1.Device
 	id    deviceID
 	reach reach
+	// ruled are the taints that rules put on it.
+	ruled []resourcev1.DeviceTaint
 	// skip is which operations the node does not do for it.
 	skip []resourcev1.SkipNodeOperation
 	// selected remembers which expressions select the device.
@@ -116,8 +118,8 @@ func poolOf(obj *resourcev1.ResourceSlice) poolID {
 	return poolID{obj.Spec.Driver, obj.Spec.Pool.Name}
 }
 
-// gather takes over what the newest generation of slices says.
-func (p *pool) gather() {
+// gather takes over what the newest generation of slices and the taint rules say.
+func (t *Table) gather(p *pool) {
 	if !p.stale {
 		return
 	}
@@ -142,6 +144,7 @@ func (p *pool) gather() {
 		p.devices = append(p.devices, s.devices...)
 		p.addCounters(s.obj.Spec.SharedCounters)
 	}
+	t.taint(p)
 }
 
 func (p *pool) addCounters(sets []resourcev1.CounterSet) {
@@ -227,7 +230,7 @@ func (t *Table) poolsFor(node string) []*pool {
 		}
 	}
 	for _, p := range out {
-		p.gather()
+		t.gather(p)
 	}
 	return out
 }

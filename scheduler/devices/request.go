@@ -2,7 +2,6 @@ package devices
 
 import (
 	"fmt"
-	"slices"
 
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -104,31 +103,4 @@ func (a *alternative) selects(t *Table, d *device) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// tolerates tells whether the alternative may have a device in spite of its taints.
-func (a *alternative) tolerates(d *device) bool {
-	for i := range d.Taints {
-		taint := &d.Taints[i]
-		if taint.Effect != resourcev1.DeviceTaintEffectNoSchedule && taint.Effect != resourcev1.DeviceTaintEffectNoExecute {
-			continue
-		}
-		if !slices.ContainsFunc(a.tolerations, func(t resourcev1.DeviceToleration) bool { return tolerated(&t, taint) }) {
-			return false
-		}
-	}
-	return true
-}
-
-func tolerated(t *resourcev1.DeviceToleration, taint *resourcev1.DeviceTaint) bool {
-	if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
-		return false
-	}
-	switch t.Operator {
-	case resourcev1.DeviceTolerationOpExists:
-		return true
-	case resourcev1.DeviceTolerationOpEqual, "":
-		return t.Key != "" && t.Value == taint.Value
-	}
-	return false
 }

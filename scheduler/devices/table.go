@@ -19,6 +19,7 @@ type Table struct {
 	// poolOf finds a slice's pool, byNode the pools of a node; those of "" reach further.
 	poolOf map[string]*pool
 	byNode map[string]*nodePools
+	rules  map[string]*resourcev1.DeviceTaintRule
 	claims map[claimKey]*resourcev1.ResourceClaim
 	// assumed are decided allocations that no claim shows yet, by the claim's uid.
 	assumed map[types.UID]*assumption
@@ -46,7 +47,7 @@ type usage struct {
 func New(match Selector) *Table {
 	return &Table{
 		match: match, classes: map[string]*resourcev1.DeviceClass{}, pools: map[poolID]*pool{}, poolOf: map[string]*pool{},
-		byNode: map[string]*nodePools{}, claims: map[claimKey]*resourcev1.ResourceClaim{},
+		byNode: map[string]*nodePools{}, rules: map[string]*resourcev1.DeviceTaintRule{}, claims: map[claimKey]*resourcev1.ResourceClaim{},
 		assumed: map[types.UID]*assumption{}, used: map[deviceID]*usage{},
 	}
 }

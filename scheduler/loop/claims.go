@@ -52,6 +52,16 @@ func (s *Scheduler) listenDevices(ctx context.Context) {
 			s.cluster.Devices().SetClass(ch.New)
 		})
 	})
+	s.taintRules.OnChange(func(ch client.Change[*resourcev1.DeviceTaintRule]) {
+		s.send(ctx, func() {
+			s.news.devices = true
+			if ch.New == nil {
+				s.cluster.Devices().RemoveTaintRule(ch.Old.Name)
+				return
+			}
+			s.cluster.Devices().SetTaintRule(ch.New)
+		})
+	})
 }
 
 func (s *Scheduler) resourceClaimChanged(ch client.Change[*resourcev1.ResourceClaim]) {

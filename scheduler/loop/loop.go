@@ -65,6 +65,7 @@ type Scheduler struct {
 	resourceClaims *client.Mirror[*resourcev1.ResourceClaim]
 	slices         *client.Mirror[*resourcev1.ResourceSlice]
 	deviceClasses  *client.Mirror[*resourcev1.DeviceClass]
+	taintRules     *client.Mirror[*resourcev1.DeviceTaintRule]
 
 	disruption *client.Mirror[*policyv1.PodDisruptionBudget]
 
@@ -130,7 +131,7 @@ func (s *Scheduler) Lead(ctx context.Context) {
 // Synced tells whether nodes and pods are known, and the volumes and devices that they depend on.
 func (s *Scheduler) Synced() bool {
 	return s.pods.Synced() && s.nodes.Synced() && s.claims.Synced() && s.volumes.Synced() && s.classes.Synced() &&
-		s.resourceClaims.Synced() && s.slices.Synced() && s.deviceClasses.Synced()
+		s.resourceClaims.Synced() && s.slices.Synced() && s.deviceClasses.Synced() && s.taintRules.Synced()
 }
 
 // ErrStuck means that the deciding goroutine does not answer.
@@ -154,7 +155,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	// The recorder ends last, so that it writes what the last bindings say.
 	recording, stop := context.WithCancel(context.WithoutCancel(ctx))
 	return client.RunAll(ctx, s.pods.Run, s.nodes.Run, s.spaces.Run, s.claims.Run, s.volumes.Run, s.classes.Run, s.attach.Run, s.disruption.Run,
-		s.resourceClaims.Run, s.slices.Run, s.deviceClasses.Run,
+		s.resourceClaims.Run, s.slices.Run, s.deviceClasses.Run, s.taintRules.Run,
 		func(context.Context) error { return s.cfg.Events.Run(recording) },
 		func(ctx context.Context) error {
 			defer stop()

@@ -31,6 +31,7 @@ func (s *Scheduler) newMirrors() {
 	s.resourceClaims = client.NewMirror(c, client.ResourceClaims(), client.MirrorOptions[*resourcev1.ResourceClaim]{Log: log})
 	s.slices = client.NewMirror(c, client.ResourceSlices(), client.MirrorOptions[*resourcev1.ResourceSlice]{Log: log})
 	s.deviceClasses = client.NewMirror(c, client.DeviceClasses(), client.MirrorOptions[*resourcev1.DeviceClass]{Log: log})
+	s.taintRules = client.NewMirror(c, client.DeviceTaintRules(), client.MirrorOptions[*resourcev1.DeviceTaintRule]{Log: log})
 }
 
 // listen has the mirrors' changes sent to the deciding goroutine.
@@ -44,6 +45,7 @@ func (s *Scheduler) listen(ctx context.Context) {
 	// Everything that a decision could be wrong without. Drivers' limits are not waited for: few clusters have any.
 	for _, m := range []interface{ OnSynced(func()) }{
 		s.pods, s.nodes, s.spaces, s.claims, s.volumes, s.classes, s.disruption, s.resourceClaims, s.slices, s.deviceClasses,
+		s.taintRules,
 	} {
 		s.unsynced++
 		m.OnSynced(s.onceSynced(ctx))
