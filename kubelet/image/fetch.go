@@ -104,7 +104,7 @@ func loopback(host string) bool {
 }
 
 // connect makes a place a source, with one credential: it asks the registry how it wants to be authenticated.
-func (p place) connect(ctx context.Context, repository string, auth authn.Authenticator) (*source, error) {
+func (p place) connect(ctx context.Context, repository string, auth authn.Authenticator, patience time.Duration) (*source, error) {
 	base := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: headerTimeout, IdleConnTimeout: headerTimeout,
@@ -112,7 +112,7 @@ func (p place) connect(ctx context.Context, repository string, auth authn.Authen
 	if p.anyCert {
 		base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as the administrator asked for this host
 	}
-	var rt http.RoundTripper = transport.NewUserAgent(base, "bareboat")
+	rt := transport.NewUserAgent(patient{base, patience}, "bareboat")
 	if !p.plain {
 		rt = onlyTLS{rt}
 	}

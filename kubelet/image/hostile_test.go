@@ -8,10 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
 )
 
@@ -131,6 +134,9 @@ func TestBombs(t *testing.T) {
 		"size":  newLayer(t, "gzip", file("zeros", strings.Repeat("\x00", 3<<20))),
 		"zstd":  newLayer(t, "zstd", file("zeros", strings.Repeat("\x00", 3<<20))),
 		"files": newLayer(t, "gzip", many...),
+		"paths": newLayer(t, "gzip", file(strings.Repeat("d/", 150)+"f", ""), file(strings.Repeat("e/", 150)+"f", "")),
+		// What is after an archive's end is not unpacked, but read.
+		"tail": tailed(t, 8<<20),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, Options{MaxLayerSize: 1 << 20, MaxLayerFiles: 200})
@@ -146,6 +152,12 @@ func TestBombs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tailed is a layer whose archive goes on after its end.
+func tailed(t *testing.T, length int) v1.Layer {
+	t.Helper()
+	return static.NewLayer(slices.Concat(pack(t, file("f", "")), make([]byte, length)), types.DockerUncompressedLayer)
 }
 
 // lying is a layer that unpacks to something other than its image says.

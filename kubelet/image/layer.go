@@ -102,9 +102,10 @@ func (s *Store) unpackLayer(ctx context.Context, diffID string, archive io.Reade
 	}
 	defer closePlain()
 	hash := sha256.New()
-	// The archive may hold more than its files' content: headers and padding, at most one header block and one of padding per file.
-	const perFile = 1 << 20
-	bounded := &boundedReader{r: plain, left: s.options.MaxLayerSize + s.options.MaxLayerFiles*perFile}
+	// The archive may hold more than its files' content: a block of header and one of padding for each, and one of each and a few KiB for
+	// what does not fit into the header.
+	const perFile = 8 << 10
+	bounded := &boundedReader{ctx: ctx, r: plain, left: s.options.MaxLayerSize + s.options.MaxLayerFiles*perFile}
 	hashed := io.TeeReader(bounded, hash)
 	size, err := unpack(ctx, hashed, root, s.options.MaxLayerSize, s.options.MaxLayerFiles)
 	if err != nil {
@@ -139,13 +140,17 @@ func (s *Store) commitLayer(work, diffID string, info layerInfo) error {
 	return syncDir(s.path(layersDir))
 }
 
-// boundedReader fails, rather than ends, when too much comes.
+// boundedReader fails, rather than ends, when too much comes or nobody wants it any more.
 type boundedReader struct {
+	ctx  context.Context
 	r    io.Reader
 	left int64
 }
 
 func (b *boundedReader) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
 	if b.left <= 0 {
 		return 0, fmt.Errorf("%w: the archive has no end", ErrTooLarge)
 	}

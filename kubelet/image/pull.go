@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,7 +80,7 @@ func authenticators(auths []Auth) []authn.Authenticator {
 }
 
 func (s *Store) pullAs(ctx context.Context, ref name.Reference, p place, auth authn.Authenticator, o *PullOptions) (Image, error) {
-	src, err := p.connect(ctx, ref.Context().RepositoryStr(), auth)
+	src, err := p.connect(ctx, ref.Context().RepositoryStr(), auth, cmp.Or(s.options.Patience, defaultPatience))
 	if err != nil {
 		return Image{}, err
 	}

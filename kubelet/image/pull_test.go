@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,45 @@ func TestPullErrors(t *testing.T) {
 	if _, err := s.Pull(ctx, password.host+"/none:1", PullOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// Shows that registries that stop in the middle of a layer hold up nobody for ever: their pulls end, and others get the slots, and the
+// layer that one of them claimed to have.
+func TestStalledRegistries(t *testing.T) {
+	stall := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
+				next.ServeHTTP(w, r)
+				return
+			}
+			answer := httptest.NewRecorder()
+			next.ServeHTTP(answer, r)
+			if answer.Body.Len() > 0 && answer.Body.Bytes()[0] == '{' { // the config
+				_, _ = w.Write(answer.Body.Bytes())
+				return
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(answer.Body.Len()))
+			_, _ = w.Write(answer.Body.Bytes()[:1])
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		})
+	}
+	s := openStore(t, Options{ParallelDownloads: 1, Patience: 50 * time.Millisecond})
+	shared := newLayer(t, "", file("a", "1"))
+	var wg sync.WaitGroup
+	for i, l := range []v1.Layer{shared, newLayer(t, "", file("b", "2"))} {
+		ref := newRegistry(t, stall).push(t, "bad:1", newImage(t, v1.Config{}, l))
+		wg.Go(func() {
+			if _, err := s.Pull(t.Context(), ref, PullOptions{}); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("pull %d: %v", i, err)
+			}
+		})
+	}
+	good := newRegistry(t, nil).push(t, "good:1", newImage(t, v1.Config{}, shared))
+	if _, err := s.Pull(t.Context(), good, PullOptions{}); err != nil {
+		t.Errorf("a healthy registry's image: %v", err)
+	}
+	wg.Wait()
 }
 
 // Shows that a mirror serves another registry's image under that one's name, and that a mirror that lacks it or is down is passed over.

@@ -36,6 +36,8 @@ type Options struct {
 	MaxLayerFiles int64
 	// ParallelDownloads bounds the layers downloaded at the same time, over all pulls; 0 means 3.
 	ParallelDownloads int
+	// Patience is how long a registry may send nothing in the middle of an answer; 0 means 30 s.
+	Patience time.Duration
 	// Platform is os/arch[/variant]; "" is this machine's.
 	Platform string
 }

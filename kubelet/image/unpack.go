@@ -84,8 +84,8 @@ func corrupt(err error) error {
 
 // entry unpacks one entry.
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
-	if u.files++; u.files > u.limit.files {
-		return fmt.Errorf("%w: more than %d files", ErrTooLarge, u.limit.files)
+	if err := u.count(); err != nil {
+		return err
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
@@ -123,6 +123,14 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	return u.attributes(parent, base, h)
 }
 
+// count counts one more file, or directory that was not listed.
+func (u *unpacker) count() error {
+	if u.files++; u.files > u.limit.files {
+		return fmt.Errorf("%w: more than %d files", ErrTooLarge, u.limit.files)
+	}
+	return nil
+}
+
 // entryPath makes an archive's name relative to the root. Names with ".." have no honest use.
 func entryPath(name string) (string, error) {
 	for element := range strings.SplitSeq(name, "/") {
@@ -147,6 +155,9 @@ func (u *unpacker) openParent(dir string) (int, error) {
 		above, upErr := u.openParent(path.Dir(dir))
 		if upErr != nil {
 			return -1, upErr
+		}
+		if err := u.count(); err != nil {
+			return -1, err
 		}
 		// EEXIST: a dangling symbolic link is there, which openIn then reports.
 		if err := unix.Mkdirat(above, path.Base(dir), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
