@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,6 +69,20 @@ func (a *Agent) neighboursLocked(of *worker) (workers []*worker, pods []admit.Po
 		o.mu.Unlock()
 	}
 	return workers, pods
+}
+
+// ActivePods are the node's pods that have not ended.
+func (a *Agent) ActivePods() []*corev1.Pod {
+	var all []*corev1.Pod
+	for _, w := range a.all() {
+		w.mu.Lock()
+		if !w.endedLocked() {
+			all = append(all, w.pod)
+		}
+		w.mu.Unlock()
+	}
+	slices.SortFunc(all, func(x, y *corev1.Pod) int { return strings.Compare(podKey(x), podKey(y)) })
+	return all
 }
 
 // endedLocked says whether the pod's phase is final, by the API's word or ours.

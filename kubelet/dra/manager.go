@@ -196,7 +196,7 @@ func (m *Manager) ask(ctx context.Context, todo []*claim) error {
 			byDriver[name] = append(byDriver[name], c.wire())
 		}
 	}
-	devices := map[types.UID][]device{}
+	devices := map[types.UID][]Device{}
 	for _, name := range slices.Sorted(maps.Keys(byDriver)) {
 		d, err := m.registry.find(name)
 		if err != nil {
@@ -208,7 +208,9 @@ func (m *Manager) ask(ctx context.Context, todo []*claim) error {
 		}
 		for _, c := range byDriver[name] {
 			for _, x := range answers[c.GetUid()].GetDevices() {
-				devices[types.UID(c.GetUid())] = append(devices[types.UID(c.GetUid())], device{Requests: x.GetRequestNames(), CDI: x.GetCdiDeviceIds()})
+				devices[types.UID(c.GetUid())] = append(devices[types.UID(c.GetUid())], Device{
+					Driver: name, Pool: x.GetPoolName(), Name: x.GetDeviceName(), Share: x.ShareId, Requests: x.GetRequestNames(), CDI: x.GetCdiDeviceIds(),
+				})
 			}
 		}
 	}
@@ -229,29 +231,52 @@ func (c *claim) wire() *api.Claim {
 	return &api.Claim{Namespace: c.Namespace, Uid: string(c.UID), Name: c.Name}
 }
 
-// devicesOf lists the CDI devices of a container: those of the claims, or of the requests of claims, that it names.
-func (m *Manager) devicesOf(p *corev1.Pod, c *corev1.Container) ([]string, error) {
-	var ids []string
+// Given is what a container has of a claim.
+type Given struct {
+	// Claim is the claim's name; its namespace is the pod's.
+	Claim   string
+	Devices []Device
+}
+
+// Given tells what a container has of the claims that it names, as far as they are prepared.
+func (m *Manager) Given(p *corev1.Pod, c *corev1.Container) []Given {
+	all, _ := m.given(p, c)
+	return all
+}
+
+// given tells what a container has of the claims, or of the requests of claims, that it names; also if some are not prepared.
+func (m *Manager) given(p *corev1.Pod, c *corev1.Container) (all []Given, _ error) {
 	for _, want := range c.Resources.Claims {
 		i := slices.IndexFunc(p.Spec.ResourceClaims, func(pc corev1.PodResourceClaim) bool { return pc.Name == want.Name })
 		if i < 0 {
-			return nil, fmt.Errorf("container %s names claim %q, which the pod has not", c.Name, want.Name)
+			return all, fmt.Errorf("container %s names claim %q, which the pod has not", c.Name, want.Name)
 		}
 		name, err := ClaimName(p, &p.Spec.ResourceClaims[i])
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		if name == "" {
 			continue
 		}
 		found, err := m.prepared(p, name)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
-		for _, d := range found {
-			if d.serves(want.Request) {
-				ids = append(ids, d.CDI...)
-			}
+		all = append(all, Given{name, slices.DeleteFunc(found, func(d Device) bool { return !d.serves(want.Request) })})
+	}
+	return all, nil
+}
+
+// devicesOf lists the CDI devices of a container.
+func (m *Manager) devicesOf(p *corev1.Pod, c *corev1.Container) ([]string, error) {
+	all, err := m.given(p, c)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, g := range all {
+		for _, d := range g.Devices {
+			ids = append(ids, d.CDI...)
 		}
 	}
 	slices.Sort(ids)
@@ -259,14 +284,14 @@ func (m *Manager) devicesOf(p *corev1.Pod, c *corev1.Container) ([]string, error
 }
 
 // serves tells whether a device is for a request; empty for any. Devices of subrequests are named request/subrequest.
-func (d device) serves(request string) bool {
+func (d Device) serves(request string) bool {
 	return request == "" || len(d.Requests) == 0 || slices.ContainsFunc(d.Requests, func(r string) bool {
 		base, _, _ := strings.Cut(r, "/")
 		return base == request
 	})
 }
 
-func (m *Manager) prepared(p *corev1.Pod, name string) ([]device, error) {
+func (m *Manager) prepared(p *corev1.Pod, name string) ([]Device, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.claims {

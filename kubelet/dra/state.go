@@ -26,14 +26,20 @@ type claim struct {
 	Kept []string `json:"kept,omitempty"`
 	// Prepared tells that they all have done so, Devices what they said.
 	Prepared bool     `json:"prepared,omitempty"`
-	Devices  []device `json:"devices,omitempty"`
+	Devices  []Device `json:"devices,omitempty"`
 }
 
-// device is a device that a driver has prepared.
-type device struct {
+// Device is a device that a driver has prepared: its driver, pool and name tell it from others.
+type Device struct {
+	Driver string `json:"driver,omitempty"`
+	Pool   string `json:"pool,omitempty"`
+	Name   string `json:"name,omitempty"`
+	// Share is which share of it this is, if it is shared.
+	Share *string `json:"share,omitempty"`
 	// Requests of the claim that it is for; none for all.
 	Requests []string `json:"requests,omitempty"`
-	CDI      []string `json:"cdi,omitempty"`
+	// CDI are the names by which containers get it.
+	CDI []string `json:"cdi,omitempty"`
 }
 
 // checkpoint is the file.

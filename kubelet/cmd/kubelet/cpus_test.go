@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"bareboat.dev/kubelet/config"
 	"bareboat.dev/kubelet/numa"
@@ -99,6 +102,15 @@ func TestNear(t *testing.T) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid(own)))
 	if mems := h.k.agent.Memory.NodeSet(own.UID, "app"); err != nil || mems == "" || !strings.Contains(string(status), node+mems+"\n") {
 		t.Errorf("its memory is of %q: %v\n%s", mems, err, status)
+	}
+	conn, err := grpc.NewClient("unix://"+h.c.RootDir+"/pod-resources/kubelet.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	told, err := podresources.NewPodResourcesListerClient(conn).Get(t.Context(), &podresources.GetPodResourcesRequest{PodNamespace: own.Namespace, PodName: own.Name}, grpc.WaitForReady(true))
+	if c := told.GetPodResources().GetContainers(); err != nil || len(c) != 1 || fmt.Sprint(c[0].GetCpuIds()) != "["+mine+"]" || len(c[0].GetMemory()) != 1 || c[0].GetMemory()[0].GetSize() != 32<<20 {
+		t.Errorf("agents are told %v, %v", told, err)
 	}
 	many := fmt.Sprint(len(machine.CPUs))
 	h.create("many", `containers: [{name: app, resources: {requests: {cpu: `+many+`, memory: 32Mi}, limits: {cpu: `+many+`, memory: 32Mi}}}]`)

@@ -32,6 +32,7 @@ import (
 	"bareboat.dev/kubelet/localpath"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/node"
+	"bareboat.dev/kubelet/podresources"
 	"bareboat.dev/kubelet/server"
 	"bareboat.dev/kubelet/stats"
 	"bareboat.dev/kubelet/topology"
@@ -132,7 +133,9 @@ type kubelet struct {
 	settled atomic.Bool
 	devices *device.Manager
 	claims  *dra.Manager
-	watches *dirwatch.Source
+	// resources tells who has which of them.
+	resources *podresources.Server
+	watches   *dirwatch.Source
 	// serving asks for the server certificate; nil if nobody does.
 	serving *certificate.Rotator
 	// podMemory is the most memory that all pods together may have, in bytes.
@@ -182,6 +185,10 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		Events: k.events, Watches: k.watches, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
+	k.resources = podresources.New(podresources.Config{
+		Dir: c.RootDir + "/pod-resources", Pods: k.agent.ActivePods, Devices: k.devices, CPUs: own.cpus, Memory: own.memory, Claims: k.claims,
+	})
+	k.resources.Register(env.Registry)
 	k.server = server.New(k.agent, images, k.node.Nudge)
 	k.nodes = client.NewMirror(api, client.Nodes(), client.MirrorOptions[*corev1.Node]{Log: env.Log})
 	return k, nil
@@ -303,7 +310,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	routes := newRouter(k)
 	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
 	runs := []func(context.Context) error{
-		k.nodes.Run, k.node.Run, k.devices.Run, k.claims.Run, k.agent.Run, k.events.Run, routes.run,
+		k.nodes.Run, k.node.Run, k.devices.Run, k.claims.Run, k.resources.Run, k.agent.Run, k.events.Run, routes.run,
 		func(ctx context.Context) error { return k.serve(ctx, listener, web) },
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources, k.watchShutdown, k.watchPlugins, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,
