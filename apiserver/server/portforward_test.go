@@ -3,6 +3,8 @@ package server_test
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/websocket"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/rest"
@@ -198,5 +201,108 @@ func TestPortForwardRefused(t *testing.T) {
 	code, _, body = h.as("system:kube-proxy").rest(t, http.MethodPost, "/api/v1/namespaces/default/pods/p/portforward", "", "")
 	if code != http.StatusForbidden {
 		t.Errorf("by someone who may not: %d %s", code, body)
+	}
+}
+
+// echo is a pod's server that answers each byte as it comes, in upper case.
+func echo(t *testing.T) (port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 4096)
+				for {
+					n, err := c.Read(buf)
+					if err != nil {
+						return
+					}
+					c.Write(bytes.ToUpper(buf[:n]))
+				}
+			}()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Over one WebSocket each port of the URL has a channel for data and one for errors, which both begin with the port, lower byte first;
+// a port on which nobody listens is told so, and the others go on.
+func TestPortForwardChannels(t *testing.T) {
+	h := withKubelet(t)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	nobody := closed.Addr().(*net.TCPAddr).Port
+	check(t, closed.Close())
+	first, last := echo(t), echo(t)
+	numbers := []int{first, nobody, last}
+	path := fmt.Sprintf("/api/v1/namespaces/default/pods/p/portforward?ports=%d,%d&ports=%d", first, nobody, last)
+	for _, protocol := range []string{"v4.channel.k8s.io", "v4.base64.channel.k8s.io", ""} {
+		t.Run(protocol, func(t *testing.T) {
+			var offered []string
+			if protocol != "" {
+				offered = []string{protocol}
+			}
+			ws, err := h.openWebSocket(t, path, offered...)
+			check(t, err)
+			coded := strings.Contains(protocol, "base64")
+			for _, channel := range []int{0, 4} {
+				m := append([]byte{byte(channel)}, "hello"...)
+				if coded {
+					m = []byte(fmt.Sprint(channel) + base64.StdEncoding.EncodeToString([]byte("hello")))
+				}
+				check(t, websocket.Message.Send(ws, m))
+			}
+			got := map[int][]byte{}
+			done := func() bool {
+				return len(got[0]) == 7 && len(got[4]) == 7 && len(got[3]) > 2 && len(got[1]) == 2 && len(got[2]) == 2 && len(got[5]) == 2
+			}
+			for !done() {
+				var m []byte
+				check(t, websocket.Message.Receive(ws, &m))
+				channel, data := int(m[0]), m[1:]
+				if coded {
+					channel = int(m[0] - '0')
+					data, err = base64.StdEncoding.DecodeString(string(m[1:]))
+					check(t, err)
+				}
+				got[channel] = append(got[channel], data...)
+			}
+			for channel, all := range got {
+				if port := int(binary.LittleEndian.Uint16(all)); port != numbers[channel/2] {
+					t.Errorf("channel %d begins with port %d, want %d", channel, port, numbers[channel/2])
+				}
+			}
+			if string(got[0][2:]) != "HELLO" || string(got[4][2:]) != "HELLO" {
+				t.Errorf("answers %q and %q", got[0], got[4])
+			}
+			if text := string(got[3][2:]); !strings.HasPrefix(text, fmt.Sprintf("error forwarding port %d to pod p, uid ", nobody)) || !strings.Contains(text, "connection refused") {
+				t.Errorf("error %q", text)
+			}
+		})
+	}
+	for query, want := range map[string]string{
+		"": `query parameter \"port\" is required`, "?ports=0": `port \"0\" must be \u003e 0`, "?ports=x": `cannot convert to []int32: strconv.ParseUint: parsing \"x\": invalid syntax`,
+	} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.admin().base+"/api/v1/namespaces/default/pods/p/portforward"+query, nil)
+		check(t, err)
+		for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"} {
+			q.Header.Set(name, value)
+		}
+		client := h.admin().http
+		client.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+		resp, err := client.Do(q)
+		check(t, err)
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), want) {
+			t.Errorf("%q: %d %s, want %s", query, resp.StatusCode, body, want)
+		}
 	}
 }

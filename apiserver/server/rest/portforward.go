@@ -4,17 +4,18 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/net/websocket"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
@@ -24,34 +25,34 @@ import (
 )
 
 // maxForwards bounds the connections that one port-forward carries at once: a browser opens six to a host, a load test some
-// dozens. At 256 KiB each that is 32 MiB.
+// dozens. At 256 KiB each that is 32 MiB. A WebSocket has room for no more: its channels are numbered by a byte, and each has two.
 const maxForwards = 128
 
-// ports are those that a port-forward names in its URL, for admission; most clients name them later, in the stream.
-func ports(r *http.Request) (named []int32) {
-	for _, text := range r.URL.Query()["ports"] {
-		for _, one := range strings.Split(text, ",") {
-			if n, err := strconv.ParseUint(one, 10, 16); err == nil {
-				named = append(named, int32(n))
-			}
-		}
+// ports are those that a port-forward names in its URL; most clients name them later, in the stream.
+func ports(r *http.Request) (named []int32, err error) {
+	values := r.URL.Query()["ports"]
+	if err := metav1.Convert_Slice_string_To_Slice_int32(&values, &named, nil); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	return named
+	return named, nil
 }
 
 // portForward carries connections into a pod: over SPDY, over SPDY in a WebSocket (KEP-4006, what kubectl does), or over one
-// WebSocket for a fixed list of ports.
+// WebSocket for the ports that the URL names, which has two channels for each, data and errors, that begin with the port.
 func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
-	options := &portforward.V4Options{}
-	if isWebSocket(r) && !tunnels(r) {
-		var err error
-		if options, err = portforward.NewV4Options(r); err != nil {
-			return apierrors.NewBadRequest(err.Error())
-		}
-	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodPortForwardOptions{Ports: ports(r)})
+	named, err := ports(r)
 	if err != nil {
 		return err
+	}
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodPortForwardOptions{Ports: named})
+	if err != nil {
+		return err
+	}
+	options := &portforward.V4Options{Ports: named}
+	if isWebSocket(r) && !tunnels(r) {
+		if err := checkPorts(named); err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
 	}
 	f := &forwarder{node: node, namespace: t.namespace, life: r.Context()}
 	serve := func(w http.ResponseWriter, r *http.Request) {
@@ -65,6 +66,19 @@ func (h *Handler) portForward(w http.ResponseWriter, r *http.Request, ask *pipel
 		return apierrors.NewBadRequest("Upgrade request required")
 	}
 	serve(w, r)
+	return nil
+}
+
+// checkPorts is what is wrong with the ports that a WebSocket shall be for, in the words of Kubernetes' kubelet.
+func checkPorts(named []int32) error {
+	switch {
+	case len(named) == 0:
+		return fmt.Errorf("query parameter %q is required", portforward.PortHeader)
+	case len(named) > maxForwards:
+		return fmt.Errorf("query parameter %q has more than %d ports", portforward.PortHeader, maxForwards)
+	case slices.Contains(named, 0):
+		return errors.New(`port "0" must be > 0`)
+	}
 	return nil
 }
 
