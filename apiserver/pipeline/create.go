@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -146,7 +145,6 @@ func (h *handle) clearMeta(obj registry.Object) {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
-	obj.SetGeneration(0)
 	if !h.res.Namespaced {
 		obj.SetNamespace("")
 	}
@@ -172,7 +170,7 @@ func (p *Pipeline) tryCreate(ctx context.Context, h *handle, r *Request, admitte
 			return nil, err
 		}
 	}
-	errs := apivalidation.ValidateObjectMetaAccessor(obj, h.res.Namespaced, h.nameRule(), field.NewPath("metadata"))
+	errs := h.res.CheckMeta(obj)
 	if s.Validate != nil {
 		errs = append(errs, s.Validate(obj)...)
 	}
@@ -232,13 +230,6 @@ func (p *Pipeline) commitNew(ctx context.Context, h *handle, r *Request, obj reg
 		return nil, p.claimError(h, obj, p.definitionError(h, p.companionError(a, err)))
 	}
 	return h.written(obj, value, rev)
-}
-
-func (h *handle) nameRule() apivalidation.ValidateNameFunc {
-	if h.res.Strategy.ValidateName != nil {
-		return h.res.Strategy.ValidateName
-	}
-	return apivalidation.NameIsDNSSubdomain
 }
 
 // matchNamespace makes the object's namespace the request's, or refuses one that differs.

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry"
@@ -10,11 +9,11 @@ import (
 // ratchet takes out of a change's errors those that the stored object has too: what was accepted once, by an older server or by
 // Kubernetes before its data came here, may stay as it is, so that the object can still be labelled, finished and deleted.
 // What the change makes wrong, or wrong in another way, remains an error. Kubernetes does so rule by rule.
-func ratchet(errs field.ErrorList, old registry.Object, validate func(obj, old registry.Object) field.ErrorList) field.ErrorList {
+func ratchet(errs field.ErrorList, res *registry.Resource, old registry.Object, validate func(obj, old registry.Object) field.ErrorList) field.ErrorList {
 	if len(errs) == 0 {
 		return nil
 	}
-	before := apivalidation.ValidateObjectMetaAccessorUpdate(old, old, field.NewPath("metadata"))
+	before := res.CheckMetaChange(old, old)
 	if validate != nil {
 		before = append(before, validate(old, old)...)
 	}

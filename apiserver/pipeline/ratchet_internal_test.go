@@ -25,6 +25,7 @@ func TestRatchet(t *testing.T) {
 		c.Name, c.Namespace, c.UID, c.ResourceVersion = "c", "default", "1", "1"
 		return c
 	}
+	res := &registry.Resource{Namespaced: true}
 	old := with(map[string]string{"a": "x", "b": ""})
 	for name, c := range map[string]struct {
 		data map[string]string
@@ -35,7 +36,7 @@ func TestRatchet(t *testing.T) {
 		"other field":      {map[string]string{"a": "x", "b": "x"}, 1},
 		"nothing is wrong": {map[string]string{}, 0},
 	} {
-		if errs := ratchet(rule(with(c.data), old), old, rule); len(errs) != c.want {
+		if errs := ratchet(rule(with(c.data), old), res, old, rule); len(errs) != c.want {
 			t.Errorf("%s: %v", name, errs)
 		}
 	}

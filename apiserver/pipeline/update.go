@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -110,11 +109,11 @@ func (p *Pipeline) decideUpdate(ctx context.Context, h *handle, r *Request, cur 
 	if s.SpecChanged != nil && s.SpecChanged(obj, cur.obj) {
 		obj.SetGeneration(cur.obj.GetGeneration() + 1)
 	}
-	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))
+	errs := h.res.CheckMetaChange(obj, cur.obj)
 	if s.ValidateUpdate != nil {
 		errs = append(errs, s.ValidateUpdate(obj, cur.obj)...)
 	}
-	if err := h.invalid(r.Name, ratchet(errs, cur.obj, s.ValidateUpdate)); err != nil {
+	if err := h.invalid(r.Name, ratchet(errs, h.res, cur.obj, s.ValidateUpdate)); err != nil {
 		return decision{}, nil, err
 	}
 	if err := p.checkAdmission(ctx, a); err != nil {
@@ -165,7 +164,7 @@ func (p *Pipeline) checkVersion(h *handle, name string, body metav1.Object, cur 
 	switch rv := body.GetResourceVersion(); {
 	case rv == "" || rv == "0":
 		if !unconditional {
-			return h.invalid(name, field.ErrorList{field.Invalid(field.NewPath("metadata", "resourceVersion"), rv, "must be specified for an update")})
+			return h.invalid(name, field.ErrorList{field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
 		}
 		body.SetResourceVersion(now)
 	case rv != now:
@@ -187,15 +186,11 @@ func carryMeta(obj, old metav1.Object) {
 	if obj.GetUID() == "" {
 		obj.SetUID(old.GetUID())
 	}
-	if t := obj.GetCreationTimestamp(); t.IsZero() {
-		obj.SetCreationTimestamp(old.GetCreationTimestamp())
-	}
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	if old.GetDeletionTimestamp() != nil {
 		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
-	} else {
-		obj.SetDeletionTimestamp(nil)
 	}
-	if obj.GetDeletionGracePeriodSeconds() == nil || old.GetDeletionTimestamp() == nil {
+	if obj.GetDeletionGracePeriodSeconds() == nil {
 		obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
 	}
 	if obj.GetGenerateName() == "" {
@@ -292,11 +287,11 @@ func (p *Pipeline) decideSubresource(ctx context.Context, h *handle, r *Request,
 		}
 		a.Object = obj
 	}
-	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, cur.obj, field.NewPath("metadata"))
+	errs := h.res.CheckMetaChange(obj, cur.obj)
 	if sub.Validate != nil {
 		errs = append(errs, sub.Validate(obj, cur.obj)...)
 	}
-	if err := h.invalid(r.Name, ratchet(errs, cur.obj, sub.Validate)); err != nil {
+	if err := h.invalid(r.Name, ratchet(errs, h.res, cur.obj, sub.Validate)); err != nil {
 		return decision{}, err
 	}
 	if err := p.checkAdmission(ctx, a); err != nil {

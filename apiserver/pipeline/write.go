@@ -303,7 +303,11 @@ func (h *handle) invalid(name string, errs field.ErrorList) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(h.res.Kind.GroupKind(), name, errs)
+	kind := h.res.Kind
+	if h.res.Stored != nil {
+		kind = h.res.Stored.Kind // as Kubernetes calls it in errors, whichever version or group was asked for
+	}
+	return apierrors.NewInvalid(kind.GroupKind(), name, errs)
 }
 
 func forbiddenField(path, detail string) field.ErrorList {

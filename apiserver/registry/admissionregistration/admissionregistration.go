@@ -42,6 +42,7 @@ func (k kind[T]) resource() *registry.Resource {
 		Categories: []string{"api-extensions"}, KeyPrefix: "/registry/" + k.plural + "/",
 		New: func() registry.Object { return k.make() }, NewList: k.list,
 		Strategy: registry.Strategy{
+			AnyFinalizer:   true,
 			Default:        registry.On(k.defaults),
 			Validate:       registry.Checks(func(e *check.Errors, obj T) { k.validate(e, obj, none) }),
 			ValidateUpdate: registry.ChecksChange(k.validate),

@@ -34,6 +34,7 @@ func definitions() *registry.Resource {
 		New:        func() registry.Object { return &v1.CustomResourceDefinition{} },
 		NewList:    func() runtime.Object { return &v1.CustomResourceDefinitionList{} },
 		Strategy: registry.Strategy{
+			AnyFinalizer:  true,
 			Default:       registry.On(setDefaults),
 			PrepareCreate: registry.On(func(d crd) { d.Status = v1.CustomResourceDefinitionStatus{}; store(d) }),
 			PrepareUpdate: registry.OnChange(func(d, old crd) {

@@ -34,6 +34,7 @@ func apiServices() *registry.Resource {
 		New:        func() registry.Object { return &apiregistrationv1.APIService{} },
 		NewList:    func() runtime.Object { return &apiregistrationv1.APIServiceList{} },
 		Strategy: registry.Strategy{
+			AnyFinalizer: true,
 			Default: registry.On(func(s *apiregistrationv1.APIService) {
 				if svc := s.Spec.Service; svc != nil && svc.Port == nil {
 					port := int32(defaultPort)

@@ -29,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/codec/wirejson"
 )
 
 // The content types of bodies.
@@ -63,6 +64,7 @@ type Codec struct {
 	jsonPretty, jsonPlain *kjson.Serializer
 	proto                 *protobuf.Serializer
 	shapes                shapeCache
+	plans                 plans
 }
 
 // New returns the codec of a set.
@@ -80,6 +82,7 @@ func New(set *registry.Set) *Codec {
 		jsonPlain:  of(kjson.SerializerOptions{}),
 		jsonPretty: of(kjson.SerializerOptions{Pretty: true}),
 		proto:      protobuf.NewSerializer(s, s),
+		plans:      plans{wire: wirejson.New(), byKind: map[schema.GroupVersionKind]*wirejson.Plan{}},
 	}
 }
 

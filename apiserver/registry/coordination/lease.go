@@ -23,6 +23,7 @@ func leases() *registry.Resource {
 		New:     func() registry.Object { return &coordinationv1.Lease{} },
 		NewList: func() runtime.Object { return &coordinationv1.LeaseList{} },
 		Strategy: registry.Strategy{
+			AnyFinalizer:  true,
 			PrepareCreate: registry.On(func(l *coordinationv1.Lease) { dropCoordination(l, &coordinationv1.Lease{}) }),
 			PrepareUpdate: registry.OnChange(dropCoordination),
 

@@ -38,7 +38,6 @@ func configMaps() *registry.Resource {
 }
 
 func checkConfigMap(e *check.Errors, c *corev1.ConfigMap) {
-	checkMetaFinalizers(e, c)
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(c.Data)) {
 		at := field.NewPath("data").Key(key)

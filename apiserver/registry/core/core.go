@@ -51,13 +51,7 @@ func Resources(config ...Config) []*registry.Resource {
 
 func kind(name string) schema.GroupVersionKind { return corev1.SchemeGroupVersion.WithKind(name) }
 
-// checkFinalizers adds to the pipeline's rules for finalizers that those without a domain are a fixed few.
-func checkFinalizers(e *check.Errors, names []string, at *field.Path) {
-	for i, name := range names {
-		checkFinalizer(e, name, at.Index(i))
-	}
-}
-
+// checkFinalizer checks that a finalizer without a domain is one of the fixed few.
 func checkFinalizer(e *check.Errors, name string, at *field.Path) {
 	for _, r := range name {
 		if r == '/' {
@@ -69,10 +63,6 @@ func checkFinalizer(e *check.Errors, name string, at *field.Path) {
 	default:
 		e.Invalid(at, name, "name is neither a standard finalizer name nor is it fully qualified")
 	}
-}
-
-func checkMetaFinalizers(e *check.Errors, obj registry.Object) {
-	checkFinalizers(e, obj.GetFinalizers(), field.NewPath("metadata", "finalizers"))
 }
 
 var dnsSubdomain = apivalidation.NameIsDNSSubdomain

@@ -49,7 +49,6 @@ func endpoints() *registry.Resource {
 }
 
 func checkEndpoints(e *check.Errors, ep *corev1.Endpoints) {
-	checkMetaFinalizers(e, ep)
 	for i := range ep.Subsets {
 		s, at := &ep.Subsets[i], field.NewPath("subsets").Index(i)
 		if len(s.Addresses) == 0 && len(s.NotReadyAddresses) == 0 {

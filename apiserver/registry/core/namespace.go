@@ -42,15 +42,13 @@ func namespaces() *registry.Resource {
 				n.Status = old.Status
 			}),
 			Validate: registry.Checks(func(e *check.Errors, n *corev1.Namespace) {
-				checkMetaFinalizers(e, n)
 				for _, name := range n.Spec.Finalizers {
 					checkNamespaceFinalizer(e, name, field.NewPath("spec", "finalizers"))
 				}
 			}),
-			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, n, _ *corev1.Namespace) { checkMetaFinalizers(e, n) }),
-			ValidateName:   apivalidation.ValidateNamespaceName,
-			MarkDeleted:    registry.On(func(n *corev1.Namespace) { n.Status.Phase = corev1.NamespaceTerminating }),
-			Held:           func(obj registry.Object) bool { return len(obj.(*corev1.Namespace).Spec.Finalizers) > 0 },
+			ValidateName: apivalidation.ValidateNamespaceName,
+			MarkDeleted:  registry.On(func(n *corev1.Namespace) { n.Status.Phase = corev1.NamespaceTerminating }),
+			Held:         func(obj registry.Object) bool { return len(obj.(*corev1.Namespace).Spec.Finalizers) > 0 },
 
 			AllowUnconditionalUpdate: true,
 		},

@@ -34,7 +34,6 @@ func nodes() *registry.Resource {
 				}
 			}),
 			Validate: registry.Checks(func(e *check.Errors, n *corev1.Node) {
-				checkMetaFinalizers(e, n)
 				checkTaints(e, n.Spec.Taints, field.NewPath("metadata", "taints"))
 				checkNodeResources(e, n)
 				checkPodCIDRs(e, n.Spec.PodCIDRs, field.NewPath("spec", "podCIDRs"))
@@ -105,7 +104,6 @@ func checkPodCIDRs(e *check.Errors, cidrs []string, at *field.Path) {
 }
 
 func checkNodeUpdate(e *check.Errors, n, old *corev1.Node) {
-	checkMetaFinalizers(e, n)
 	checkNodeResources(e, n)
 	seen := sets.New[corev1.NodeAddress]()
 	for i, a := range n.Status.Addresses {

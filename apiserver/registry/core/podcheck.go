@@ -25,7 +25,6 @@ var (
 
 // checkPod is what holds for pods at every moment.
 func checkPod(e *check.Errors, p *corev1.Pod) {
-	checkMetaFinalizers(e, p)
 	podspec.ValidateAnnotations(e, p.Annotations, &p.Spec, annotationsPath)
 	podspec.ValidateSpec(e, &p.Spec, &p.ObjectMeta, specPath)
 	if p.Spec.ServiceAccountName == "" {

@@ -61,7 +61,6 @@ func defaultSecret(s *corev1.Secret) {
 }
 
 func checkSecret(e *check.Errors, s *corev1.Secret) {
-	checkMetaFinalizers(e, s)
 	data := field.NewPath("data")
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(s.Data)) {

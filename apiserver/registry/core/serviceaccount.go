@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"bareboat.dev/apiserver/registry"
-	"bareboat.dev/apiserver/registry/check"
 )
 
 func serviceAccounts() *registry.Resource {
@@ -20,10 +19,8 @@ func serviceAccounts() *registry.Resource {
 		New:     func() registry.Object { return &corev1.ServiceAccount{} },
 		NewList: func() runtime.Object { return &corev1.ServiceAccountList{} },
 		Strategy: registry.Strategy{
-			Validate:       registry.Checks(func(e *check.Errors, s *corev1.ServiceAccount) { checkMetaFinalizers(e, s) }),
-			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, s, _ *corev1.ServiceAccount) { checkMetaFinalizers(e, s) }),
-			ValidateName:   apivalidation.ValidateServiceAccountName,
-			Warnings:       registry.Warns(accountWarnings),
+			ValidateName: apivalidation.ValidateServiceAccountName,
+			Warnings:     registry.Warns(accountWarnings),
 
 			AllowUnconditionalUpdate: true,
 		},

@@ -13,7 +13,6 @@ import (
 )
 
 func checkService(e *check.Errors, s *corev1.Service) {
-	checkMetaFinalizers(e, s)
 	spec := field.NewPath("spec")
 	checkTopologyAnnotations(e, s)
 	if len(s.Spec.Ports) == 0 && !headless(s) && s.Spec.Type != corev1.ServiceTypeExternalName {

@@ -42,6 +42,8 @@ func levels() *registry.Resource {
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, l, _ level) { checkLevel(e, l) }),
 			ValidateName:   apivalidation.NameIsDNSSubdomain,
 			SpecChanged:    registry.Differs(func(l, old level) bool { return !equality.Semantic.DeepEqual(l.Spec, old.Spec) }),
+
+			AllowUnconditionalUpdate: true,
 		},
 		Columns: levelColumns(),
 		Subresources: map[string]registry.Subresource{

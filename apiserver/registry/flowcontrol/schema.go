@@ -34,6 +34,8 @@ func schemas() *registry.Resource {
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, f, _ flow) { checkSchema(e, f) }),
 			ValidateName:   apivalidation.NameIsDNSSubdomain,
 			SpecChanged:    registry.Differs(func(f, old flow) bool { return !equality.Semantic.DeepEqual(f.Spec, old.Spec) }),
+
+			AllowUnconditionalUpdate: true,
 		},
 		Columns: schemaColumns(),
 		Subresources: map[string]registry.Subresource{

@@ -14,7 +14,6 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
@@ -134,11 +133,7 @@ func New(t testing.TB, r *registry.Resource, manifest string) (registry.Object, 
 			return obj, errs
 		}
 	}
-	rule := s.ValidateName
-	if rule == nil {
-		rule = apivalidation.NameIsDNSSubdomain
-	}
-	errs := apivalidation.ValidateObjectMetaAccessor(obj, r.Namespaced, rule, field.NewPath("metadata"))
+	errs := r.CheckMeta(obj)
 	if s.Validate != nil {
 		errs = append(errs, s.Validate(obj)...)
 	}
@@ -163,7 +158,7 @@ func Change(r *registry.Resource, obj, old registry.Object) field.ErrorList {
 			return errs
 		}
 	}
-	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
+	errs := r.CheckMetaChange(obj, old)
 	if s.ValidateUpdate != nil {
 		errs = append(errs, s.ValidateUpdate(obj, old)...)
 	}

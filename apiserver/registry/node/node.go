@@ -24,6 +24,7 @@ func runtimeClasses() *registry.Resource {
 		New:       func() registry.Object { return &nodev1.RuntimeClass{} },
 		NewList:   func() runtime.Object { return &nodev1.RuntimeClassList{} },
 		Strategy: registry.Strategy{
+			AnyFinalizer: true,
 			Default: registry.On(func(c *nodev1.RuntimeClass) {
 				if c.Overhead != nil {
 					podspec.DefaultResources(c.Overhead.PodFixed)

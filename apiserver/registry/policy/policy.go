@@ -26,6 +26,7 @@ func podDisruptionBudgets() *registry.Resource {
 		New:     func() registry.Object { return &policyv1.PodDisruptionBudget{} },
 		NewList: func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
 		Strategy: registry.Strategy{
+			AnyFinalizer: true,
 			PrepareCreate: registry.On(func(b *policyv1.PodDisruptionBudget) {
 				b.Status = policyv1.PodDisruptionBudgetStatus{}
 			}),

@@ -32,15 +32,18 @@ func taintRules() *registry.Resource {
 					r.Spec.Taint.TimeAdded = &at
 				}
 			}),
-			PrepareUpdate: registry.OnChange(func(r, old rule) { r.Status = old.Status }),
-			Validate:      registry.Checks(func(e *check.Errors, r rule) { checkTaintRule(e, r, "") }),
+			PrepareUpdate: registry.OnChange(func(r, old rule) {
+				r.Status = old.Status
+				if r.Spec.Taint.TimeAdded == nil {
+					r.Spec.Taint.TimeAdded = old.Spec.Taint.TimeAdded
+				}
+			}),
+			Validate: registry.Checks(func(e *check.Errors, r rule) { checkTaintRule(e, r, "") }),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, r, old rule) {
 				checkTaintRule(e, r, old.Spec.Taint.Effect)
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
 			SpecChanged:  registry.Differs(func(r, old rule) bool { return !equality.Semantic.DeepEqual(r.Spec, old.Spec) }),
-
-			AllowUnconditionalUpdate: true,
 		},
 		Columns: []registry.Column{
 			registry.NameColumn(),

@@ -32,18 +32,24 @@ func resources(t testing.TB) []*registry.Resource {
 	return set.All()
 }
 
-// golden returns the protobuf files that k8s.io/api ships for a kind, of all its versions.
-func golden(t testing.TB, kind schema.GroupVersionKind) [][]byte {
+// goldens is where k8s.io/api keeps its golden objects.
+func goldens(t testing.TB) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/api").Output()
 	if err != nil {
 		t.Fatalf("where is k8s.io/api? %v", err)
 	}
+	return filepath.Join(strings.TrimSpace(string(out)), "testdata")
+}
+
+// golden returns the protobuf files that there are for a kind, of all its versions.
+func golden(t testing.TB, dir string, kind schema.GroupVersionKind) [][]byte {
+	t.Helper()
 	group := kind.Group
 	if group == "" {
 		group = "core"
 	}
-	base := filepath.Join(strings.TrimSpace(string(out)), "testdata", "*", group+"."+kind.Version+"."+kind.Kind)
+	base := filepath.Join(dir, "*", group+"."+kind.Version+"."+kind.Kind)
 	var files []string
 	for _, ext := range []string{".pb", ".*.pb"} {
 		found, err := filepath.Glob(base + ext)
@@ -115,10 +121,10 @@ func same(t *testing.T, p *wirejson.Plan, r *registry.Resource, raw []byte) (usu
 
 // Of each kind, the objects that k8s.io/api ships, with every field set, are written as encoding/json writes them; so is their metadata.
 func TestGolden(t *testing.T) {
-	plans, n := wirejson.New(), 0
+	plans, dir, n := wirejson.New(), goldens(t), 0
 	for _, r := range resources(t) {
 		p := planOf(t, plans, r)
-		for _, raw := range golden(t, r.Kind) {
+		for _, raw := range golden(t, dir, r.Kind) {
 			n++
 			if !same(t, p, r, raw) {
 				t.Errorf("%s is unusual", r.Kind)
@@ -159,9 +165,9 @@ func TestEmpty(t *testing.T) {
 
 // A frame of the watch cache, whose metadata comes in two parts, is written with its resource version in its place.
 func TestFrame(t *testing.T) {
-	plans := wirejson.New()
+	plans, dir := wirejson.New(), goldens(t)
 	for _, r := range resources(t) {
-		for _, raw := range golden(t, r.Kind) {
+		for _, raw := range golden(t, dir, r.Kind) {
 			f, err := frame.Splice(frame.Wrap(r.Kind.GroupVersion().String(), r.Kind.Kind, frame.Protobuf, raw), 4711)
 			if err != nil {
 				t.Fatal(err)
@@ -202,10 +208,10 @@ const rounds = 60
 
 // Encodings that are put together otherwise, cut off or damaged are written as what they decode to, or left to the decoder.
 func TestDamaged(t *testing.T) {
-	plans := wirejson.New()
+	plans, dir := wirejson.New(), goldens(t)
 	for i, r := range resources(t) {
 		p, fill := planOf(t, plans, r), newFiller(uint64(i))
-		for _, raw := range golden(t, r.Kind) {
+		for _, raw := range golden(t, dir, r.Kind) {
 			for range rounds {
 				same(t, p, r, fill.damage(raw))
 			}
@@ -217,7 +223,7 @@ func TestDamaged(t *testing.T) {
 func FuzzPod(f *testing.F) {
 	plans := wirejson.New()
 	r, _ := kindNamed(f, "Pod")
-	for _, raw := range golden(f, r.Kind) {
+	for _, raw := range golden(f, goldens(f), r.Kind) {
 		f.Add(raw)
 	}
 	p := planOf(f, plans, r)
