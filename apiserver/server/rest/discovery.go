@@ -208,8 +208,7 @@ func (h *Handler) cached(w http.ResponseWriter, r *http.Request, contentType, ta
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	w.Header().Set("Content-Type", contentType)
-	write(w, r, http.StatusOK, b)
+	h.write(w, r, http.StatusOK, contentType, b)
 }
 
 func (h *Handler) versionDiscovery(gv schema.GroupVersion) discoveryv2.APIVersionDiscovery {
@@ -251,6 +250,5 @@ func (h *Handler) reply(w http.ResponseWriter, r *http.Request, doc any) {
 		h.fail(w, r, apierrors.NewInternalError(err))
 		return
 	}
-	w.Header().Set("Content-Type", codec.JSON)
-	write(w, r, http.StatusOK, append(b, '\n'))
+	h.write(w, r, http.StatusOK, codec.JSON, append(b, '\n'))
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/apiserver/pipeline"
@@ -46,13 +45,17 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request, req *pipeline.Req
 }
 
 func (h *Handler) sendList(w http.ResponseWriter, r *http.Request, f format, l *pipeline.Listing) error {
-	b, err := h.encodeList(f, l, r.URL.Query().Get("includeObject"))
-	if err != nil {
+	warn(w, l.Resource)
+	b := h.newBody(w, r, http.StatusOK, f.contentType())
+	defer b.release()
+	if err := h.writeList(b, f, l, r.URL.Query().Get("includeObject")); err != nil {
+		if b.begun() {
+			panic(http.ErrAbortHandler) // a part must not be taken for the whole
+		}
 		return err
 	}
-	warn(w, l.Resource)
-	w.Header().Set("Content-Type", f.contentType())
-	return write(w, r, http.StatusOK, b)
+	b.end()
+	return nil
 }
 
 // warn tells what all users of a custom resource are told: that its version is deprecated.
@@ -72,22 +75,38 @@ func listMeta(l *pipeline.Listing) metav1.ListMeta {
 	return m
 }
 
-// encodeList encodes a list as one message, from the objects' own bytes where that is possible.
-func (h *Handler) encodeList(f format, l *pipeline.Listing, include string) ([]byte, error) {
+// writeList writes a list as one message, from the objects' own bytes where that is possible.
+func (h *Handler) writeList(b *body, f format, l *pipeline.Listing, include string) (err error) {
+	keep := func() error { return nil }
 	switch {
 	case f.view == asTable:
 		t, err := h.table(l.Resource, include, l.Objects)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		t.ListMeta = listMeta(l)
-		return h.marshal(f, tableKind(), t)
+		b.buf, err = h.marshal(f, tableKind(), t)
+		return err
 	case f.media == codec.Protobuf:
-		return h.protobufList(f, l)
+		return h.protobufList(b, f, l)
 	case f.media == codec.YAML:
-		return h.yamlList(f, l)
+		if err := h.jsonList(b, keep, f, l); err != nil {
+			return err
+		}
+		b.buf, err = jsonToYAML(b.buf)
+		return err
+	case f.pretty:
+		if err := h.jsonList(b, keep, f, l); err != nil {
+			return err
+		}
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, b.buf, "", "  "); err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		b.buf = indented.Bytes()
+		return nil
 	}
-	return h.jsonList(f, l)
+	return h.jsonList(b, b.spill, f, l)
 }
 
 // listKind is the kind of a list in a view.
@@ -104,68 +123,76 @@ func listKind(f format, l *pipeline.Listing) schema.GroupVersionKind {
 	return k
 }
 
-// jsonList writes the list's frame and each item's own JSON, without apiVersion and kind in the items as Kubernetes does.
-func (h *Handler) jsonList(f format, l *pipeline.Listing) ([]byte, error) {
+// jsonList writes the list's frame and each item's own JSON, without apiVersion and kind in the items as Kubernetes does. It calls
+// spill after each item.
+func (h *Handler) jsonList(b *body, spill func() error, f format, l *pipeline.Listing) error {
 	kind := listKind(f, l)
-	var out bytes.Buffer
-	head := struct {
+	head, err := json.Marshal(struct {
 		Kind       string          `json:"kind"`
 		APIVersion string          `json:"apiVersion"`
 		Metadata   metav1.ListMeta `json:"metadata"`
-	}{kind.Kind, kind.GroupVersion().String(), listMeta(l)}
-	b, err := json.Marshal(head)
-	if err != nil {
-		return nil, apierrors.NewInternalError(err)
-	}
-	out.Write(b[:len(b)-1])
-	out.WriteString(`,"items":[`)
-	first := true
-	for o, err := range l.Objects {
-		if err != nil {
-			return nil, err
-		}
-		if !first {
-			out.WriteByte(',')
-		}
-		first = false
-		if err := h.jsonItem(&out, f, o); err != nil {
-			return nil, err
-		}
-	}
-	out.WriteString("]}\n")
-	if !f.pretty {
-		return out.Bytes(), nil
-	}
-	var indented bytes.Buffer
-	if err := json.Indent(&indented, out.Bytes(), "", "  "); err != nil {
-		return nil, apierrors.NewInternalError(err)
-	}
-	return indented.Bytes(), nil
-}
-
-func (h *Handler) jsonItem(out *bytes.Buffer, f format, o *pipeline.Object) error {
-	var obj runtime.Object
-	var err error
-	if f.view == metadataOnly {
-		obj, err = partial(o)
-	} else if text, ok := jsonText(o); ok {
-		out.Write(text)
-		return nil
-	} else {
-		obj, err = o.Decoded()
-	}
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(obj)
+	}{kind.Kind, kind.GroupVersion().String(), listMeta(l)})
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	if f.view != metadataOnly {
-		b = withoutType(b, o.Kind)
+	b.buf = append(b.buf, head[:len(head)-1]...)
+	b.buf = append(b.buf, `,"items":[`...)
+	first := true
+	for o, err := range l.Objects {
+		if err != nil {
+			return err
+		}
+		if !first {
+			b.buf = append(b.buf, ',')
+		}
+		first = false
+		if b.buf, err = h.appendItem(b.buf, f, o); err != nil {
+			return err
+		}
+		if err := spill(); err != nil {
+			return err
+		}
 	}
-	out.Write(b)
+	b.buf = append(b.buf, "]}\n"...)
 	return nil
+}
+
+func (h *Handler) appendItem(dst []byte, f format, o *pipeline.Object) ([]byte, error) {
+	if f.view == metadataOnly {
+		return h.appendMetadata(dst, o)
+	}
+	if text, ok := jsonText(o); ok {
+		return append(dst, text...), nil
+	}
+	if plan, raw := h.wire(o); plan != nil {
+		if out, err := plan.Append(dst, raw); err == nil {
+			return out, nil
+		}
+	}
+	obj, err := o.Decoded()
+	if err != nil {
+		return dst, err
+	}
+	b, err := json.Marshal(obj)
+	if err != nil {
+		return dst, apierrors.NewInternalError(err)
+	}
+	return append(dst, withoutType(b, o.Kind)...), nil
+}
+
+func (h *Handler) appendMetadata(dst []byte, o *pipeline.Object) ([]byte, error) {
+	if out, ok := h.wireMetadata(dst, o); ok {
+		return out, nil
+	}
+	p, err := partial(o)
+	if err != nil {
+		return dst, err
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return dst, apierrors.NewInternalError(err)
+	}
+	return append(dst, b...), nil
 }
 
 // withoutType drops the apiVersion and kind with which encoding/json begins an object that has them: the items of a typed
@@ -182,14 +209,6 @@ func withoutType(b []byte, kind schema.GroupVersionKind) []byte {
 	return b
 }
 
-func (h *Handler) yamlList(f format, l *pipeline.Listing) ([]byte, error) {
-	j, err := h.jsonList(format{media: codec.JSON, view: f.view}, l)
-	if err != nil {
-		return nil, err
-	}
-	return jsonToYAML(j)
-}
-
 // Field numbers of every list message, and of runtime.Unknown.
 const (
 	listMetadata = 1
@@ -199,34 +218,37 @@ const (
 )
 
 // protobufList puts a list message together from the items' shared frames and wraps it in the envelope.
-func (h *Handler) protobufList(f format, l *pipeline.Listing) ([]byte, error) {
+func (h *Handler) protobufList(b *body, f format, l *pipeline.Listing) error {
 	kind := listKind(f, l)
 	m := listMeta(l)
 	meta, err := m.Marshal()
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return apierrors.NewInternalError(err)
 	}
 	var items [][]byte
 	size := 1 + protowire.SizeBytes(len(meta))
 	for o, err := range l.Objects {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		raw, err := protobufItem(f, o)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		items = append(items, raw)
 		size += 1 + protowire.SizeBytes(len(raw))
 	}
-	out := appendEnvelope(make([]byte, 0, size+256), kind, size)
-	out = protowire.AppendTag(out, listMetadata, protowire.BytesType)
-	out = protowire.AppendBytes(out, meta)
+	b.buf = appendEnvelope(b.buf, kind, size)
+	b.buf = protowire.AppendTag(b.buf, listMetadata, protowire.BytesType)
+	b.buf = protowire.AppendBytes(b.buf, meta)
 	for _, raw := range items {
-		out = protowire.AppendTag(out, listItems, protowire.BytesType)
-		out = protowire.AppendBytes(out, raw)
+		b.buf = protowire.AppendTag(b.buf, listItems, protowire.BytesType)
+		b.buf = protowire.AppendBytes(b.buf, raw)
+		if err := b.spill(); err != nil {
+			return err
+		}
 	}
-	return out, nil
+	return nil
 }
 
 func protobufItem(f format, o *pipeline.Object) ([]byte, error) {

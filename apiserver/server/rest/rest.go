@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,6 +60,7 @@ type Handler struct {
 	paths *http.ServeMux
 	// streams are the subresources that are streams to a node, by "group/resource/subresource".
 	streams map[string]func(w http.ResponseWriter, r *http.Request, caller pipeline.Caller, t target) error
+	zips    sync.Pool // of *gzip.Writer
 	// stopping ends when watches must.
 	stopping context.Context
 	stop     context.CancelFunc

@@ -1,11 +1,7 @@
 package rest
 
 import (
-	"bytes"
-	"compress/gzip"
-	"io"
 	"net/http"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,13 +11,8 @@ import (
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
+	"bareboat.dev/apiserver/registry/codec/wirejson"
 	"bareboat.dev/apiserver/watchcache/frame"
-)
-
-const (
-	// Answers larger than this are compressed for clients that accept it; below, gzip costs more than it saves.
-	gzipFrom  = 128 << 10
-	gzipLevel = 1
 )
 
 // send answers with one object.
@@ -30,8 +21,8 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, f format, code in
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", f.contentType())
-	return write(w, r, code, b)
+	h.write(w, r, code, f.contentType(), b)
+	return nil
 }
 
 func (f format) contentType() string { return f.media }
@@ -47,14 +38,22 @@ func (h *Handler) encode(f format, o *pipeline.Object, include string) ([]byte, 
 		t.ResourceVersion = resourceVersion(o)
 		return h.marshal(f, tableKind(), t)
 	case f.view == metadataOnly && o.Resource != nil:
+		if text, ok := h.wireMetadata(nil, o); ok && f.media == codec.JSON && !f.pretty {
+			return append(text, '\n'), nil
+		}
 		p, err := partial(o)
 		if err != nil {
 			return nil, err
 		}
 		return h.marshal(f, p.GroupVersionKind(), p)
 	}
-	if text, ok := jsonText(o); ok && f.media == codec.JSON && !f.pretty {
-		return append(text[:len(text):len(text)], '\n'), nil
+	if f.media == codec.JSON && !f.pretty {
+		if text, ok := jsonText(o); ok {
+			return append(text[:len(text):len(text)], '\n'), nil
+		}
+		if text, ok := h.wireText(o); ok {
+			return text, nil
+		}
 	}
 	if fr, ok := o.Frame(); ok && f.media == codec.Protobuf && fr.ContentType() == frame.Protobuf {
 		return fr.Envelope(), nil
@@ -73,6 +72,42 @@ func jsonText(o *pipeline.Object) ([]byte, bool) {
 		return nil, false
 	}
 	return fr.Object(), true
+}
+
+// wire returns the protobuf encoding of an object that is kept so, and how its JSON is written from that.
+func (h *Handler) wire(o *pipeline.Object) (*wirejson.Plan, []byte) {
+	fr, ok := o.Frame()
+	if !ok || fr.ContentType() != frame.Protobuf {
+		return nil, nil
+	}
+	return h.cfg.Pipeline.Codec().Plan(o.Kind), fr.Object()
+}
+
+// wireText is the JSON of one object with a final newline, written from the bytes that it is kept in.
+func (h *Handler) wireText(o *pipeline.Object) ([]byte, bool) {
+	plan, raw := h.wire(o)
+	if plan == nil {
+		return nil, false
+	}
+	text, err := plan.AppendTyped(make([]byte, 0, 2*len(raw)+wireRoom), o.Kind.GroupVersion().String(), o.Kind.Kind, raw)
+	if err != nil {
+		return nil, false
+	}
+	return append(text, '\n'), true
+}
+
+// wireRoom is what the JSON of a small object takes beyond twice its protobuf encoding.
+const wireRoom = 512
+
+// wireMetadata appends the JSON of an object's metadata, as an object of its own, written from the bytes that it is kept in.
+func (h *Handler) wireMetadata(dst []byte, o *pipeline.Object) ([]byte, bool) {
+	plan, raw := h.wire(o)
+	if plan == nil {
+		return dst, false
+	}
+	kind := partialKind()
+	dst, err := plan.AppendMetadata(dst, kind.GroupVersion().String(), kind.Kind, raw)
+	return dst, err == nil
 }
 
 // marshal encodes a decoded object that carries its apiVersion and kind.
@@ -121,38 +156,6 @@ func partial(o *pipeline.Object) (*metav1.PartialObjectMetadata, error) {
 	p := &metav1.PartialObjectMetadata{ObjectMeta: *m}
 	p.SetGroupVersionKind(partialKind())
 	return p, nil
-}
-
-// write sends a body, compressed if that pays.
-func write(w http.ResponseWriter, r *http.Request, code int, b []byte) error {
-	if len(b) < gzipFrom || !acceptsGzip(r) {
-		w.WriteHeader(code)
-		_, err := io.Copy(w, bytes.NewReader(b))
-		return ignoreGone(err)
-	}
-	w.Header().Set("Content-Encoding", "gzip")
-	w.Header().Add("Vary", "Accept-Encoding")
-	w.WriteHeader(code)
-	z, err := gzip.NewWriterLevel(w, gzipLevel)
-	if err != nil {
-		return err
-	}
-	if _, err := z.Write(b); err != nil {
-		return ignoreGone(err)
-	}
-	return ignoreGone(z.Close())
-}
-
-// ignoreGone: once the header is out, a failing write only means that the client left.
-func ignoreGone(error) error { return nil }
-
-func acceptsGzip(r *http.Request) bool {
-	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
-		if name, _, _ := strings.Cut(strings.TrimSpace(part), ";"); name == "gzip" {
-			return true
-		}
-	}
-	return false
 }
 
 // registryObject is the decoded object of a resource.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -202,11 +203,7 @@ func (s *watchStream) frame(kind string, o *pipeline.Object) ([]byte, error) {
 
 func (s *watchStream) wrap(kind string, object []byte) ([]byte, error) {
 	if s.f.media != codec.Protobuf {
-		b, err := json.Marshal(struct {
-			Type   string          `json:"type"`
-			Object json.RawMessage `json:"object"`
-		}{kind, object})
-		return append(b, '\n'), err
+		return wrapJSON(kind, object)
 	}
 	e := metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: object}}
 	raw, err := e.Marshal()
@@ -217,6 +214,25 @@ func (s *watchStream) wrap(kind string, object []byte) ([]byte, error) {
 		return raw, nil // a WebSocket's messages have their own lengths
 	}
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(raw))), raw...), nil
+}
+
+// wrapJSON makes an event of one line.
+func wrapJSON(kind string, object []byte) ([]byte, error) {
+	object = bytes.TrimSuffix(object, []byte{'\n'})
+	b := make([]byte, 0, len(object)+len(kind)+32)
+	b = append(b, `{"type":"`...)
+	b = append(b, kind...)
+	b = append(b, `","object":`...)
+	if bytes.IndexByte(object, '\n') < 0 {
+		b = append(b, object...)
+	} else { // a custom resource that somebody else has put into the store
+		line := bytes.NewBuffer(b)
+		if err := json.Compact(line, object); err != nil {
+			return nil, err
+		}
+		b = line.Bytes()
+	}
+	return append(b, "}\n"...), nil
 }
 
 // bookmark is an empty object of the kind with a resource version.
