@@ -13,8 +13,8 @@ import (
 )
 
 // SubPath binds the part of a volume that a container mounts to a place of its own, and returns that place. root is the
-// volume's path, sub the expanded subPath; what does not exist is made as a directory. Neither the look-up nor the
-// creation can leave root, whatever happens to the tree at the same time.
+// volume's path, sub the expanded subPath; what does not exist is made as a directory, which whoever may write to the volume's root may
+// write to. Neither the look-up nor the creation can leave root, whatever happens to the tree at the same time.
 func (m *Manager) SubPath(uid types.UID, volume, container string, index int, root, sub string) (string, error) {
 	if !filepath.IsLocal(sub) {
 		return "", fmt.Errorf("subPath %q must be relative and must not contain '..'", sub)
@@ -64,15 +64,24 @@ func makeWithin(base int, path string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	var root unix.Stat_t
+	if err := unix.Fstat(base, &root); err != nil {
+		_ = unix.Close(at)
+		return -1, err
+	}
+	mode := root.Mode & 0o777
 	for _, part := range splitPath(path) {
 		done = filepath.Join(done, part)
 		next, err := openIn(base, done)
 		if errors.Is(err, unix.ENOENT) {
-			if err := unix.Mkdirat(at, part, 0o750); err != nil && !errors.Is(err, unix.EEXIST) {
+			made := unix.Mkdirat(at, part, mode)
+			if made != nil && !errors.Is(made, unix.EEXIST) {
 				_ = unix.Close(at)
-				return -1, err
+				return -1, made
 			}
-			next, err = openIn(base, done)
+			if next, err = openIn(base, done); err == nil && made == nil {
+				err = open(next, mode)
+			}
 		}
 		_ = unix.Close(at)
 		if err != nil {
@@ -81,6 +90,20 @@ func makeWithin(base int, path string) (int, error) {
 		at = next
 	}
 	return at, nil
+}
+
+// open lets others write to a directory that was just made, as its mode says; the umask has kept that from it. What somebody has put in its
+// place meanwhile, and is not made so, is left alone. A set-group-ID bit is that of the directory above.
+func open(fd int, mode uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	const masked = 0o022
+	if have := st.Mode & 0o777; have == mode || have|masked != mode|masked || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
+		return nil
+	}
+	return unix.Chmod(procLink(fd), st.Mode&unix.S_ISGID|mode)
 }
 
 func splitPath(path string) (parts []string) {
