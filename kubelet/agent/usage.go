@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -12,7 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	helpers "k8s.io/component-helpers/resource"
 
+	"bareboat.dev/kubelet/du"
 	"bareboat.dev/kubelet/eviction"
+	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/pod"
 )
 
@@ -108,30 +111,28 @@ type writable interface {
 // system and its log), and of the pod as a whole.
 func (a *Agent) measureDisk(p *corev1.Pod, running []pod.Container, u *usage) {
 	dirs, err := a.volumes.EmptyDirUsage(p.UID)
-	if err != nil {
-		return // a volume that is being removed
-	}
+	a.notMeasured(p, err)
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		if v.EmptyDir == nil || v.EmptyDir.Medium != corev1.StorageMediumDefault {
 			continue
 		}
-		used := dirs[v.Name]
-		u.Disk += used
+		used := dirs[v.Name].Bytes
+		u.Disk, u.Inodes = u.Disk+used, u.Inodes+dirs[v.Name].Inodes
 		if limit := v.EmptyDir.SizeLimit; limit != nil && limit.Sign() > 0 && used > limit.Value() {
 			u.exceed("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, limit.String())
 		}
 	}
-	_, inodes := treeSize(filepath.Join(a.volumes.PodDir(p.UID), "volumes", "kubernetes.io~empty-dir"))
-	u.Inodes += inodes
 	images, _ := a.Images.(writable)
 	for _, c := range running {
 		at := u.container(c.Name)
-		bytes, inodes := treeSize(filepath.Join(a.logDir(p), c.Name))
+		logs, err := du.Measure(filepath.Join(a.logDir(p), c.Name))
+		a.notMeasured(p, err)
+		bytes, inodes := logs.Bytes, logs.Inodes
 		if images != nil {
-			if n, i, err := images.WritableUsage(c.ID); err == nil {
-				bytes, inodes = bytes+n, inodes+i
-			}
+			n, i, err := images.WritableUsage(c.ID)
+			a.notMeasured(p, err)
+			bytes, inodes = bytes+n, inodes+i
 		}
 		u.Containers[at].Disk = bytes
 		u.Disk, u.Inodes = u.Disk+bytes, u.Inodes+inodes
@@ -175,20 +176,11 @@ func (a *Agent) CollectContainers() (n int) {
 	return n
 }
 
-// treeSize adds up the sizes of a directory's files, and counts what is in it.
-func treeSize(dir string) (bytes, inodes int64) {
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil {
-			inodes++
-		}
-		if err == nil && e.Type().IsRegular() {
-			if info, err := e.Info(); err == nil {
-				bytes += info.Size()
-			}
-		}
-		return nil
-	})
-	return bytes, inodes
+// notMeasured logs why something of a pod was measured in part only; that it has gone is no reason.
+func (a *Agent) notMeasured(p *corev1.Pod, err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, image.ErrNotFound) {
+		a.Log.Warn("a pod's storage was measured in part only", "pod", podKey(p), "error", err)
+	}
 }
 
 // Evict ends a pod for the node's sake, within the given grace.

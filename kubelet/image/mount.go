@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/du"
 )
 
 // A container's directory has these.
@@ -273,35 +275,11 @@ func (s *Store) mountedLocked(imageID string) (containerID string, ok bool) {
 	return "", false
 }
 
-// WritableUsage is what a container has written to its root file system, in bytes and inodes.
+// WritableUsage is what a container has written to its root file system, in bytes and inodes: what was seen of it, even with an error.
 func (s *Store) WritableUsage(containerID string) (bytes, inodes int64, err error) {
-	upper := s.path(containersDir, containerID, upperDir)
-	if _, err := os.Stat(upper); errors.Is(err, fs.ErrNotExist) {
+	size, err := du.Measure(s.path(containersDir, containerID, upperDir))
+	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, fmt.Errorf("root file system of container %s: %w", containerID, ErrNotFound)
 	}
-	seen := map[uint64]bool{}
-	err = filepath.WalkDir(upper, func(_ string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		st, ok := sysStat(info)
-		if !ok || seen[st.Ino] {
-			return nil
-		}
-		if st.Nlink > 1 {
-			seen[st.Ino] = true
-		}
-		const blockSize = 512 // of st_blocks, whatever the file system's is
-		bytes += st.Blocks * blockSize
-		inodes++
-		return nil
-	})
-	return bytes, inodes, err
+	return size.Bytes, size.Inodes, err
 }

@@ -1,12 +1,15 @@
 package stats
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/du"
 )
 
 // diskAge is for how long a measurement of files is good: it means walking them, and scrapers come every few seconds.
@@ -38,28 +41,10 @@ func (c *Collector) measured(name string, measure func() (bytes, inodes uint64, 
 	return u, true
 }
 
-// tree adds up the blocks and files of a folder, without leaving its file system.
+// tree measures a folder; what of it cannot be read is not counted.
 func tree(dir string) (bytes, inodes uint64, ok bool) {
-	var root unix.Stat_t
-	if unix.Lstat(dir, &root) != nil {
-		return 0, 0, false
-	}
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err != nil || unix.Lstat(path, &st) != nil {
-			return nil // removed meanwhile
-		}
-		if st.Dev != root.Dev {
-			if e.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		const block = 512 // stat(2): st_blocks is in these units whatever the file system's own
-		bytes, inodes = bytes+uint64(st.Blocks)*block, inodes+1
-		return nil
-	})
-	return bytes, inodes, true
+	size, err := du.Measure(dir)
+	return uint64(size.Bytes), uint64(size.Inodes), !errors.Is(err, fs.ErrNotExist)
 }
 
 // fileSystem is what statfs(2) says of the file system that path is on; nil if there is no such path.

@@ -105,7 +105,7 @@ func (c *Collector) rootfs(id string) (diskUse, bool) {
 	}
 	return c.measured(id, func() (uint64, uint64, bool) {
 		bytes, inodes, err := c.images.WritableUsage(id)
-		return uint64(bytes), uint64(inodes), err == nil
+		return uint64(bytes), uint64(inodes), err == nil || inodes > 0
 	})
 }
 

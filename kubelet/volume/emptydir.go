@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"bareboat.dev/kubelet/du"
 )
 
 // emptyDirMode lets every user of the pod write, as Kubernetes does: the directory above keeps others out.
@@ -85,8 +88,8 @@ func mountHugepages(dir string, e *corev1.EmptyDirVolumeSource) error {
 	return nil
 }
 
-// EmptyDirUsage measures the disk-backed emptyDirs of a pod, in bytes by volume. It crosses no mount.
-func (m *Manager) EmptyDirUsage(uid types.UID) (map[string]int64, error) {
+// EmptyDirUsage measures the disk-backed emptyDirs of a pod, by volume: what was seen of them, even with an error. It crosses no mount.
+func (m *Manager) EmptyDirUsage(uid types.UID) (map[string]du.Size, error) {
 	base := filepath.Join(m.PodDir(uid), "volumes", pluginEmptyDir)
 	entries, err := os.ReadDir(base)
 	if os.IsNotExist(err) {
@@ -95,13 +98,13 @@ func (m *Manager) EmptyDirUsage(uid types.UID) (map[string]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	usage := map[string]int64{}
+	usage := map[string]du.Size{}
 	for _, e := range entries {
-		n, err := diskUsage(filepath.Join(base, e.Name()))
-		if err != nil {
-			return nil, err
+		size, measureErr := du.Measure(filepath.Join(base, e.Name()))
+		if !os.IsNotExist(measureErr) {
+			err = errors.Join(err, measureErr)
 		}
-		usage[e.Name()] = n
+		usage[e.Name()] = size
 	}
-	return usage, nil
+	return usage, err
 }

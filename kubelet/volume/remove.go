@@ -100,34 +100,3 @@ func removeAt(parent int, name, path string) error {
 	}
 	return nil
 }
-
-// diskUsage adds up the blocks of everything below dir, without leaving its file system.
-func diskUsage(dir string) (int64, error) {
-	var root unix.Stat_t
-	if err := unix.Lstat(dir, &root); err != nil {
-		return 0, err
-	}
-	var total int64
-	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			if errors.Is(err, os.ErrNotExist) {
-				return nil
-			}
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return nil
-		}
-		if st.Dev != root.Dev {
-			if e.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		const block = 512 // stat(2): st_blocks is in these units whatever the file system's own
-		total += st.Blocks * block
-		return nil
-	})
-	return total, err
-}
