@@ -3,8 +3,6 @@ package batch
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -313,40 +311,6 @@ func checkSuccessRule(e *check.Errors, r batchv1.SuccessPolicyRule, completions 
 	}
 }
 
-// countIndexes reads "1,3-5,7": numbers and ranges in rising order, below completions.
-func countIndexes(text string, completions int32) (int32, error) {
-	if text == "" {
-		return 0, nil
-	}
-	var total int32
-	last := int64(-1)
-	for part := range strings.SplitSeq(text, ",") {
-		first, second, isRange := strings.Cut(part, "-")
-		if !isRange {
-			second = first
-		}
-		low, err := strconv.ParseInt(first, 10, 32)
-		if err != nil {
-			return 0, fmt.Errorf("cannot convert string to integer for index: %q", first)
-		}
-		high, err := strconv.ParseInt(second, 10, 32)
-		if err != nil {
-			return 0, fmt.Errorf("cannot convert string to integer for index: %q", second)
-		}
-		switch {
-		case isRange && low >= high:
-			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", low, high)
-		case low <= last:
-			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", last, low)
-		case high >= int64(completions):
-			return 0, fmt.Errorf("too large index: %q", second)
-		}
-		total += int32(high - low + 1)
-		last = high
-	}
-	return total, nil
-}
-
 func checkJobUpdate(e *check.Errors, j, old *batchv1.Job) {
 	checkJob(e, j)
 	is, was := &j.Spec, &old.Spec
@@ -409,40 +373,6 @@ func keepResources(containers, were []corev1.Container) {
 	for i := range containers {
 		if containers[i].Name == were[i].Name {
 			containers[i].Resources = were[i].Resources
-		}
-	}
-}
-
-func checkJobStatus(e *check.Errors, j, old *batchv1.Job) {
-	s, at := &j.Status, field.NewPath("status")
-	e.NonNegative(at.Child("active"), int64(s.Active))
-	e.NonNegative(at.Child("succeeded"), int64(s.Succeeded))
-	e.NonNegative(at.Child("failed"), int64(s.Failed))
-	if s.Ready != nil {
-		e.NonNegative(at.Child("ready"), int64(*s.Ready))
-		if *s.Ready > s.Active {
-			e.Invalid(at.Child("ready"), *s.Ready, "cannot set more ready pods than active")
-		}
-	}
-	if s.Terminating != nil {
-		e.NonNegative(at.Child("terminating"), int64(*s.Terminating))
-	}
-	complete, failed := hasJobCondition(j, batchv1.JobComplete), hasJobCondition(j, batchv1.JobFailed)
-	if complete && failed {
-		e.Invalid(at.Child("conditions"), field.OmitValueType{}, "cannot set Complete=True and Failed=true conditions")
-	}
-	if s.CompletionTime != nil && !complete {
-		e.Invalid(at.Child("completionTime"), s.CompletionTime, "cannot set completionTime when there is no Complete=True condition")
-	}
-	if complete && s.CompletionTime == nil {
-		e.Required(at.Child("completionTime"), "completionTime is required for Complete jobs")
-	}
-	if (complete || failed) && s.Active > 0 {
-		e.Invalid(at.Child("active"), s.Active, "active>0 is invalid for finished job")
-	}
-	for _, t := range []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed} {
-		if hasJobCondition(old, t) && !hasJobCondition(j, t) {
-			e.Invalid(at.Child("conditions"), field.OmitValueType{}, fmt.Sprintf("cannot disable the terminal %s=True condition", t))
 		}
 	}
 }
