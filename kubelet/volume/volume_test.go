@@ -296,7 +296,7 @@ volumes: [{name: disk, emptyDir: {}}, {name: mem, emptyDir: {medium: Memory, siz
 	if err := os.WriteFile(filepath.Join(m.dir(p.UID, pluginEmptyDir, "disk"), "f"), make([]byte, 64<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if u, err := m.EmptyDirUsage(p.UID); err != nil || u["disk"] < 64<<10 {
+	if u, err := m.EmptyDirUsage(p.UID); err != nil || u["disk"].Bytes < 64<<10 {
 		t.Errorf("usage is %v, %v", u, err)
 	}
 }
