@@ -55,16 +55,21 @@ func TestPullFromRegistry(t *testing.T) {
 	})
 	t.Run("Refused", func(t *testing.T) {
 		create(t, h, pulled{name: "unknown", image: "open/nothing:v1"}.manifest(), pulled{name: "denied", image: "private/shell:v1", secret: "wrong", policy: "Always"}.manifest(),
+			pulled{name: "stranger", image: "private/shell:v1"}.manifest(), pulled{name: "guesser", image: "private/shell:v1", policy: "Never"}.manifest(),
 			pulled{name: "never", image: "open/never:v1", policy: "Never"}.manifest(), pulled{name: "misspelt", image: "Not//A:Name"}.manifest())
 		waiting(h, "unknown", "ImagePullBackOff", `Back-off pulling image "`+registryAddr+`/open/nothing:v1"`, "NAME_UNKNOWN")
 		waiting(h, "denied", "ImagePullBackOff", "401 Unauthorized")
+		// What others' secrets have brought is not for everybody.
+		waiting(h, "stranger", "ImagePullBackOff", "401 Unauthorized")
+		waiting(h, "guesser", "ErrImageNeverPull", "is not present with pull policy of Never")
 		waiting(h, "never", "ErrImageNeverPull", `Container image "`+registryAddr+`/open/never:v1" is not present with pull policy of Never`)
 		waiting(h, "misspelt", "InvalidImageName", `Failed to apply default image tag "`+registryAddr+`/Not//A:Name": couldn't parse image name "`+registryAddr+`/Not//A:Name": invalid reference format`)
 	})
 	t.Run("RegistryGone", func(t *testing.T) {
 		reg.stop(t)
-		create(t, h, pulled{name: "present", image: "open/shell:v1"}.manifest(), pulled{name: "always", image: "open/shell:v1", policy: "Always"}.manifest())
+		create(t, h, pulled{name: "present", image: "open/shell:v1"}.manifest(), pulled{name: "own", image: "private/shell:v1", secret: "puller"}.manifest(), pulled{name: "always", image: "open/shell:v1", policy: "Always"}.manifest())
 		done("present")
+		done("own")
 		waiting(h, "always", "ImagePullBackOff", "connection refused")
 		reg.start(t)
 		done("always")

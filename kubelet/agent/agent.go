@@ -45,6 +45,8 @@ type Config struct {
 	PidsLimit int64
 	// Pull says how to reach registries.
 	Pull image.PullOptions
+	// Verify says which images that are here need their registry's word.
+	Verify image.Verification
 }
 
 // Node is what the agent asks about its node.

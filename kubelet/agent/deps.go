@@ -21,6 +21,7 @@ import (
 type Images interface {
 	Pull(ctx context.Context, ref string, o image.PullOptions) (image.Image, error)
 	Get(ref string) (image.Image, error)
+	Access(ref string, auths []image.Auth) (image.Access, error)
 	Mount(ctx context.Context, imageID, containerID string) (rootfs string, err error)
 	Unmount(ctx context.Context, containerID string) error
 }

@@ -55,11 +55,11 @@ func (a *Agent) obtain(ctx context.Context, p *corev1.Pod, c *corev1.Container) 
 	policy := c.ImagePullPolicy
 	if policy != corev1.PullAlways {
 		img, err = a.Images.Get(c.Image)
-		if err == nil {
-			a.event(p, corev1.EventTypeNormal, "Pulled", c.Name, "Container image %q already present on machine", c.Image)
+		if err == nil && a.mayUse(ctx, p, c.Image) {
+			a.event(p, corev1.EventTypeNormal, "Pulled", c.Name, "Container image %q already present on machine and can be accessed by the pod", c.Image)
 			return img, "", nil
 		}
-		if policy == corev1.PullNever {
+		if policy == corev1.PullNever { // with the same words for an image that is here for others only, so that nobody learns of it
 			message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
 			a.event(p, corev1.EventTypeWarning, "ErrImageNeverPull", c.Name, "%s", message)
 			a.event(p, corev1.EventTypeWarning, "Failed", c.Name, "Error: ErrImageNeverPull")
@@ -67,6 +67,16 @@ func (a *Agent) obtain(ctx context.Context, p *corev1.Pod, c *corev1.Container) 
 		}
 	}
 	return a.pull(ctx, p, c)
+}
+
+// mayUse tells whether a pod may use an image that is here without asking its registry. The pod's secrets are read only if it depends
+// on them.
+func (a *Agent) mayUse(ctx context.Context, p *corev1.Pod, ref string) bool {
+	access, err := a.Images.Access(ref, nil)
+	if err == nil && a.Verify.Requires(ref, access) && len(p.Spec.ImagePullSecrets) > 0 {
+		access, err = a.Images.Access(ref, a.pullSecrets(ctx, p, ref))
+	}
+	return err == nil && !a.Verify.Requires(ref, access)
 }
 
 func (a *Agent) pull(ctx context.Context, p *corev1.Pod, c *corev1.Container) (image.Image, string, error) {
@@ -103,7 +113,11 @@ func (a *Agent) pullSecrets(ctx context.Context, p *corev1.Pod, ref string) []im
 				"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", s.Name)
 			continue
 		}
-		all = append(all, credentials(secret, full)...)
+		source := fmt.Sprintf("%s/%s/%s", secret.Namespace, secret.Name, secret.UID)
+		for _, c := range credentials(secret, full) {
+			c.Source = source
+			all = append(all, c)
+		}
 	}
 	return all
 }

@@ -19,6 +19,7 @@ import (
 
 	"bareboat.dev/kubelet/cpus"
 	"bareboat.dev/kubelet/eviction"
+	"bareboat.dev/kubelet/image"
 	"bareboat.dev/kubelet/memory"
 	"bareboat.dev/kubelet/numa"
 	"bareboat.dev/kubelet/shutdown"
@@ -128,6 +129,10 @@ type Config struct {
 
 	RegistryMirrors    map[string]string `json:"registryMirrors"`
 	InsecureRegistries []string          `json:"insecureRegistries"`
+	// ImagePullCredentialsVerificationPolicy is NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or AlwaysVerify:
+	// which images that are here a pod may use without its registry's word; PreloadedImagesVerificationAllowlist are the third's.
+	ImagePullCredentialsVerificationPolicy string   `json:"imagePullCredentialsVerificationPolicy"`
+	PreloadedImagesVerificationAllowlist   []string `json:"preloadedImagesVerificationAllowlist"`
 	// CDISpecDirs are where the files of CDI devices are; none for the usual places, /etc/cdi and /var/run/cdi.
 	CDISpecDirs []string `json:"cdiSpecDirs"`
 
@@ -285,7 +290,7 @@ func (c *Config) Validate() error {
 	if _, err := resource.ParseQuantity(c.ContainerLogMaxSize); err != nil {
 		fail("--container-log-max-size %q: want a size such as 10Mi", c.ContainerLogMaxSize)
 	}
-	errs = append(errs, c.validateShares())
+	errs = append(errs, c.validateShares(), c.ImageVerification().Validate())
 	if _, err := c.ShutdownGroups(); err != nil {
 		errs = append(errs, err)
 	}
@@ -334,6 +339,11 @@ func (c *Config) ShutdownGroups() ([]shutdown.Group, error) {
 		return nil, fmt.Errorf("shutdownGracePeriodByPodPriority: %w", err)
 	}
 	return groups, nil
+}
+
+// ImageVerification says which images that are here need their registry's word.
+func (c *Config) ImageVerification() image.Verification {
+	return image.Verification{Policy: c.ImagePullCredentialsVerificationPolicy, Allowlist: c.PreloadedImagesVerificationAllowlist}
 }
 
 // Eviction is when pods end for the node's sake.

@@ -209,7 +209,7 @@ func (s *Store) loadManifest(ctx context.Context, a *archive, d v1.Descriptor) (
 	if err != nil {
 		return Image{}, err
 	}
-	return s.add(ctx, m, config, names, func(_ context.Context, i int) (io.ReadCloser, error) {
+	return s.add(ctx, m, config, names, loaded(names), func(_ context.Context, i int) (io.ReadCloser, error) {
 		return a.verified(m.manifest.Layers[i])
 	})
 }
@@ -296,7 +296,7 @@ func (s *Store) loadDocker(ctx context.Context, a *archive) ([]Image, error) {
 		}
 		// Such an archive has no manifest: the config's diff IDs are what its layers are verified by.
 		m := resolved{manifest: &v1.Manifest{Layers: make([]v1.Descriptor, len(entry.Layers))}}
-		img, err := s.add(ctx, m, config, names, func(_ context.Context, i int) (io.ReadCloser, error) { return a.open(entry.Layers[i]) })
+		img, err := s.add(ctx, m, config, names, loaded(names), func(_ context.Context, i int) (io.ReadCloser, error) { return a.open(entry.Layers[i]) })
 		if err != nil {
 			return images, err
 		}

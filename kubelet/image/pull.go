@@ -54,7 +54,7 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, err
 // pullFrom tries the credentials on one place, and anonymous access last.
 func (s *Store) pullFrom(ctx context.Context, ref name.Reference, p place, o *PullOptions) (Image, error) {
 	var failed error
-	for _, auth := range authenticators(o.Auth) {
+	for _, auth := range credentials(o.Auth) {
 		img, err := s.pullAs(ctx, ref, p, auth, o)
 		if err == nil {
 			return img, nil
@@ -69,18 +69,24 @@ func (s *Store) pullFrom(ctx context.Context, ref name.Reference, p place, o *Pu
 	return Image{}, failed
 }
 
-func authenticators(auths []Auth) []authn.Authenticator {
-	var list []authn.Authenticator
-	for _, a := range auths {
-		list = append(list, authn.FromConfig(authn.AuthConfig{
-			Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
-		}))
+// credentials are what to try, in order; nil is anonymous access.
+func credentials(auths []Auth) []*Auth {
+	list := make([]*Auth, 0, len(auths)+1)
+	for i := range auths {
+		list = append(list, &auths[i])
 	}
-	return append(list, authn.Anonymous)
+	return append(list, nil)
 }
 
-func (s *Store) pullAs(ctx context.Context, ref name.Reference, p place, auth authn.Authenticator, o *PullOptions) (Image, error) {
-	src, err := p.connect(ctx, ref.Context().RepositoryStr(), auth, cmp.Or(s.options.Patience, defaultPatience))
+func (a *Auth) authenticator() authn.Authenticator {
+	if a == nil {
+		return authn.Anonymous
+	}
+	return authn.FromConfig(authn.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken})
+}
+
+func (s *Store) pullAs(ctx context.Context, ref name.Reference, p place, auth *Auth, o *PullOptions) (Image, error) {
+	src, err := p.connect(ctx, ref.Context().RepositoryStr(), auth.authenticator(), cmp.Or(s.options.Patience, defaultPatience))
 	if err != nil {
 		return Image{}, err
 	}
@@ -97,7 +103,7 @@ func (s *Store) pullAs(ctx context.Context, ref name.Reference, p place, auth au
 	if _, tagged := ref.(name.Tag); tagged {
 		names = append(names, full(ref))
 	}
-	return s.add(ctx, m, config, names, func(ctx context.Context, i int) (io.ReadCloser, error) {
+	return s.add(ctx, m, config, names, grant{repositories: []string{repository(ref)}, by: auth}, func(ctx context.Context, i int) (io.ReadCloser, error) {
 		return s.fetchLayer(ctx, src, m.manifest.Layers[i], o)
 	})
 }
@@ -250,8 +256,8 @@ func (s *Store) sweepPartial() error {
 	return nil
 }
 
-// add makes an image of its manifest, its config and its layers, of which it opens those that are missing, and records it under names.
-func (s *Store) add(ctx context.Context, m resolved, rawConfig []byte, names []string, open func(context.Context, int) (io.ReadCloser, error)) (Image, error) {
+// add makes an image of its manifest, its config and its layers, of which it opens those that are missing, and records it under names and to whom it was given.
+func (s *Store) add(ctx context.Context, m resolved, rawConfig []byte, names []string, g grant, open func(context.Context, int) (io.ReadCloser, error)) (Image, error) {
 	config, err := v1.ParseConfigFile(bytes.NewReader(rawConfig))
 	if err != nil {
 		return Image{}, fmt.Errorf("%w: config: %w", ErrCorrupt, err)
@@ -279,11 +285,11 @@ func (s *Store) add(ctx context.Context, m resolved, rawConfig []byte, names []s
 	if err := group.Wait(); err != nil {
 		return Image{}, err
 	}
-	return s.record(m, rawConfig, config, diffIDs, names)
+	return s.record(m, rawConfig, config, diffIDs, names, g)
 }
 
 // record writes the documents and then the names.
-func (s *Store) record(m resolved, rawConfig []byte, config *v1.ConfigFile, diffIDs, names []string) (Image, error) {
+func (s *Store) record(m resolved, rawConfig []byte, config *v1.ConfigFile, diffIDs, names []string, g grant) (Image, error) {
 	id := digestOf(rawConfig)
 	now := time.Now()
 	r := &record{ID: id, Digest: m.digest, Layers: diffIDs, Created: config.Created.Time, Loaded: now, LastUsed: now, Config: runConfig(config)}
@@ -301,8 +307,12 @@ func (s *Store) record(m resolved, rawConfig []byte, config *v1.ConfigFile, diff
 	defer s.mu.Unlock()
 	err := s.changeLocked(func() {
 		if old := s.images[id]; old != nil {
-			r.Tags, r.Digests, r.Pinned = slices.Clone(old.Tags), slices.Clone(old.Digests), old.Pinned
+			r.Tags, r.Digests, r.Pinned, r.Access = slices.Clone(old.Tags), slices.Clone(old.Digests), old.Pinned, old.Access
+			if len(old.Access) == 0 { // of an older version, or without a name
+				r.Access = loaded(slices.Concat(old.Tags, old.Digests)).addTo(nil, id)
+			}
 		}
+		r.Access = g.addTo(r.Access, id)
 		s.images[id] = r
 		for _, n := range names {
 			s.nameLocked(r, n)

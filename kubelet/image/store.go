@@ -64,7 +64,9 @@ type record struct {
 	Loaded   time.Time `json:"loaded,omitzero"` // missing in records of older versions
 	LastUsed time.Time `json:"lastUsed"`
 	Pinned   bool      `json:"pinned,omitempty"`
-	Config   Config    `json:"config"`
+	// Access is by repository; empty in records of older versions, and of images without a name.
+	Access map[string]access `json:"access,omitempty"`
+	Config Config            `json:"config"`
 }
 
 // index is images.json.
@@ -297,7 +299,10 @@ func (s *Store) Tag(_ context.Context, ref, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.changeLocked(func() { s.nameLocked(r, full) })
+	return s.changeLocked(func() {
+		s.nameLocked(r, full)
+		r.Access = loaded([]string{full}).addTo(r.Access, r.ID)
+	})
 }
 
 // Pin keeps an image from GC, or lets it go.

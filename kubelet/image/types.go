@@ -47,6 +47,8 @@ type Auth struct {
 	Username, Password string
 	IdentityToken      string
 	RegistryToken      string
+	// Source names where it is from, such as a Secret with its uid, which stays when the credential itself changes. Optional.
+	Source string
 }
 
 // PullOptions say how to pull.

@@ -179,7 +179,8 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		NodeName: name, Root: c.RootDir, StateRoot: c.StateDir, LogRoot: c.LogDir, LinkRoot: c.LinkDir, ClusterDNS: c.ClusterDNS,
 		ClusterDomain: c.ClusterDomain, ResolvConf: c.ResolvConf, SeccompRoot: c.RootDir + "/seccomp", ShimCgroup: c.ShimCgroup,
 		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
-		Pull: image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
+		Pull:   image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
+		Verify: c.ImageVerification(),
 	}, agent.Deps{
 		Client: api, Images: images, Shims: agent.PodShims{Binary: c.Podshim}, Groups: groups, Devices: k.devices, Claims: k.claims, Shares: own.topology, CPUs: own.cpus, Memory: own.memory, Node: k.node, Network: k.network,
 		Events: k.events, Watches: k.watches, Log: env.Log,
