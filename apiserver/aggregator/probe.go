@@ -100,8 +100,12 @@ func (s *Service) ask(ctx context.Context) apiregistrationv1.APIServiceCondition
 		} `json:"paths"`
 	}
 	_ = s.get(ctx, "/openapi/v3", &index)
+	s.mu.RLock()
+	described := s.swagger
+	s.mu.RUnlock()
+	described = s.fetchSwagger(ctx, described)
 	s.mu.Lock()
-	s.known.Resources = resources(&list)
+	s.known.Resources, s.swagger = resources(&list), described
 	s.openapi = index.Paths["apis/"+s.spec.Group+"/"+s.spec.Version].URL
 	s.mu.Unlock()
 	return apiregistrationv1.APIServiceCondition{

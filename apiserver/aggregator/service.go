@@ -55,6 +55,7 @@ type Service struct {
 	available bool
 	known     discoveryv2.APIVersionDiscovery
 	openapi   string // the other server's relative URL of its version 3 document, with its hash
+	swagger   swagger
 }
 
 func newService(cfg Config, obj *apiregistrationv1.APIService, end context.CancelFunc) *Service {

@@ -25,6 +25,16 @@ import (
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
+// boatsSwagger describes boats, with a definition of ObjectMeta that is another than this server's, and what is not the extension's to describe.
+const boatsSwagger = `{"swagger":"2.0","info":{"title":"boats","version":"1"},"paths":{
+	"/apis/ext.example.com/v1beta1/boats":{"get":{"operationId":"listBoats","responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/com.example.ext.Boat"}}}}},
+	"/api/v1/pods":{"get":{"operationId":"forged","responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/io.k8s.api.core.v1.Pod"}}}}}},
+	"definitions":{"com.example.ext.Boat":{"description":"Boat floats.","type":"object","properties":{"keel":{"type":"string","description":"Keel is below."},
+		"metadata":{"$ref":"#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}},
+		"x-kubernetes-group-version-kind":[{"group":"ext.example.com","version":"v1beta1","kind":"Boat"}]},
+	"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta":{"type":"object","properties":{"nickname":{"type":"string"}}},
+	"io.k8s.api.core.v1.Pod":{"type":"object"}}}`
+
 // extension is another API server, for version v1beta1 of group ext.example.com, that believes whoever has a certificate of proxies.
 func extension(t *testing.T, own, proxies *servertest.PKI) (port string) {
 	t.Helper()
@@ -39,6 +49,14 @@ func extension(t *testing.T, own, proxies *servertest.PKI) (port string) {
 		fmt.Fprint(w, `{"paths":{"apis/ext.example.com/v1beta1":{"serverRelativeURL":"/openapi/v3/apis/ext.example.com/v1beta1?hash=AB"}}}`)
 	})
 	mux.HandleFunc("/openapi/v3/apis/ext.example.com/v1beta1", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"openapi":"3.0.0"}`) })
+	mux.HandleFunc("/openapi/v2", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Etag", `"one"`)
+		if r.Header.Get("If-None-Match") == `"one"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprint(w, boatsSwagger)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %s by %s for %q in %q, extra %q", r.Method, r.RequestURI, r.TLS.PeerCertificates[0].Subject.CommonName,
 			r.Header.Values("X-Remote-User"), r.Header.Values("X-Remote-Group"), r.Header.Values("X-Remote-Extra-Scopes"))
@@ -122,6 +140,7 @@ func TestAggregatedAPI(t *testing.T) {
 			t.Errorf("%s lacks %s: %s", path, part, b)
 		}
 	}
+	h.describedInV2(admin)
 	_, err = admin.Delete(t.Context(), &apiv1.DeleteRequest{Ref: ref("", "services", "default", "ext")})
 	check(t, err)
 	_, err = admin.Patch(t.Context(), &apiv1.PatchRequest{Ref: ref("apiregistration.k8s.io", "apiservices", "", "v1beta1.ext.example.com"), Type: apiv1.PatchRequest_TYPE_MERGE,
@@ -133,6 +152,42 @@ func TestAggregatedAPI(t *testing.T) {
 	if code, _, body := admin.rest(t, http.MethodGet, boats, "", ""); code != http.StatusServiceUnavailable || string(body) != "service unavailable\n" {
 		t.Errorf("%d %s", code, body)
 	}
+}
+
+// describedInV2: the document of version 2 describes the other server's kinds, with definitions of its own where they differ, and nothing
+// that the other server says about what is served here.
+func (h *harness) describedInV2(admin *user) {
+	h.t.Helper()
+	var doc struct {
+		Paths       map[string]json.RawMessage `json:"paths"`
+		Definitions map[string]struct {
+			Properties map[string]map[string]any `json:"properties"`
+		} `json:"definitions"`
+	}
+	check(h.t, json.Unmarshal(admin.get(h.t, "/openapi/v2", "application/json"), &doc))
+	boat := doc.Definitions["com.example.ext.Boat"].Properties
+	if boat["keel"]["description"] != "Keel is below." || boat["metadata"]["$ref"] != "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta_v2" {
+		h.t.Errorf("boats have %v", boat)
+	}
+	if p := doc.Definitions["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta_v2"].Properties; len(p) != 1 || p["nickname"] == nil {
+		h.t.Errorf("their metadata has %v", p)
+	}
+	if p := doc.Definitions["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].Properties; p["labels"] == nil || p["nickname"] != nil {
+		h.t.Errorf("everybody else's metadata has %v", p)
+	}
+	if _, ok := doc.Definitions["io.k8s.api.core.v1.Pod_v2"]; ok || doc.Paths["/apis/ext.example.com/v1beta1/boats"] == nil || strings.Contains(string(doc.Paths["/api/v1/pods"]), "forged") {
+		h.t.Error("it has what it should not, or lacks the path of boats")
+	}
+	d, err := discovery.NewDiscoveryClientForConfig(h.restConfig("kubernetes-admin", authn.Masters))
+	check(h.t, err)
+	whole, err := d.OpenAPISchema() // as protobuf
+	check(h.t, err)
+	for _, named := range whole.GetDefinitions().GetAdditionalProperties() {
+		if named.GetName() == "com.example.ext.Boat" {
+			return
+		}
+	}
+	h.t.Error("as protobuf it lacks boats")
 }
 
 // published: client-go's discovery finds the other server's resources, and other servers find whom to believe.

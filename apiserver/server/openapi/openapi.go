@@ -58,6 +58,7 @@ type Documents struct {
 	v2      *Document
 	v2proto *Document
 	groups  map[string]groupDocument // by path
+	merged  merged
 }
 
 // groupDocument is a group-version's document with the resources that it is of.

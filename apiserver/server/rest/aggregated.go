@@ -182,6 +182,21 @@ func (h *Handler) withRemoteOpenAPI(index openapi.Document) (openapi.Document, e
 	return openapi.Document{Body: b, Tag: fmt.Sprintf("%X", sum)}, err
 }
 
+// remoteSwagger are the version 2 documents of other servers, in the order of their priorities.
+func (h *Handler) remoteSwagger() []openapi.Document {
+	var all []openapi.Document
+	for _, g := range h.remoteGroups() {
+		for _, v := range g.Versions {
+			if s, ok := h.cfg.Aggregated.Lookup(g.Name, v.Version); ok {
+				if doc, ok := s.Swagger(); ok {
+					all = append(all, doc)
+				}
+			}
+		}
+	}
+	return all
+}
+
 // remoteOpenAPI passes a request for another server's document on; path is "apis/<group>/<version>".
 func (h *Handler) remoteOpenAPI(w http.ResponseWriter, r *http.Request, path string) bool {
 	parts := strings.Split(path, "/")

@@ -36,13 +36,17 @@ func (h *Handler) openapiRoutes() {
 		h.openapiDocument(w, r, "application/json", doc, err)
 	})
 	h.known("GET /openapi/v2", func(w http.ResponseWriter, r *http.Request) {
-		if accept := r.Header.Get("Accept"); strings.Contains(accept, protoV2) || strings.Contains(accept, protoV2Old) {
-			doc, err := docs.V2Proto()
-			h.openapiDocument(w, r, protoV2, doc, err)
-			return
+		accept, contentType := r.Header.Get("Accept"), "application/json"
+		asProto := strings.Contains(accept, protoV2) || strings.Contains(accept, protoV2Old)
+		make := docs.V2
+		if asProto {
+			make, contentType = docs.V2Proto, protoV2
 		}
-		doc, err := docs.V2()
-		h.openapiDocument(w, r, "application/json", doc, err)
+		if others := h.remoteSwagger(); len(others) > 0 {
+			make = func() (openapi.Document, error) { return docs.V2With(others, asProto) }
+		}
+		doc, err := make()
+		h.openapiDocument(w, r, contentType, doc, err)
 	})
 }
 
