@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry"
@@ -73,9 +74,11 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	}
 	if u.Type == appsv1.RollingUpdateStatefulSetStrategyType && u.RollingUpdate != nil {
 		setIfNil(&u.RollingUpdate.Partition, 0)
+		setIfNil(&u.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
 	}
+	// What kind the templates are goes without saying, and the store does not say it: what is sent is to equal what is kept.
 	for i := range s.Spec.VolumeClaimTemplates {
-		s.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+		s.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{}
 	}
 	setIfNil(&s.Spec.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
 	for _, p := range []*appsv1.PersistentVolumeClaimRetentionPolicyType{

@@ -117,6 +117,10 @@ func generateSelector(j *batchv1.Job) {
 	if j.Spec.Template.Labels == nil {
 		j.Spec.Template.Labels = map[string]string{}
 	}
+	// A job without labels of its own has its pods', those that are added here too.
+	if maps.Equal(j.Labels, j.Spec.Template.Labels) {
+		defer func() { j.Labels = maps.Clone(j.Spec.Template.Labels) }()
+	}
 	add := func(labels map[string]string, key, value string) {
 		if _, set := labels[key]; !set { // what is set and wrong is refused by validation
 			labels[key] = value

@@ -53,7 +53,10 @@ func claims() *registry.Resource {
 		Columns: claimColumns(),
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(
-				func(c, body *corev1.PersistentVolumeClaim) { c.Status = body.Status },
+				func(c, body *corev1.PersistentVolumeClaim) {
+					c.Status = body.Status
+					c.Status.HealthStatus = nil // CSIVolumeHealth is off by default in Kubernetes 1.37
+				},
 				func(e *check.Errors, c, _ *corev1.PersistentVolumeClaim) {
 					checkClaimStatus(e, &c.Status, field.NewPath("status"))
 				}),

@@ -32,9 +32,7 @@ func endpoints() *registry.Resource {
 			}),
 			Validate:       registry.Checks(checkEndpoints),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, ep, _ *corev1.Endpoints) { checkEndpoints(e, ep) }),
-			Warnings: func(registry.Object) []string {
-				return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-			},
+			Warnings:       registry.Warns(endpointsWarnings),
 			ValidateName: dnsSubdomain,
 
 			AllowCreateOnUpdate:      true,

@@ -31,6 +31,7 @@ func secrets() *registry.Resource {
 			Validate:       registry.Checks(checkSecret),
 			ValidateUpdate: registry.ChecksChange(checkSecretUpdate),
 			ValidateName:   dnsSubdomain,
+			Warnings:       registry.Warns(secretWarnings),
 
 			AllowUnconditionalUpdate: true,
 		},

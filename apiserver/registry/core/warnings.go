@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/tls"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,9 @@ func serviceWarnings(s *corev1.Service) []string {
 	}
 	for i, ip := range s.Spec.ExternalIPs {
 		list = append(list, validation.GetWarningsForIP(at.Child("externalIPs").Index(i), ip)...)
+	}
+	if len(s.Spec.ExternalIPs) > 0 && !headless && s.Spec.Type != corev1.ServiceTypeExternalName {
+		warn("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
 	}
 	if s.Spec.LoadBalancerIP != "" {
 		list = append(list, validation.GetWarningsForIP(at.Child("loadBalancerIP"), s.Spec.LoadBalancerIP)...)
@@ -93,6 +97,33 @@ func volumeWarnings(v *corev1.PersistentVolume) []string {
 		if p.set {
 			list = append(list, fmt.Sprintf("%s: deprecated in %s", at.Child(p.name), p.since))
 		}
+	}
+	return list
+}
+
+// secretWarnings are about a certificate and a key that are not each other's.
+func secretWarnings(s *corev1.Secret) []string {
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	if _, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
+}
+
+// endpointsWarnings are about the kind, and about addresses in forms that are read in more than one way.
+func endpointsWarnings(ep *corev1.Endpoints) []string {
+	list := []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+	of := func(addresses []corev1.EndpointAddress, at *field.Path) {
+		for i := range addresses {
+			list = append(list, validation.GetWarningsForIP(at.Index(i).Child("ip"), addresses[i].IP)...)
+		}
+	}
+	for i := range ep.Subsets {
+		at := field.NewPath("subsets").Index(i)
+		of(ep.Subsets[i].Addresses, at.Child("addresses"))
+		of(ep.Subsets[i].NotReadyAddresses, at.Child("notReadyAddresses"))
 	}
 	return list
 }

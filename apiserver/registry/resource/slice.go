@@ -41,13 +41,19 @@ func resourceSlices() *registry.Resource {
 			}),
 			// A taint begins when it is put on.
 			PrepareCreate: registry.On(func(s slice) {
-				dropLists(&s.Spec)
+				dropAlpha(&s.Spec)
 				for i := range s.Spec.Devices {
 					stampTaints(s.Spec.Devices[i].Taints, s.CreationTimestamp)
 				}
 			}),
-			PrepareUpdate: registry.OnChange(func(s, _ slice) { dropLists(&s.Spec) }),
+			PrepareUpdate: registry.OnChange(func(s, _ slice) { dropAlpha(&s.Spec) }),
 			ValidateName:  apivalidation.NameIsDNSSubdomain,
+			Warnings: registry.Warns(func(s slice) []string {
+				if s.Spec.Driver == strings.ToLower(s.Spec.Driver) {
+					return nil
+				}
+				return []string{fmt.Sprintf("spec.driver: driver names should be lowercase; %q contains uppercase characters", s.Spec.Driver)}
+			}),
 			SpecChanged:   registry.Differs(func(s, old slice) bool { return !equality.Semantic.DeepEqual(s.Spec, old.Spec) }),
 
 			AllowUnconditionalUpdate: true,
@@ -68,8 +74,9 @@ func resourceSlices() *registry.Resource {
 	}
 }
 
-// dropLists drops the values that are lists (DRAListTypeAttributes, off by default).
-func dropLists(s *resourcev1.ResourceSliceSpec) {
+// dropAlpha takes out the fields whose feature gates are off by default in Kubernetes 1.37.
+func dropAlpha(s *resourcev1.ResourceSliceSpec) {
+	s.PartitionTypeAttribute, s.SkipNodeOperations = nil, nil
 	for i := range s.Devices {
 		for name, a := range s.Devices[i].Attributes {
 			a.IntValues, a.BoolValues, a.StringValues, a.VersionValues = nil, nil, nil, nil

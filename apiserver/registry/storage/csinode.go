@@ -32,7 +32,7 @@ func csiNodes() *registry.Resource {
 			registry.AgeColumn(),
 		},
 		Subresources: map[string]registry.Subresource{
-			"status": registry.StatusSubresource(func(n, body *storagev1.CSINode) { n.Status = body.Status }, checkCSINodeStatus),
+			"status": registry.StatusSubresource(takeCSINodeStatus, nil),
 		},
 	}
 }
@@ -81,13 +81,8 @@ func checkCSINodeUpdate(e *check.Errors, n, old *storagev1.CSINode) {
 	}
 }
 
-func checkCSINodeStatus(e *check.Errors, n, _ *storagev1.CSINode) {
-	at, names := field.NewPath("status", "storageHealth"), map[string]bool{}
-	for i, h := range n.Status.StorageHealth {
-		checkDriverName(e, h.Name, at.Index(i).Child("name"))
-		if names[h.Name] {
-			e.Duplicate(at.Index(i), map[string]string{"name": h.Name})
-		}
-		names[h.Name] = true
-	}
+// takeCSINodeStatus leaves out what the drivers' health is, whose feature gate (CSIVolumeHealth) is off by default in Kubernetes 1.37.
+func takeCSINodeStatus(n, body *storagev1.CSINode) {
+	n.Status = body.Status
+	n.Status.StorageHealth = nil
 }

@@ -36,12 +36,26 @@ func drivers() *registry.Resource {
 				e.Immutable(field.NewPath("spec", "volumeLifecycleModes"), d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes)
 			}),
 			ValidateName: apivalidation.NameIsDNSSubdomain,
+			Warnings:     registry.Warns(func(d *storagev1.CSIDriver) []string { return tokenWarnings(d, &storagev1.CSIDriver{}) }),
+			ChangeWarnings: func(obj, old registry.Object) []string {
+				return tokenWarnings(obj.(*storagev1.CSIDriver), old.(*storagev1.CSIDriver))
+			},
 			SpecChanged: registry.Differs(func(d, old *storagev1.CSIDriver) bool {
 				return !equality.Semantic.DeepEqual(d.Spec, old.Spec)
 			}),
 		},
 		Columns: driverColumns(),
 	}
+}
+
+// tokenWarnings are about tokens that a driver is handed among the attributes of volumes, which drivers log.
+func tokenWarnings(d, old *storagev1.CSIDriver) []string {
+	if len(d.Spec.TokenRequests) == 0 || d.Spec.ServiceAccountTokenInSecrets != nil ||
+		equality.Semantic.DeepEqual(d.Spec.TokenRequests, old.Spec.TokenRequests) {
+		return nil
+	}
+	return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, " +
+		"set to true to prevent possible logging of tokens in volume attributes"}
 }
 
 func defaultDriver(d *storagev1.CSIDriver) {
