@@ -133,7 +133,7 @@ func New(c Config, d Deps) *Agent {
 	a.objects = objects.New(d.Client, d.Log, a.objectChanged)
 	a.profiles = apparmor.NewLoader("")
 	a.certificates = podcert.New(podcert.Config{API: certificateAPI{a}})
-	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Watches: d.Watches, Log: d.Log})
+	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Log: d.Log})
 	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Trust: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
 		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a},
 	}})
@@ -164,6 +164,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// Drivers is who takes CSI drivers in.
+func (a *Agent) Drivers() *csi.Registry { return a.drivers }
 
 // podChanged hands a change of the mirror on to the pod's worker.
 func (a *Agent) podChanged(ch client.Change[*corev1.Pod]) {

@@ -79,11 +79,12 @@ type Manager struct {
 // plugin is one registration.
 type plugin struct {
 	resource string
-	endpoint string
-	options  *api.DevicePluginOptions
-	conn     *grpc.ClientConn
-	client   api.DevicePluginClient
-	cancel   context.CancelFunc
+	// endpoint is the path of its socket, and socket that of its registration if that is another.
+	endpoint, socket string
+	options          *api.DevicePluginOptions
+	conn             *grpc.ClientConn
+	client           api.DevicePluginClient
+	cancel           context.CancelFunc
 	// devices are what it has told last; none of them healthy once it has gone, and none at all when it has not come back in time.
 	devices []Device
 	// expiry ends what it has told of when it has gone; nil while it is there.
@@ -163,22 +164,31 @@ func (m *Manager) Register(_ context.Context, r *api.RegisterRequest) (*api.Empt
 	case r.GetEndpoint() == "" || r.GetEndpoint() != filepath.Base(r.GetEndpoint()) || r.GetEndpoint() == socketName:
 		return nil, status.Errorf(codes.InvalidArgument, "endpoint %q is not the name of a socket beside %s", r.GetEndpoint(), socketName)
 	}
-	conn, err := grpc.NewClient("unix://"+filepath.Join(m.c.Dir, r.GetEndpoint()), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.run.Err() != nil {
-		_ = conn.Close()
-		return nil, status.Error(codes.Unavailable, "the kubelet ends")
-	}
-	if err := m.rememberLocked(r.GetResourceName()); err != nil {
-		_ = conn.Close()
+	if err := m.plug(&plugin{resource: r.GetResourceName(), endpoint: filepath.Join(m.c.Dir, r.GetEndpoint()), options: r.GetOptions()}); err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	ctx, cancel := context.WithCancel(m.run)
-	p := &plugin{resource: r.GetResourceName(), endpoint: r.GetEndpoint(), options: r.GetOptions(), conn: conn, client: api.NewDevicePluginClient(conn), cancel: cancel}
+	return &api.Empty{}, nil
+}
+
+// plug takes a plug-in in, instead of an earlier one of its resource.
+func (m *Manager) plug(p *plugin) (err error) {
+	if p.conn, err = grpc.NewClient("unix:"+p.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		return err
+	}
+	p.client = api.NewDevicePluginClient(p.conn)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.run == nil || m.run.Err() != nil {
+		err = errors.New("the kubelet does not take device plug-ins now")
+	} else {
+		err = m.rememberLocked(p.resource)
+	}
+	if err != nil {
+		_ = p.conn.Close()
+		return err
+	}
+	var ctx context.Context
+	ctx, p.cancel = context.WithCancel(m.run)
 	if old := m.plugins[p.resource]; old != nil {
 		old.cancel()
 		old.keepLocked()
@@ -187,7 +197,7 @@ func (m *Manager) Register(_ context.Context, r *api.RegisterRequest) (*api.Empt
 	m.plugins[p.resource] = p
 	m.wg.Go(func() { m.follow(ctx, p) })
 	m.c.Log.Info("device plug-in registered", "resource", p.resource, "endpoint", p.endpoint)
-	return &api.Empty{}, nil
+	return nil
 }
 
 // extended says whether a name is one of an extended resource: qualified, and not of Kubernetes' own domain.
@@ -207,7 +217,7 @@ func (m *Manager) follow(ctx context.Context, p *plugin) {
 		for i := range p.devices {
 			p.devices[i].Healthy = false
 		}
-		if ctx.Err() == nil {
+		if m.run.Err() == nil {
 			p.expiry = time.AfterFunc(m.c.Grace, func() { m.expire(p) })
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/kubelet/numa"
+	"bareboat.dev/kubelet/plugins"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -343,6 +344,44 @@ func TestPreferences(t *testing.T) {
 	p.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{RequestMappings: []corev1.ContainerExtendedResourceRequest{{ContainerName: "app", ResourceName: gpus}}}
 	if err := h.Reserve(p); err != nil || h.grants["claimed"] != nil || len(h.Hints(p, nil)) > 0 {
 		t.Errorf("what a resource claim gives is given by the plug-in too: %v, %v", h.grants["claimed"], err)
+	}
+}
+
+func (f *fake) GetDevicePluginOptions(context.Context, *api.Empty) (*api.DevicePluginOptions, error) {
+	return &api.DevicePluginOptions{}, nil
+}
+
+// TestFound shows plug-ins that are found by a socket of their own: their devices are the node's as long as it is there, and who is not what
+// it should be is told so.
+func TestFound(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	at := filepath.Join(t.TempDir(), "gpu.sock")
+	l, err := net.Listen("unix", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{server: grpc.NewServer(), devices: make(chan []*api.Device, 10), calls: make(chan string, 10)}
+	api.RegisterDevicePluginServer(f.server, f)
+	go func() { _ = f.server.Serve(l) }()
+	t.Cleanup(f.server.Stop)
+	f.devices <- devices("a b")
+	found := plugins.Plugin{Socket: "/plugins_registry/gpu.sock", Name: gpus, Endpoint: at, Versions: []string{api.Version}}
+	if err := h.Handler().Register(t.Context(), found); err != nil {
+		t.Fatal(err)
+	}
+	h.await(gpus, "2/2")
+	h.Handler().Deregister(found.Socket)
+	h.await(gpus, "2/0")
+	for want, change := range map[string]func(*plugins.Plugin){
+		"none is v1beta1":             func(p *plugins.Plugin) { p.Versions = []string{"v1"} },
+		`ResourceName "x" is invalid`: func(p *plugins.Plugin) { p.Name = "x" },
+		"not an absolute path":        func(p *plugins.Plugin) { p.Endpoint = "gpu.sock" },
+	} {
+		p := found
+		change(&p)
+		if err := h.Handler().Register(t.Context(), p); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package dra gives containers the devices of their pod's ResourceClaims (KEP-4381): the kubelet's half of Dynamic Resource Allocation.
 //
-// Drivers register as other plug-ins do, by a socket in <root>/plugins_registry, with the type DRAPlugin; they are asked to prepare the
+// Drivers register as other plug-ins do (package plugins), with the type DRAPlugin; they are asked to prepare the
 // claims of a pod before anything of it runs ([Manager.Prepare]), and answer with the names of CDI devices
 // (https://github.com/cncf-tags/container-device-interface), whose files they have put into /etc/cdi or /var/run/cdi. What those ask for,
 // environment, device nodes, mounts and hooks, goes into the specification of the containers that name the claim ([Manager.Inject]). When

@@ -12,7 +12,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/kubelet/pkg/apis/dra/v1"
 	beta "k8s.io/kubelet/pkg/apis/dra/v1beta1"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"bareboat.dev/kubelet/plugins"
 )
 
 // askLimit bounds one request to a driver, as the kubelet of Kubernetes does: it may have to load firmware.
@@ -26,17 +27,13 @@ type driver struct {
 	prepare, unprepare string
 }
 
-func dial(path string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
-}
-
 // accept makes a driver of what a plug-in tells of itself.
-func accept(info *registration.PluginInfo, socket string) (*driver, error) {
-	d := &driver{name: info.GetName()}
+func accept(p plugins.Plugin) (*driver, error) {
+	d := &driver{name: p.Name}
 	if d.name == "" || strings.ContainsAny(d.name, "/\x00") || d.name == ".." {
 		return nil, fmt.Errorf("invalid driver name %q", d.name)
 	}
-	switch versions := info.GetSupportedVersions(); {
+	switch versions := p.Versions; {
 	case slices.Contains(versions, api.DRAPluginService):
 		d.prepare, d.unprepare = api.DRAPlugin_NodePrepareResources_FullMethodName, api.DRAPlugin_NodeUnprepareResources_FullMethodName
 	case slices.Contains(versions, beta.DRAPluginService): // the messages are the same but for the package's name
@@ -44,15 +41,11 @@ func accept(info *registration.PluginInfo, socket string) (*driver, error) {
 	default:
 		return nil, fmt.Errorf("versions %v of DRA driver %s: none of %s and %s", versions, d.name, api.DRAPluginService, beta.DRAPluginService)
 	}
-	endpoint := info.GetEndpoint()
-	if endpoint == "" {
-		endpoint = socket
-	}
-	if !filepath.IsAbs(endpoint) {
-		return nil, fmt.Errorf("endpoint %q of DRA driver %s is not an absolute path", endpoint, d.name)
+	if !filepath.IsAbs(p.Endpoint) {
+		return nil, fmt.Errorf("endpoint %q of DRA driver %s is not an absolute path", p.Endpoint, d.name)
 	}
 	var err error
-	d.conn, err = dial(endpoint)
+	d.conn, err = grpc.NewClient("unix:"+p.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	return d, err
 }
 

@@ -17,8 +17,6 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/types"
 	api "k8s.io/kubelet/pkg/apis/dra/v1"
-
-	"bareboat.dev/kubelet/dirwatch"
 )
 
 // API is what is needed of the API server: a claim as it is now.
@@ -26,13 +24,11 @@ type API interface {
 	ResourceClaim(ctx context.Context, namespace, name string) (*resourcev1.ResourceClaim, error)
 }
 
-// Config says where drivers register.
+// Config is what a manager is told.
 type Config struct {
 	// Root is the kubelet's directory, /var/lib/kubelet.
 	Root string
 	API  API
-	// Watches is how the sockets are followed; nil is fine.
-	Watches *dirwatch.Source
 	// CDI are the directories of CDI files; none for the usual ones, /etc/cdi and /var/run/cdi.
 	CDI []string
 	Log *slog.Logger
@@ -40,9 +36,8 @@ type Config struct {
 
 // Manager gives pods the devices of their claims.
 type Manager struct {
-	c        Config
-	registry *registry
-	file     string
+	c    Config
+	file string
 	// asking is held by who asks drivers for something, so that they are asked one thing at a time.
 	asking chan struct{}
 	// ended wakes Run when there are claims to give back.
@@ -50,14 +45,13 @@ type Manager struct {
 
 	mu     sync.Mutex
 	claims map[types.UID]*claim
+	// drivers are those that have registered, by their sockets.
+	drivers map[string]registered
 }
 
 // New reads what an earlier kubelet has noted.
 func New(c Config) (*Manager, error) {
-	m := &Manager{c: c, file: filepath.Join(c.Root, "dra_claims.json"), asking: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
-	m.registry = &registry{
-		dir: filepath.Join(c.Root, "plugins_registry"), watches: c.Watches, log: c.Log, changed: m.wake, sockets: map[string]registered{},
-	}
+	m := &Manager{c: c, file: filepath.Join(c.Root, "dra_claims.json"), asking: make(chan struct{}, 1), ended: make(chan struct{}, 1), drivers: map[string]registered{}}
 	if err := os.MkdirAll(c.Root, 0o750); err != nil {
 		return nil, err
 	}
@@ -66,14 +60,8 @@ func New(c Config) (*Manager, error) {
 	return m, err
 }
 
-// Run follows drivers and gives claims back until ctx ends.
-func (m *Manager) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	wg.Go(func() { m.giveBack(ctx) })
-	err := m.registry.run(ctx)
-	wg.Wait()
-	return err
-}
+// retryPause is when claims are given back again that could not be.
+const retryPause = 30 * time.Second
 
 func (m *Manager) wake() {
 	select {
@@ -198,7 +186,7 @@ func (m *Manager) ask(ctx context.Context, todo []*claim) error {
 	}
 	devices := map[types.UID][]Device{}
 	for _, name := range slices.Sorted(maps.Keys(byDriver)) {
-		d, err := m.registry.find(name)
+		d, err := m.find(name)
 		if err != nil {
 			return err
 		}
@@ -324,21 +312,21 @@ func (m *Manager) Retain(keep func(types.UID) bool) error {
 	return m.saveLocked()
 }
 
-// giveBack gives claims back that no pod uses, until ctx ends.
-func (m *Manager) giveBack(ctx context.Context) {
+// Run gives claims back that no pod uses, until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-m.ended:
 		case <-again.C:
 		}
 		select {
 		case m.asking <- struct{}{}:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		err := m.unprepare(ctx)
 		<-m.asking
@@ -378,7 +366,7 @@ func (m *Manager) unprepareOne(ctx context.Context, c *claim) error {
 		if slices.Contains(c.Kept, name) {
 			continue
 		}
-		d, err := m.registry.find(name)
+		d, err := m.find(name)
 		if err != nil {
 			return fmt.Errorf("claim %s/%s: %w", c.Namespace, c.Name, err)
 		}

@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	beta "k8s.io/kubelet/pkg/apis/dra/v1beta1"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"bareboat.dev/kubelet/plugins"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -140,11 +142,13 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
+	found := plugins.New(plugins.Config{Dir: r.root + "/plugins_registry", Handlers: map[string]plugins.Handler{registration.DRAPlugin: r.m}, Log: slog.New(slog.DiscardHandler)})
 	go func() { done <- r.m.Run(ctx) }()
+	go func() { done <- found.Run(ctx) }()
 	r.stop = func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := errors.Join(<-done, <-done); err != nil {
 			r.t.Error(err)
 		}
 		r.stop = func() {}

@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"bareboat.dev/client"
 	"bareboat.dev/client/events"
@@ -32,6 +33,7 @@ import (
 	"bareboat.dev/kubelet/localpath"
 	"bareboat.dev/kubelet/manifest"
 	"bareboat.dev/kubelet/node"
+	"bareboat.dev/kubelet/plugins"
 	"bareboat.dev/kubelet/podresources"
 	"bareboat.dev/kubelet/server"
 	"bareboat.dev/kubelet/stats"
@@ -135,7 +137,9 @@ type kubelet struct {
 	claims  *dra.Manager
 	// resources tells who has which of them.
 	resources *podresources.Server
-	watches   *dirwatch.Source
+	// plugins finds those who look after them.
+	plugins *plugins.Registry
+	watches *dirwatch.Source
 	// serving asks for the server certificate; nil if nobody does.
 	serving *certificate.Rotator
 	// podMemory is the most memory that all pods together may have, in bytes.
@@ -148,7 +152,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		return nil, err
 	}
 	k := &kubelet{c: c, env: env, api: api, images: images, nodeName: name, network: agent.NewLateNetwork(), watches: dirwatch.New(env.Log)}
-	k.claims, err = dra.New(dra.Config{Root: c.RootDir, API: agent.ClaimReader{Client: api}, Watches: k.watches, CDI: c.CDISpecDirs, Log: env.Log})
+	k.claims, err = dra.New(dra.Config{Root: c.RootDir, API: agent.ClaimReader{Client: api}, CDI: c.CDISpecDirs, Log: env.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -190,6 +194,9 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		Dir: c.RootDir + "/pod-resources", Pods: k.agent.ActivePods, Devices: k.devices, CPUs: own.cpus, Memory: own.memory, Claims: k.claims,
 	})
 	k.resources.Register(env.Registry)
+	k.plugins = plugins.New(plugins.Config{Dir: c.RootDir + "/plugins_registry", Watches: k.watches, Log: env.Log, Handlers: map[string]plugins.Handler{
+		registration.CSIPlugin: k.agent.Drivers(), registration.DRAPlugin: k.claims, registration.DevicePlugin: k.devices.Handler(),
+	}})
 	k.server = server.New(k.agent, images, k.node.Nudge)
 	k.nodes = client.NewMirror(api, client.Nodes(), client.MirrorOptions[*corev1.Node]{Log: env.Log})
 	return k, nil
@@ -311,7 +318,7 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	routes := newRouter(k)
 	k.nodes.OnChange(func(client.Change[*corev1.Node]) { routes.nudge() })
 	runs := []func(context.Context) error{
-		k.nodes.Run, k.node.Run, k.devices.Run, k.claims.Run, k.resources.Run, k.agent.Run, k.events.Run, routes.run,
+		k.nodes.Run, k.node.Run, k.devices.Run, k.claims.Run, k.plugins.Run, k.resources.Run, k.agent.Run, k.events.Run, routes.run,
 		func(ctx context.Context) error { return k.serve(ctx, listener, web) },
 		func(ctx context.Context) error { return k.announce(ctx) },
 		k.collectImages, k.watchResources, k.watchShutdown, k.watchPlugins, localpath.New(localpath.Config{Client: k.api, Node: k.nodeName, Log: k.env.Log}).Run,

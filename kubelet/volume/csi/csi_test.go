@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/kubelet/dirwatch/dirwatchtest"
+	"bareboat.dev/kubelet/plugins"
 	"bareboat.dev/kubelet/volume"
 )
 
@@ -286,11 +287,15 @@ func newNode(t *testing.T) *node {
 			NodeStageSecretRef: &corev1.SecretReference{Namespace: "storage", Name: "credentials"}}}}
 	n.volumes = volume.New(volume.Config{Root: root, Sources: sources{pv: n.pv}, Plugins: map[string]volume.Plugin{volume.PluginCSI: NewPlugin(n.registry)}})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
+	found := plugins.New(plugins.Config{
+		Dir: filepath.Join(root, "plugins_registry"), Handlers: map[string]plugins.Handler{registration.CSIPlugin: n.registry}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
 	go func() { done <- n.registry.Run(ctx) }()
+	go func() { done <- found.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := errors.Join(<-done, <-done); err != nil {
 			t.Errorf("registry: %v", err)
 		}
 		if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), root) {

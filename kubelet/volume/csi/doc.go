@@ -1,8 +1,7 @@
 // Package csi has volumes made by CSI drivers (Container Storage Interface 1.x), through their node service on this host.
 //
-// A driver registers as Kubernetes' drivers do: it makes a socket in <root>/plugins_registry that answers
-// pluginregistration.Registration, and names there the socket of its CSI services. [Registry] watches that folder, keeps the drivers
-// that are there, and tells the API of them: in the node's CSINode, in its topology labels and in the annotation with its id for each.
+// A driver registers as Kubernetes' drivers do (package plugins), with the type CSIPlugin. [Registry] keeps the drivers that are there, and
+// tells the API of them: in the node's CSINode, in its topology labels and in the annotation with its id for each.
 //
 //	registry := csi.NewRegistry(csi.Config{Root: "/var/lib/kubelet", Node: "node-1", API: api, Log: log})
 //	volumes := volume.New(volume.Config{…, Plugins: map[string]volume.Plugin{volume.PluginCSI: csi.NewPlugin(registry)}})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
@@ -20,8 +19,8 @@ const callLimit = 2 * time.Minute
 
 // driver is a registered driver. It is immutable.
 type driver struct {
-	// socket is the registration socket as it was.
-	socket         fs.FileInfo
+	// made is when its registration socket was.
+	made           time.Time
 	name, endpoint string
 	conn           *grpc.ClientConn
 	node           spec.NodeClient

@@ -2,25 +2,19 @@ package csi
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-	storagev1 "k8s.io/api/storage/v1"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
-
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
-	"bareboat.dev/kubelet/dirwatch"
+	"bareboat.dev/kubelet/plugins"
 	"bareboat.dev/kubelet/volume"
 )
 
@@ -37,157 +31,96 @@ type API interface {
 	PublishDrivers(ctx context.Context, drivers []storagev1.CSINodeDriver, labels map[string]string) error
 }
 
-// Config says where drivers register.
+// Config is what a registry is told.
 type Config struct {
 	// Root is the kubelet's directory, /var/lib/kubelet.
 	Root string
 	// Node is the node's name.
 	Node string
 	API  API
-	// Watches is how the sockets are followed; nil is fine.
-	Watches *dirwatch.Source
-	Log     *slog.Logger
+	Log  *slog.Logger
 }
 
-const (
-	// registerTries and registerPause are how often and how soon again a socket is tried that does not answer yet: a driver makes its
-	// socket just before it listens. Afterwards it is tried again when the socket changes, or at the next publishRetry.
-	registerTries = 5
-	registerPause = time.Second
-	// publishRetry is when what failed is tried again: a registration, or telling the API.
-	publishRetry = 30 * time.Second
-)
+// publishRetry is when telling the API is tried again.
+const publishRetry = 30 * time.Second
 
 // Registry knows the drivers that are registered on this node.
 type Registry struct {
 	c Config
+	// changed asks for the API to be told of the drivers.
+	changed chan struct{}
 
 	mu      sync.Mutex
 	drivers map[string]*driver // by the path of their registration socket
 }
 
-// NewRegistry makes a registry; it finds drivers while Run runs.
-func NewRegistry(c Config) *Registry { return &Registry{c: c, drivers: map[string]*driver{}} }
+// NewRegistry makes a registry; the API is told of its drivers while Run runs.
+func NewRegistry(c Config) *Registry {
+	return &Registry{c: c, changed: make(chan struct{}, 1), drivers: map[string]*driver{}}
+}
 
-// dir is where drivers make their registration sockets.
-func (r *Registry) dir() string { return filepath.Join(r.c.Root, "plugins_registry") }
-
-// Run keeps the drivers up to date until ctx ends.
+// Run tells the API of the drivers until ctx ends. It begins when it is known which there are.
 func (r *Registry) Run(ctx context.Context) error {
-	if err := os.MkdirAll(r.dir(), 0o750); err != nil {
-		return err
-	}
-	w, err := r.c.Watches.Open(r.dir(), dirwatch.Names)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	defer r.closeAll()
-	again := time.NewTimer(0)
+	again := time.NewTimer(publishRetry)
+	again.Stop()
 	defer again.Stop()
-	var seen map[string]fs.FileInfo
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, there := <-w.Changed():
-			if !there {
-				return fmt.Errorf("the directory of plug-ins' sockets %s was removed", r.dir())
-			}
-			now, err := dirwatch.Sockets(r.dir())
-			if err == nil && maps.EqualFunc(now, seen, dirwatch.SameSocket) {
-				continue // nothing that concerns us, or the directory is only looked at
-			}
+		case <-r.changed:
 		case <-again.C:
 		}
-		if seen, err = r.sync(ctx); err != nil && ctx.Err() == nil {
+		if err := r.publish(ctx); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if len(r.list()) == 0 {
 				level = slog.LevelDebug // there is nothing that anybody waits to hear
 			}
-			r.c.Log.Log(ctx, level, "CSI drivers were not brought up to date", "error", err)
+			r.c.Log.Log(ctx, level, "CSI drivers were not published", "error", err)
 			again.Reset(publishRetry)
 		}
 	}
 }
 
-// sync registers the drivers whose sockets are there and tells the API of all. It returns the sockets.
-func (r *Registry) sync(ctx context.Context) (map[string]fs.FileInfo, error) {
-	sockets, err := dirwatch.Sockets(r.dir())
-	if err != nil {
-		return nil, err
+// Register implements [plugins.Handler], of the type CSIPlugin.
+func (r *Registry) Register(ctx context.Context, p plugins.Plugin) error {
+	if p.Name == "" || strings.ContainsAny(p.Name, "/\x00") || p.Name == ".." {
+		return fmt.Errorf("invalid driver name %q", p.Name)
 	}
-	for _, path := range r.paths() {
-		if info := sockets[path]; info == nil || !dirwatch.SameSocket(info, r.at(path).socket) {
-			r.drop(path)
-		}
+	if !slices.ContainsFunc(p.Versions, func(v string) bool { return strings.HasPrefix(strings.TrimPrefix(v, "v"), "1.") }) {
+		return fmt.Errorf("versions %v of CSI driver %s: none is 1.x", p.Versions, p.Name)
 	}
-	var all error
-	for _, path := range slices.Sorted(maps.Keys(sockets)) {
-		if r.at(path) != nil {
-			continue
-		}
-		if err := r.register(ctx, path, sockets[path]); err != nil {
-			r.c.Log.Warn("plug-in was not registered", "socket", path, "error", err)
-			all = errors.Join(all, fmt.Errorf("%s: %w", path, err))
-		}
+	if !filepath.IsAbs(p.Endpoint) {
+		return fmt.Errorf("endpoint %q of CSI driver %s is not an absolute path", p.Endpoint, p.Name)
 	}
-	return sockets, errors.Join(all, r.publish(ctx))
-}
-
-// register asks a socket what it is, and takes it in if it is a CSI driver. The driver is told how that went.
-func (r *Registry) register(ctx context.Context, path string, socket fs.FileInfo) error {
-	conn, err := dial(path)
+	d, err := open(ctx, p.Name, p.Endpoint)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	client := registration.NewRegistrationClient(conn)
-	ctx, cancel := context.WithTimeout(ctx, registerTries*registerPause)
-	defer cancel()
-	info, err := client.GetInfo(ctx, &registration.InfoRequest{}, grpc.WaitForReady(true))
-	if err != nil {
-		return fmt.Errorf("GetInfo: %w", err)
-	}
-	if info.GetType() != registration.CSIPlugin {
-		return nil // a device plug-in's: not ours
-	}
-	d, err := r.accept(ctx, info)
-	status := &registration.RegistrationStatus{PluginRegistered: err == nil}
-	if err != nil {
-		status.Error = err.Error()
-	}
-	if _, told := client.NotifyRegistrationStatus(ctx, status); err == nil && told != nil {
-		d.close()
-		return fmt.Errorf("NotifyRegistrationStatus: %w", told)
-	}
-	if err != nil {
-		return err
-	}
-	d.socket = socket
+	d.made = p.Made
 	r.mu.Lock()
-	old := r.drivers[path]
-	r.drivers[path] = d
-	r.mu.Unlock()
-	if old != nil {
-		old.close()
-	}
-	r.c.Log.Info("CSI driver registered", "driver", d.name, "endpoint", d.endpoint, "nodeID", d.nodeID)
+	defer r.mu.Unlock()
+	r.drivers[p.Socket] = d
 	return nil
 }
 
-func (r *Registry) accept(ctx context.Context, info *registration.PluginInfo) (*driver, error) {
-	if info.GetName() == "" || strings.ContainsAny(info.GetName(), "/\x00") || info.GetName() == ".." {
-		return nil, fmt.Errorf("invalid driver name %q", info.GetName())
+// Deregister implements [plugins.Handler].
+func (r *Registry) Deregister(socket string) {
+	r.mu.Lock()
+	d := r.drivers[socket]
+	delete(r.drivers, socket)
+	r.mu.Unlock()
+	if d != nil {
+		d.close()
 	}
-	if !slices.ContainsFunc(info.GetSupportedVersions(), func(v string) bool { return strings.HasPrefix(strings.TrimPrefix(v, "v"), "1.") }) {
-		return nil, fmt.Errorf("versions %v of CSI driver %s: none is 1.x", info.GetSupportedVersions(), info.GetName())
+}
+
+// Synced implements [plugins.Handler]. The API is told only then: at the start, drivers that are about to register are not to be missed.
+func (r *Registry) Synced() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
 	}
-	endpoint := info.GetEndpoint()
-	if !filepath.IsAbs(endpoint) {
-		return nil, fmt.Errorf("endpoint %q of CSI driver %s is not an absolute path", endpoint, info.GetName())
-	}
-	return open(ctx, info.GetName(), endpoint)
 }
 
 // publish tells the API which drivers are there.
@@ -210,16 +143,17 @@ func (r *Registry) publish(ctx context.Context) error {
 	return r.c.API.PublishDrivers(ctx, drivers, labels)
 }
 
-// list returns the drivers, sorted by name.
+// list returns the drivers, sorted by name. If there are several of one name, as while one is replaced, it is that of the newest socket.
 func (r *Registry) list() []*driver {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all []*driver
+	newest := map[string]*driver{}
 	for _, d := range r.drivers {
-		all = append(all, d)
+		if old := newest[d.name]; old == nil || d.made.After(old.made) {
+			newest[d.name] = d
+		}
 	}
-	slices.SortFunc(all, func(a, b *driver) int { return strings.Compare(a.name, b.name) })
-	return all
+	return slices.SortedFunc(maps.Values(newest), func(a, b *driver) int { return strings.Compare(a.name, b.name) })
 }
 
 // find returns a driver by its name.
@@ -230,38 +164,4 @@ func (r *Registry) find(name string) (*driver, error) {
 		}
 	}
 	return nil, fmt.Errorf("driver name %s %w", name, ErrNoDriver)
-}
-
-func (r *Registry) at(path string) *driver {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.drivers[path]
-}
-
-func (r *Registry) paths() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all []string
-	for path := range r.drivers {
-		all = append(all, path)
-	}
-	return all
-}
-
-// drop forgets the driver of a socket.
-func (r *Registry) drop(path string) {
-	r.mu.Lock()
-	d := r.drivers[path]
-	delete(r.drivers, path)
-	r.mu.Unlock()
-	if d != nil {
-		d.close()
-		r.c.Log.Info("CSI driver gone", "driver", d.name)
-	}
-}
-
-func (r *Registry) closeAll() {
-	for _, path := range r.paths() {
-		r.drop(path)
-	}
 }
