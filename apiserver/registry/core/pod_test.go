@@ -102,6 +102,7 @@ func TestPodContainers(t *testing.T) {
 		{Name: "restart rules", Edit: container("restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}, {action: Retry}]"), Want: []string{
 			`spec.containers[0].restartPolicyRules[1].action: Unsupported value: "Retry": supported values: "Restart", "RestartAllContainers"`,
 			"spec.containers[0].restartPolicyRules[1].exitCodes: Required value: must be specified"}},
+		{Name: "restart rules of a sidecar", Edit: "spec: {initContainers: [{name: i, image: i, restartPolicy: Always, restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]}]}"},
 		{Name: "security", Edit: container("securityContext: {runAsUser: -1, allowPrivilegeEscalation: false, privileged: true, seccompProfile: {type: Localhost}}"), Want: []string{
 			"spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
 			"spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",

@@ -29,7 +29,7 @@ func (s *scope) checkContainers(at *field.Path) {
 		names.Insert(c.Name)
 		s.checkLifecycle(c.Lifecycle, here.Child("lifecycle"))
 		s.checkProbes(c, here)
-		s.checkRestartPolicy(c, false, here)
+		s.checkRestartPolicy(c, here)
 	}
 	s.checkHostPorts(s.spec.Containers, at)
 }
@@ -42,7 +42,7 @@ func (s *scope) checkInitContainers(at *field.Path) {
 	for i := range s.spec.InitContainers {
 		c, here := &s.spec.InitContainers[i], at.Index(i)
 		s.checkContainer(c, here)
-		s.checkRestartPolicy(c, true, here)
+		s.checkRestartPolicy(c, here)
 		if names.Has(c.Name) {
 			s.Duplicate(here.Child("name"), c.Name)
 		} else if c.Name != "" {
@@ -392,7 +392,7 @@ const (
 	maxRestartExitCodes = 255
 )
 
-func (s *scope) checkRestartPolicy(c *corev1.Container, init bool, at *field.Path) {
+func (s *scope) checkRestartPolicy(c *corev1.Container, at *field.Path) {
 	if c.RestartPolicy == nil {
 		if len(c.RestartPolicyRules) > 0 {
 			s.Required(at.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")
@@ -402,9 +402,6 @@ func (s *scope) checkRestartPolicy(c *corev1.Container, init bool, at *field.Pat
 			corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
 	}
 	rules := at.Child("restartPolicyRules")
-	if init && sidecar(c) && len(c.RestartPolicyRules) > 0 {
-		s.Forbidden(rules, "restartPolicyRules may not be set for init containers with restartPolicy=Always")
-	}
 	if len(c.RestartPolicyRules) > maxRestartRules {
 		s.Add(field.TooMany(rules, len(c.RestartPolicyRules), maxRestartRules))
 	}
