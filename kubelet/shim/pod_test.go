@@ -361,6 +361,38 @@ func TestAttachStreams(t *testing.T) {
 	}
 }
 
+// Shows that a client whose input has ended leaves a container that goes on reading, and that the next one finds it.
+func TestAttachLeaves(t *testing.T) {
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	c := shimtest.Container(t, "cat; exit 9")
+	c.Stdin = true
+	run(t, pod, c)
+	for _, word := range []string{"hello", "again"} {
+		keys, typed := io.Pipe()
+		stdout, done := newScreen(), make(chan error, 1)
+		go func() {
+			exit, err := pod.Attach(t.Context(), c.ID, shim.Stdio{Stdin: keys, Stdout: stdout}, nil)
+			if exit.Code != 0 {
+				t.Errorf("exit %+v of a container that runs", exit)
+			}
+			done <- err
+		}()
+		_, _ = io.WriteString(typed, word+"\n")
+		stdout.await(t, word)
+		_ = typed.Close()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if log := shimtest.Log(t, c); log != "hello\nagain\n" {
+		t.Errorf("log %q", log)
+	}
+	if err := pod.Kill(t.Context(), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	shimtest.AwaitExit(t, pod, c.ID)
+}
+
 // Shows that a container with a terminal can be attached to more than once, and resized.
 func TestAttachTerminal(t *testing.T) {
 	pod := shimtest.Launch(t, shim.PodConfig{})

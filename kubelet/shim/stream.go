@@ -53,7 +53,8 @@ func (p *Pod) Exec(ctx context.Context, id string, c ExecConfig, stdio Stdio, re
 	return s.finish(ctx, conn)
 }
 
-// Attach connects stdio to the container's own streams, from now on, until it exits or ctx ends. Output goes on being logged. A reader that
+// Attach connects stdio to the container's own streams, from now on, until it exits, ctx ends, or stdio's input does while
+// the container's own stays open: then it is as if it had exited with 0. Output goes on being logged. A reader that
 // does not keep up is cut off after ten seconds rather than holding up the container. Stdin needs ContainerConfig.Stdin.
 func (p *Pod) Attach(ctx context.Context, id string, stdio Stdio, resize <-chan Size) (ExitStatus, error) {
 	s, err := newStreams(stdio, false)

@@ -144,7 +144,7 @@ func (s *Server) attach(ctx context.Context, conn *shim.Conn, r *shim.Request) {
 		_ = conn.Send(shim.Reply{Error: shim.NewWireError(err)})
 		return
 	}
-	detach := ctr.io.connectClient(r.Streams, files)
+	left, detach := ctr.io.connectClient(r.Streams, files)
 	defer detach()
 	if conn.Send(shim.Reply{}) != nil {
 		return
@@ -153,13 +153,17 @@ func (s *Server) attach(ctx context.Context, conn *shim.Conn, r *shim.Request) {
 	case <-ctr.exited:
 		code := ctr.snapshot()
 		_ = conn.Send(shim.Reply{Exit: &shim.ExitStatus{Code: code.ExitCode, Signal: code.Signal}})
+	case <-left:
+		_ = conn.Send(shim.Reply{Exit: &shim.ExitStatus{}})
 	case <-ctx.Done():
 	}
 }
 
-// connectClient hooks up a client's descriptors, in the order stdin, stdout, stderr; the returned function unhooks them.
-func (s *stdio) connectClient(streams shim.Streams, files []*os.File) (detach func()) {
+// connectClient hooks up a client's descriptors, in the order stdin, stdout, stderr; detach unhooks them. A client whose input has ended,
+// but not the container's with it, has left: so it is with Kubernetes' runtimes, and kubectl run --attach --leave-stdin-open relies on it.
+func (s *stdio) connectClient(streams shim.Streams, files []*os.File) (left <-chan struct{}, detach func()) {
 	var undo []func()
+	ended := make(chan struct{})
 	for _, stream := range []struct {
 		wanted bool
 		fan    *fanout
@@ -170,7 +174,11 @@ func (s *stdio) connectClient(streams shim.Streams, files []*os.File) (detach fu
 		f := files[0]
 		files = files[1:]
 		if stream.fan == nil {
-			go s.attachInput(f)
+			go func() {
+				if s.attachInput(f) {
+					close(ended)
+				}
+			}()
 			undo = append(undo, func() { _ = f.Close() })
 			continue
 		}
@@ -178,7 +186,7 @@ func (s *stdio) connectClient(streams shim.Streams, files []*os.File) (detach fu
 		undo = append(undo, func() { stream.fan.remove(f) })
 	}
 	closeAll(files)
-	return func() {
+	return ended, func() {
 		for _, fn := range undo {
 			fn()
 		}

@@ -226,18 +226,21 @@ func (s *stdio) close() {
 	_ = s.log.close()
 }
 
-// attachInput copies a client's input to the container until either ends.
-func (s *stdio) attachInput(client *os.File) {
+// attachInput copies a client's input to the container until either ends, and says whether it was the client's alone.
+func (s *stdio) attachInput(client *os.File) (alone bool) {
 	s.inMu.Lock()
 	in := s.in
 	s.inMu.Unlock()
 	if in == nil {
-		return
+		return false
 	}
-	_, err := io.Copy(in, client)
-	if s.inOnce && err == nil {
+	if _, err := io.Copy(in, client); err != nil {
+		return false
+	}
+	if s.inOnce {
 		s.closeInput()
 	}
+	return !s.inOnce || in == s.terminal
 }
 
 func (s *stdio) closeInput() {
