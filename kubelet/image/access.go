@@ -106,19 +106,30 @@ func (s *Store) Access(ref string, auths []Auth) (Access, error) {
 	if len(r.Access) == 0 {
 		return Preloaded, nil
 	}
-	parsed, err := parse(ref)
-	if err != nil {
-		return Unproven, nil // by ID, which names no repository
+	best := Unproven
+	for repo, a := range r.Access {
+		// An ID names no repository: what holds for any of them will do.
+		if byID := r == s.byIDLocked(ref); !byID && !names(ref, repo) {
+			continue
+		}
+		if a.Loaded && best == Unproven {
+			best = Preloaded
+		}
+		if a.grants(r.ID, repo, auths) {
+			best = Granted
+		}
 	}
-	repo := repository(parsed)
-	a := r.Access[repo]
-	if a.Anyone || slices.ContainsFunc(auths, func(x Auth) bool {
-		return slices.Contains(a.Credentials, x.hash(r.ID, repo)) || x.Source != "" && slices.Contains(a.Sources, x.Source)
-	}) {
-		return Granted, nil
-	}
-	if a.Loaded {
-		return Preloaded, nil
-	}
-	return Unproven, nil
+	return best, nil
+}
+
+func names(ref, repo string) bool {
+	r, err := parse(ref)
+	return err == nil && repository(r) == repo
+}
+
+// grants tells whether a registry has given the image to one of the credentials, or to anybody.
+func (a access) grants(id, repo string, auths []Auth) bool {
+	return a.Anyone || slices.ContainsFunc(auths, func(x Auth) bool {
+		return slices.Contains(a.Credentials, x.hash(id, repo)) || x.Source != "" && slices.Contains(a.Sources, x.Source)
+	})
 }

@@ -59,7 +59,8 @@ func TestAccessAfterPulls(t *testing.T) {
 		check(Unproven, is("bob"), name)
 		check(Unproven, nil, name)
 	}
-	check(Unproven, is("ann"), img.ID) // names no repository
+	check(Granted, is("ann"), img.ID)
+	check(Unproven, is("eve"), img.ID)
 	if err := pull(nil); !errors.Is(err, ErrUnauthorized) {
 		t.Errorf("pull by nobody: %v", err)
 	}
@@ -93,13 +94,14 @@ func TestAccessToLoaded(t *testing.T) {
 	ref := reg.push(t, "app:1", image)
 	closed.Store(true)
 	s := openStore(t, Options{})
-	if _, err := s.Pull(t.Context(), ref, PullOptions{Auth: is("ann")}); err != nil {
+	img, err := s.Pull(t.Context(), ref, PullOptions{Auth: is("ann")})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Tag(t.Context(), ref, "mine:1"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]Access{ref: Unproven, "mine:1": Preloaded} {
+	for name, want := range map[string]Access{ref: Unproven, "mine:1": Preloaded, img.ID: Preloaded} {
 		if got, err := s.Access(name, nil); err != nil || got != want {
 			t.Errorf("%s: %v (%v), want %v", name, got, err, want)
 		}
