@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -60,9 +61,26 @@ func unmountBelow(dir string) error {
 	return nil
 }
 
+const (
+	// maxDepth is how far down a tree is deleted with a descriptor for each level; what lies deeper, which containers can make at will, is
+	// first moved up. Honest trees are not as deep.
+	maxDepth = 64
+	// namesAtOnce is how many names of a directory are read at a time: some hundred KB.
+	namesAtOnce = 1 << 12
+)
+
+// remover deletes one tree.
+type remover struct {
+	// top is the tree's own directory; moved counts what was moved up into it.
+	top   *os.File
+	moved int
+}
+
 // removeAt removes name in the directory parent, with all below it, following no link and crossing no mount. path is for
 // messages.
-func removeAt(parent int, name, path string) error {
+func removeAt(parent int, name, path string) error { return (&remover{}).remove(parent, name, path, 0) }
+
+func (r *remover) remove(parent int, name, path string, depth int) error {
 	err := unix.Unlinkat(parent, name, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
@@ -86,17 +104,52 @@ func removeAt(parent int, name, path string) error {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return err
+	if depth == 0 {
+		r.top = f
 	}
-	for _, n := range names {
-		if err := removeAt(fd, n, filepath.Join(path, n)); err != nil {
-			return err
-		}
+	if depth == maxDepth {
+		return r.moveUp(parent, name, path)
+	}
+	if err := r.empty(f, path, depth); err != nil {
+		return err
 	}
 	if err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "rmdir", Path: path, Err: err}
 	}
 	return nil
+}
+
+// empty removes everything in a directory, also what is moved into it meanwhile.
+func (r *remover) empty(f *os.File, path string, depth int) error {
+	for {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		names, err := f.Readdirnames(namesAtOnce)
+		if len(names) == 0 && errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for _, n := range names {
+			if err := r.remove(int(f.Fd()), n, filepath.Join(path, n), depth+1); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// moveUp moves a directory into the tree's own, where it is deleted in its turn.
+func (r *remover) moveUp(parent int, name, path string) error {
+	for {
+		r.moved++
+		err := unix.Renameat2(parent, name, int(r.top.Fd()), fmt.Sprint(".deep-", r.moved), unix.RENAME_NOREPLACE)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			return &os.PathError{Op: "move", Path: path, Err: err}
+		}
+	}
 }
