@@ -46,7 +46,7 @@ type Attributes struct {
 	// Old is the stored object, shared and never changed; nil on Create.
 	Old registry.Object
 	// Body is a subresource's request (a Binding, an Eviction), if its kind is another than Object's. On Connect it is the options, and
-	// there are no objects. Mutate may change it, but on Connect, and says so by BodyChanged; Object is then made anew of it.
+	// there are no objects. Mutate may change it, and says so by BodyChanged; Object is then made anew of it.
 	Body        runtime.Object
 	BodyChanged bool
 	DryRun      bool

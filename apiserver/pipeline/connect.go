@@ -31,7 +31,7 @@ func (p *Pipeline) Admit(ctx context.Context, r *Request, stored registry.Object
 }
 
 // AdmitConnect asks the admission plugins about a stream or a request that a door passes on: about its options, which are of the
-// subresource's kind. The caller has authorized it.
+// subresource's kind, and which they may change. The caller has authorized it.
 func (p *Pipeline) AdmitConnect(ctx context.Context, r *Request, options runtime.Object) error {
 	return warned(r, p.admitConnect(ctx, r, options))
 }
@@ -57,8 +57,10 @@ func (p *Pipeline) admitConnect(ctx context.Context, r *Request, options runtime
 		}
 		return nil
 	}
-	if err := connects(func(g *admission.Plugin) func(context.Context, *admission.Attributes) error { return g.Mutate }); err != nil {
-		return err
+	for again := true; again; again = a.NextRound() {
+		if err := connects(func(g *admission.Plugin) func(context.Context, *admission.Attributes) error { return g.Mutate }); err != nil {
+			return err
+		}
 	}
 	return connects(func(g *admission.Plugin) func(context.Context, *admission.Attributes) error { return g.Validate })
 }

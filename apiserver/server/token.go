@@ -50,10 +50,10 @@ func (t *tokens) connect(ctx context.Context, p *pipeline.Pipeline, r *pipeline.
 		s := int64(defaultTokenSeconds)
 		req.Spec.ExpirationSeconds = &s
 	}
-	if err := t.check(r, req); err != nil {
+	if err := p.Admit(ctx, r, account, req); err != nil {
 		return nil, err
 	}
-	if err := p.Admit(ctx, r, account, req); err != nil {
+	if err := t.check(r, req); err != nil {
 		return nil, err
 	}
 	spec := authn.TokenSpec{

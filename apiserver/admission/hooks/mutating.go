@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -148,13 +147,12 @@ func (k *asker) let(ctx context.Context, h *hook, w *match.Write, as *registry.R
 
 var errNoObject = errors.New("admission attempted to modify the object, which is not supported for this operation")
 
-// apply changes what the write is about by a JSON patch: the body where a subresource has a kind of its own, else the object, in the form
-// that the patch was made for.
+// apply changes what the write is about by a JSON patch: the body where a subresource has a kind of its own or is connected to, else the
+// object, in the form that the patch was made for.
 func apply(a *admission.Attributes, as *registry.Resource, text []byte) (bool, error) {
 	object, _ := a.Reviewed()
-	sub, ok := a.Resource.Subresources[a.Subresource]
-	own := ok && sub.New != nil
-	if object == nil || a.Operation == admission.Connect || a.Operation == admission.Delete || !own && a.Object == nil {
+	own := match.InBody(a)
+	if object == nil || a.Operation == admission.Delete || !own && a.Object == nil {
 		return false, errNoObject
 	}
 	patch, err := jsonpatch.DecodePatch(text)
@@ -176,22 +174,7 @@ func apply(a *admission.Attributes, as *registry.Resource, text []byte) (bool, e
 		return false, nil
 	}
 	if own {
-		return true, replaceBody(a, &sub, after)
+		return true, match.ReplaceBody(a, after)
 	}
 	return true, match.Replace(a, as, after)
-}
-
-// replaceBody puts another body, given as JSON, in the place of the write's.
-func replaceBody(a *admission.Attributes, sub *registry.Subresource, text []byte) error {
-	body := sub.New()
-	if err := json.Unmarshal(text, body); err != nil {
-		return err
-	}
-	if got := body.GetObjectKind().GroupVersionKind(); got != sub.Kind {
-		return fmt.Errorf("the patch makes %v of %v", got, sub.Kind)
-	}
-	// Everybody has the pointer to the body, so that what it points to changes.
-	reflect.ValueOf(a.Body).Elem().Set(reflect.ValueOf(body).Elem())
-	a.BodyChanged = true
-	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/registry"
 )
@@ -38,6 +40,29 @@ func Convert(obj registry.Object, from, to *registry.Resource) (registry.Object,
 	obj = obj.DeepCopyObject().(registry.Object)
 	obj.GetObjectKind().SetGroupVersionKind(to.Kind)
 	return obj, nil
+}
+
+// InBody reports whether what mutations change is the write's body, because its subresource has a kind of its own or it is a CONNECT, and
+// not its object.
+func InBody(a *admission.Attributes) bool {
+	sub, ok := a.Resource.Subresources[a.Subresource]
+	return a.Body != nil && (a.Operation == admission.Connect || ok && sub.New != nil)
+}
+
+// ReplaceBody puts another body, given as JSON, in the place of the write's.
+func ReplaceBody(a *admission.Attributes, text []byte) error {
+	now := reflect.ValueOf(a.Body).Elem()
+	next := reflect.New(now.Type())
+	if err := json.Unmarshal(text, next.Interface()); err != nil {
+		return err
+	}
+	want := a.Resource.Subresources[a.Subresource].Kind
+	if got := next.Interface().(runtime.Object).GetObjectKind().GroupVersionKind(); got != want {
+		return fmt.Errorf("the patch makes %v of %v", got, want)
+	}
+	now.Set(next.Elem()) // everybody has the pointer to the body, so that what it points to changes
+	a.BodyChanged = true
+	return nil
 }
 
 // Replace puts another object, given as JSON in one of its forms, in the place of the write's.

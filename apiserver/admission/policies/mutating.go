@@ -10,7 +10,9 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/admission/expression"
@@ -33,7 +35,7 @@ func Mutating(cfg Config) admission.Plugin {
 	m := &mutator{cfg: cfg}
 	m.planner.init(cfg, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings", m.compile, bindMutating)
 	return admission.Plugin{
-		Name: mutatingName, Mutate: m.mutate,
+		Name: mutatingName, Mutate: m.mutate, Connects: true,
 		Obeys: []schema.GroupResource{{Group: group, Resource: m.planner.policies}, {Group: group, Resource: m.planner.bindings}, {Resource: "namespaces"}},
 	}
 }
@@ -78,11 +80,8 @@ type rounds struct {
 
 func (m *mutator) mutate(ctx context.Context, a *admission.Attributes) error {
 	policies, err := m.planner.get(ctx)
-	if err != nil || len(policies) == 0 || exempt(a) || a.Object == nil {
+	if err != nil || len(policies) == 0 || exempt(a) || a.Object == nil && !match.InBody(a) {
 		return err
-	}
-	if sub, ok := a.Resource.Subresources[a.Subresource]; ok && sub.New != nil {
-		return nil // what is changed through a form of its own is no object that could be patched
 	}
 	w := m.planner.source.Write(a)
 	list, err := m.cfg.evaluations(ctx, policies, w)
@@ -141,9 +140,9 @@ func (e *evaluation) key() string {
 
 func begin(a *admission.Attributes) (*rounds, error) {
 	if r, ok := a.Memory[mutatingName].(*rounds); ok && a.Round > 0 {
-		now, err := json.Marshal(a.Object)
+		now, err := state(a)
 		if err != nil {
-			return nil, apierrors.NewInternalError(err)
+			return nil, err
 		}
 		if string(now) != string(r.last) {
 			r.later = r.called
@@ -162,10 +161,18 @@ func (r *rounds) keep(a *admission.Attributes) (err error) {
 		a.Memory = map[string]any{}
 	}
 	a.Memory[mutatingName] = r
-	if r.last, err = json.Marshal(a.Object); err != nil {
-		return apierrors.NewInternalError(err)
+	r.last, err = state(a)
+	return err
+}
+
+// state is what mutations change, as JSON.
+func state(a *admission.Attributes) ([]byte, error) {
+	object, _ := a.Reviewed()
+	b, err := json.Marshal(object)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
 	}
-	return nil
+	return b, nil
 }
 
 // evaluate lets one policy change the object, by each of its mutations in turn.
@@ -216,25 +223,35 @@ func (m *mutator) change(ctx context.Context, w *match.Write, e *evaluation, c *
 	if err != nil {
 		return false, err
 	}
-	object, err := match.Convert(w.Object, w.Resource, e.as)
-	if err != nil {
-		return false, err
+	object, _ := w.Reviewed()
+	own := match.InBody(w.Attributes)
+	if !own {
+		if object, err = match.Convert(w.Object, w.Resource, e.as); err != nil {
+			return false, err
+		}
 	}
 	before, err := json.Marshal(object)
 	if err != nil {
 		return false, err
 	}
-	after, err := m.patched(c, e.as, object, before, value)
-	if err != nil || sameJSON(before, after) {
+	after, err := m.patched(c, e.as, own, object, before, value)
+	switch {
+	case err != nil || sameJSON(before, after):
 		return false, err
+	case own:
+		return true, match.ReplaceBody(w.Attributes, after)
 	}
 	return true, match.Replace(w.Attributes, e.as, after)
 }
 
-// patched applies what a mutation's expression returned.
-func (m *mutator) patched(c *edit, as *registry.Resource, object registry.Object, before []byte, value ref.Val) ([]byte, error) {
+// patched applies what a mutation's expression returned. The kinds of subresources and of options have no lists that could be merged, so
+// that what they are is seen from what is in them.
+func (m *mutator) patched(c *edit, as *registry.Resource, own bool, object runtime.Object, before []byte, value ref.Val) ([]byte, error) {
 	if c.kind == admissionregistrationv1.PatchTypeJSONPatch {
 		return applyPatch(before, value)
+	}
+	if own {
+		return applyConfiguration(managedfields.NewDeducedTypeConverter(), object, object.GetObjectKind().GroupVersionKind(), value)
 	}
 	types, err := m.cfg.Types(as)
 	if err != nil {

@@ -70,7 +70,7 @@ func (p *Proxy) Close() error {
 }
 
 // Pod authorizes a request to a part of a pod, asks admission about its options, if it has any (corev1.PodExecOptions and the like),
-// and returns the kubelet that runs the pod.
+// which it may change, and returns the kubelet that runs the pod.
 func (p *Proxy) Pod(ctx context.Context, r *pipeline.Request, options runtime.Object) (nodev1.NodeServiceClient, *corev1.Pod, error) {
 	namespace, name := r.Namespace, r.Name
 	if namespace == "" || name == "" {

@@ -30,12 +30,14 @@ func (p *Proxy) Exec(server rpc.BidiStreamingServer[nodev1.ExecRequest, nodev1.E
 	defer cancel()
 	r := p.request(ctx, pipeline.Create, "exec", ref.GetNamespace(), ref.GetPod())
 	defer p.observe(ctx, r)(&err)
-	kubelet, _, err := p.Pod(ctx, r, &corev1.PodExecOptions{
+	options := &corev1.PodExecOptions{
 		Stdin: start.GetStdin(), Stdout: true, Stderr: !start.GetTty(), TTY: start.GetTty(), Container: ref.GetContainer(), Command: start.GetCommand(),
-	})
+	}
+	kubelet, _, err := p.Pod(ctx, r, options)
 	if err != nil {
 		return err
 	}
+	start.Stdin, start.Tty, start.Ref.Container, start.Command = options.Stdin, options.TTY, options.Container, options.Command
 	client, err := kubelet.Exec(ctx)
 	if err != nil {
 		return err
@@ -58,12 +60,14 @@ func (p *Proxy) Attach(server rpc.BidiStreamingServer[nodev1.AttachRequest, node
 	defer cancel()
 	r := p.request(ctx, pipeline.Create, "attach", ref.GetNamespace(), ref.GetPod())
 	defer p.observe(ctx, r)(&err)
-	kubelet, _, err := p.Pod(ctx, r, &corev1.PodAttachOptions{
+	options := &corev1.PodAttachOptions{
 		Stdin: start.GetStdin(), Stdout: true, Stderr: !start.GetTty(), TTY: start.GetTty(), Container: ref.GetContainer(),
-	})
+	}
+	kubelet, _, err := p.Pod(ctx, r, options)
 	if err != nil {
 		return err
 	}
+	start.Stdin, start.Tty, start.Ref.Container = options.Stdin, options.TTY, options.Container
 	client, err := kubelet.Attach(ctx)
 	if err != nil {
 		return err

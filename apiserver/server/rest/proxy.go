@@ -36,18 +36,25 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, ask *pipeline.Re
 		return nil
 	}
 	find := h.cfg.Backends.Pod
-	var options runtime.Object = &corev1.PodProxyOptions{Path: rest.Path}
+	pod := &corev1.PodProxyOptions{Path: rest.Path}
+	var options runtime.Object = pod
+	path := &pod.Path
 	switch t.resource {
 	case "services":
-		find, options = h.cfg.Backends.Service, &corev1.ServiceProxyOptions{Path: rest.Path}
+		service := &corev1.ServiceProxyOptions{Path: rest.Path}
+		find, options, path = h.cfg.Backends.Service, service, &service.Path
 	case "nodes":
-		options = &corev1.NodeProxyOptions{Path: rest.Path}
+		node := &corev1.NodeProxyOptions{Path: rest.Path}
+		options, path = node, &node.Path
 		find = func(ctx context.Context, _, id string) (*url.URL, http.RoundTripper, error) {
 			return h.cfg.Backends.Node(ctx, id)
 		}
 	}
 	if err := h.cfg.Pipeline.AdmitConnect(r.Context(), ask, options); err != nil {
 		return err
+	}
+	if *path != rest.Path { // admission leads it elsewhere
+		rest.Path, rest.RawPath = *path, ""
 	}
 	to, transport, err := find(r.Context(), t.namespace, t.name)
 	if err != nil {

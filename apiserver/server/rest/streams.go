@@ -167,72 +167,81 @@ func containerOf(pod *corev1.Pod, name string) (string, error) {
 
 // exec runs a command in a container over WebSocket or SPDY.
 func (h *Handler) exec(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
-	options, err := remotecommand.NewOptions(normalize(r))
-	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
-	}
 	q := r.URL.Query()
-	command := q["command"]
-	if len(command) == 0 {
-		return apierrors.NewBadRequest("you must specify at least 1 command")
+	asked := &corev1.PodExecOptions{
+		Stdin: boolean(q, "stdin"), Stdout: boolean(q, "stdout"), Stderr: boolean(q, "stderr"), TTY: boolean(q, "tty"), Container: q.Get("container"), Command: q["command"],
 	}
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodExecOptions{
-		Stdin: boolean(q, "stdin"), Stdout: boolean(q, "stdout"), Stderr: boolean(q, "stderr"), TTY: boolean(q, "tty"), Container: q.Get("container"), Command: command,
-	})
+	streams := func() (*remotecommand.Options, error) {
+		if len(asked.Command) == 0 {
+			return nil, apierrors.NewBadRequest("you must specify at least 1 command")
+		}
+		return streamsOf(r, asked.Stdin, asked.Stdout, asked.Stderr, asked.TTY)
+	}
+	session, pod, err := h.session(r, ask, t, asked, &asked.Container, streams)
 	if err != nil {
 		return err
 	}
-	container, err := containerOf(pod, q.Get("container"))
-	if err != nil {
-		return err
-	}
-	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: container}, options: options}
 	if isWebSocket(r) {
-		return session.serveWebSocket(w, r, command)
+		return session.serveWebSocket(w, r, asked.Command)
 	}
-	remotecommand.ServeExec(w, r, session, pod.Name, string(pod.UID), session.ref.GetContainer(), command, options, streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
+	remotecommand.ServeExec(w, r, session, pod.Name, string(pod.UID), session.ref.GetContainer(), asked.Command, session.options, streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
 	return nil
 }
 
 // attach joins a container's own standard streams.
 func (h *Handler) attach(w http.ResponseWriter, r *http.Request, ask *pipeline.Request, t target) error {
-	options, err := remotecommand.NewOptions(normalize(r))
-	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
-	}
 	q := r.URL.Query()
-	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, &corev1.PodAttachOptions{
+	asked := &corev1.PodAttachOptions{
 		Stdin: boolean(q, "stdin"), Stdout: boolean(q, "stdout"), Stderr: boolean(q, "stderr"), TTY: boolean(q, "tty"), Container: q.Get("container"),
-	})
+	}
+	streams := func() (*remotecommand.Options, error) {
+		return streamsOf(r, asked.Stdin, asked.Stdout, asked.Stderr, asked.TTY)
+	}
+	session, pod, err := h.session(r, ask, t, asked, &asked.Container, streams)
 	if err != nil {
 		return err
 	}
-	container, err := containerOf(pod, q.Get("container"))
-	if err != nil {
-		return err
-	}
-	session := &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: container}, options: options}
 	if isWebSocket(r) {
 		return session.serveWebSocket(w, r, nil)
 	}
-	remotecommand.ServeAttach(w, r, session, pod.Name, string(pod.UID), session.ref.GetContainer(), options, streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
+	remotecommand.ServeAttach(w, r, session, pod.Name, string(pod.UID), session.ref.GetContainer(), session.options, streamIdle, streamOpen, remotecommand.SupportedStreamingProtocols)
 	return nil
 }
 
-// normalize writes the API's booleans ("stdin=true") as the streaming library reads them ("input=1").
-func normalize(r *http.Request) *http.Request {
-	q := r.URL.Query()
+// session finds the container's kubelet. The options are checked both as they are asked for and as admission has left them.
+func (h *Handler) session(r *http.Request, ask *pipeline.Request, t target, asked runtime.Object, container *string, streams func() (*remotecommand.Options, error)) (*session, *corev1.Pod, error) {
+	if _, err := streams(); err != nil {
+		return nil, nil, err
+	}
+	node, pod, err := h.cfg.Nodes.Pod(r.Context(), ask, asked)
+	if err != nil {
+		return nil, nil, err
+	}
+	options, err := streams()
+	if err != nil {
+		return nil, nil, err
+	}
+	name, err := containerOf(pod, *container)
+	return &session{node: node, ref: &nodev1.ContainerRef{Namespace: t.namespace, Pod: t.name, Container: name}, options: options}, pod, err
+}
+
+// streamsOf checks which streams are asked for, as the streaming library does.
+func streamsOf(r *http.Request, stdin, stdout, stderr, tty bool) (*remotecommand.Options, error) {
 	form := map[string][]string{}
-	for api, library := range map[string]string{
-		"stdin": remotecommand.ExecStdinParam, "stdout": remotecommand.ExecStdoutParam, "stderr": remotecommand.ExecStderrParam, "tty": remotecommand.ExecTTYParam,
+	for name, wanted := range map[string]bool{
+		remotecommand.ExecStdinParam: stdin, remotecommand.ExecStdoutParam: stdout, remotecommand.ExecStderrParam: stderr, remotecommand.ExecTTYParam: tty,
 	} {
-		if boolean(q, api) {
-			form[library] = []string{"1"}
+		if wanted {
+			form[name] = []string{"1"}
 		}
 	}
 	c := r.Clone(r.Context())
 	c.Form = form
-	return c
+	options, err := remotecommand.NewOptions(c)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return options, nil
 }
 
 // nodeError translates a kubelet's gRPC error.
