@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/client/events"
@@ -56,6 +54,3 @@ func waitingReason(all []corev1.ContainerStatus, name string) string {
 	}
 	return ""
 }
-
-// fullName names a pod as messages of the kubelet do.
-func fullName(p *corev1.Pod) string { return fmt.Sprintf("%s_%s(%s)", p.Name, p.Namespace, p.UID) }

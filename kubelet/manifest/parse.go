@@ -106,11 +106,6 @@ func identify(p *corev1.Pod, data []byte, node string) {
 	p.Spec.Tolerations = append(p.Spec.Tolerations, everything)
 }
 
-// IsStatic says whether a pod comes from a manifest.
-func IsStatic(p *corev1.Pod) bool {
-	return p.Annotations[SourceAnnotation] == FileSource && !IsMirror(p)
-}
-
 // IsMirror says whether a pod of the API stands for a static one.
 func IsMirror(p *corev1.Pod) bool {
 	_, ok := p.Annotations[corev1.MirrorPodAnnotationKey]

@@ -36,7 +36,7 @@ func TestParse(t *testing.T) {
 	switch {
 	case p.Name != "web-node1" || p.Namespace != "default" || p.Spec.NodeName != "Node1":
 		t.Errorf("it is %s/%s on %s", p.Namespace, p.Name, p.Spec.NodeName)
-	case p.Annotations[HashAnnotation] != string(p.UID) || p.Annotations[SourceAnnotation] != "file" || !IsStatic(p) || IsMirror(p):
+	case p.Annotations[HashAnnotation] != string(p.UID) || p.Annotations[SourceAnnotation] != "file" || IsMirror(p):
 		t.Errorf("annotations: %v", p.Annotations)
 	case app.ImagePullPolicy != corev1.PullIfNotPresent || p.Spec.Containers[1].ImagePullPolicy != corev1.PullAlways:
 		t.Errorf("pull policies: %s, %s", app.ImagePullPolicy, p.Spec.Containers[1].ImagePullPolicy)

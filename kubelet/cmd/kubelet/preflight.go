@@ -45,9 +45,3 @@ func preflight(c *config.Config) error {
 func haveModule(name string) bool {
 	return exec.Command("modprobe", name).Run() == nil
 }
-
-// haveAppArmor says whether the kernel enforces AppArmor profiles.
-func haveAppArmor() bool {
-	data, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	return err == nil && strings.HasPrefix(string(data), "Y")
-}

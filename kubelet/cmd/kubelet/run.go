@@ -22,6 +22,7 @@ import (
 	"bareboat.dev/daemon"
 	"bareboat.dev/daemon/tlsconf"
 	"bareboat.dev/kubelet/agent"
+	"bareboat.dev/kubelet/apparmor"
 	"bareboat.dev/kubelet/certificate"
 	"bareboat.dev/kubelet/cgroup"
 	"bareboat.dev/kubelet/config"
@@ -182,7 +183,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 	k.agent = agent.New(agent.Config{
 		NodeName: name, Root: c.RootDir, StateRoot: c.StateDir, LogRoot: c.LogDir, LinkRoot: c.LinkDir, ClusterDNS: c.ClusterDNS,
 		ClusterDomain: c.ClusterDomain, ResolvConf: c.ResolvConf, SeccompRoot: c.RootDir + "/seccomp", ShimCgroup: c.ShimCgroup,
-		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: haveAppArmor(), PidsLimit: c.PodPidsLimit,
+		UnsafeSysctls: c.AllowedUnsafeSysctls, AppArmor: apparmor.Enabled(), PidsLimit: c.PodPidsLimit,
 		Pull:   image.PullOptions{Mirrors: mirrors(c.RegistryMirrors), Insecure: c.InsecureRegistries},
 		Verify: c.ImageVerification(),
 	}, agent.Deps{
