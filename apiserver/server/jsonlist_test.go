@@ -38,6 +38,18 @@ func TestJSONIsThatOfTheTypes(t *testing.T) {
 	if got := zipped(t, u, path); !bytes.Equal(got, want.Bytes()) {
 		t.Errorf("compressed list of %d bytes is not the one of %d bytes", len(got), want.Len())
 	}
+	// A table, which is written row by row, is what it decodes to.
+	const asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
+	for _, include := range []string{"", "None", "Object", "Metadata"} {
+		text := u.get(t, path+"?includeObject="+include, asTable)
+		var table metav1.Table
+		check(t, json.Unmarshal(text, &table))
+		want.Reset()
+		check(t, json.NewEncoder(&want).Encode(&table))
+		if len(table.Rows) != many || !bytes.Equal(text, want.Bytes()) {
+			t.Errorf("table with %q: %.300s\nnot %.300s", include, text, want.Bytes())
+		}
+	}
 	first := &list.Items[0]
 	first.TypeMeta = metav1.TypeMeta{Kind: "ConfigMap", APIVersion: "v1"}
 	want.Reset()

@@ -79,6 +79,8 @@ func listMeta(l *pipeline.Listing) metav1.ListMeta {
 func (h *Handler) writeList(b *body, f format, l *pipeline.Listing, include string) (err error) {
 	keep := func() error { return nil }
 	switch {
+	case f.view == asTable && f.media == codec.JSON && !f.pretty:
+		return h.jsonTable(b, l, include)
 	case f.view == asTable:
 		t, err := h.table(l.Resource, include, l.Objects)
 		if err != nil {
@@ -188,11 +190,7 @@ func (h *Handler) appendMetadata(dst []byte, o *pipeline.Object) ([]byte, error)
 	if err != nil {
 		return dst, err
 	}
-	b, err := json.Marshal(p)
-	if err != nil {
-		return dst, apierrors.NewInternalError(err)
-	}
-	return append(dst, b...), nil
+	return appendJSON(dst, p)
 }
 
 // withoutType drops the apiVersion and kind with which encoding/json begins an object that has them: the items of a typed

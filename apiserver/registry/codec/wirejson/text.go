@@ -13,6 +13,9 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
+// AppendText appends a string as JSON.
+func AppendText(dst []byte, s string) []byte { return appendText(dst, []byte(s)) }
+
 // appendText appends a JSON string as encoding/json does: HTML's special characters and the line separators of JavaScript escaped,
 // what is no UTF-8 replaced.
 func appendText(dst, s []byte) []byte {

@@ -170,6 +170,15 @@ func (w *writer) merge(a, b []byte) []byte {
 
 // consume takes the next field off a message: its number and wire type, and its data or bits.
 func consume(b []byte) (tag uint32, wire uint8, data []byte, bits uint64, rest []byte, ok bool) {
+	if len(b) >= 2 && b[0] < 0x80 && b[0] >= 8 && b[1] < 0x80 { // nearly all: a small number and a small value or length
+		n := int(b[1])
+		switch wire = b[0] & 7; {
+		case wire == 2 && n <= len(b)-2:
+			return uint32(b[0] >> 3), wire, b[2 : 2+n : 2+n], 0, b[2+n:], true
+		case wire == 0:
+			return uint32(b[0] >> 3), wire, nil, uint64(n), b[2:], true
+		}
+	}
 	head, b, ok := uvarint(b)
 	if !ok || head > math.MaxUint32 || head < 8 {
 		return 0, 0, nil, 0, nil, false
