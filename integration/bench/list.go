@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/proto"
 
 	"bareboat.dev/client"
@@ -45,6 +46,8 @@ func listPods(e *Env) ([]Row, error) {
 		}},
 		{name: "REST, protobuf", do: once(rest, restCall(s.address(), "GET", "/api/v1/pods", "application/vnd.kubernetes.protobuf"))},
 		{name: "REST, JSON", do: once(rest, restCall(s.address(), "GET", "/api/v1/pods", "application/json"))},
+		{name: "REST, JSON compressed, as client-go asks", do: once(rest, compressed(restCall(s.address(), "GET", "/api/v1/pods", "application/json")))},
+		{name: "REST, table, as kubectl asks", do: once(rest, compressed(restCall(s.address(), "GET", "/api/v1/pods", "application/json;as=Table;v=v1;g=meta.k8s.io")))},
 	}
 	encode := &way{do: func() error {
 		for _, p := range pods {
@@ -74,6 +77,12 @@ func listPods(e *Env) ([]Row, error) {
 		return nil, err
 	}
 	return append(rows, held), nil
+}
+
+// compressed asks for a compressed answer.
+func compressed(c call) call {
+	c.headers = append(c.headers, hpack.HeaderField{Name: "accept-encoding", Value: "gzip"})
+	return c
 }
 
 // way is one way to do a thing that takes a while.
