@@ -9,7 +9,7 @@
 //	err = m.Take(pod, container, numa.Hint{})  // ErrUnavailable, SMTAlignmentError
 //	err = m.Commit()
 //	spec.Cpus = m.CPUSet(pod.UID, "container") // "2-3"
-//	shared := m.Shared()                       // what everybody else has now
+//	shared := m.CPUSet("", "")                 // what everybody else has now
 //
 // It is one of the providers that package topology asks.
 package cpus
@@ -176,9 +176,6 @@ func (m *Manager) Exclusive(uid types.UID) bool {
 	defer m.mu.Unlock()
 	return m.grants[uid] != nil
 }
-
-// Shared is the set of those that have none of their own.
-func (m *Manager) Shared() string { return m.CPUSet("", "") }
 
 // Own are the CPUs that a container has alone, Allocatable those that containers may have alone.
 func (m *Manager) Own(uid types.UID, container string) []int {

@@ -60,7 +60,7 @@ func TestStatic(t *testing.T) {
 	}
 	look := func(want string) {
 		t.Helper()
-		if got := fmt.Sprint(m.CPUSet("one", "app"), " ", m.CPUSet("two", "app"), " ", m.Shared()); got != want {
+		if got := fmt.Sprint(m.CPUSet("one", "app"), " ", m.CPUSet("two", "app"), " ", m.CPUSet("", "")); got != want {
 			t.Errorf("CPUs are %s, want %s", got, want)
 		}
 	}
@@ -197,7 +197,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: %v, want %s", n, err, want)
 		}
 		if want == "" {
-			if got := m.CPUSet("one", "app") + " " + m.Shared(); got != "1-3,5-7 4" { // not the reserved one, nor its core
+			if got := m.CPUSet("one", "app") + " " + m.CPUSet("", ""); got != "1-3,5-7 4" { // not the reserved one, nor its core
 				t.Errorf("CPUs are %s", got)
 			}
 		}
