@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/apiserver/registry/apps"
 	"bareboat.dev/apiserver/registry/kindtest"
@@ -113,4 +114,27 @@ func TestControllerRevision(t *testing.T) {
 		{Name: "revision", Edit: "revision: 2"},
 		{Name: "data", Edit: "data: {a: c}", Want: []string{`data: Invalid value: {"a":"c"}: field is immutable`}},
 	})
+}
+
+// A stateful set that is sent as it was read may be written: its claim templates are what the store kept, which does not say their kind.
+func TestStatefulSetSentBack(t *testing.T) {
+	r := kindtest.Kind(t, apps.Resources(), "StatefulSet")
+	made, errs := kindtest.New(t, r, statefulSet)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	raw, err := made.(*appsv1.StatefulSet).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, sent := &appsv1.StatefulSet{}, &appsv1.StatefulSet{}
+	for _, s := range []*appsv1.StatefulSet{stored, sent} {
+		if err := s.Unmarshal(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent.Spec.VolumeClaimTemplates[0].TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+	if errs := kindtest.Change(r, sent, stored); len(errs) > 0 {
+		t.Error(errs)
+	}
 }

@@ -95,10 +95,6 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 		if c.Status.Phase == "" {
 			c.Status.Phase = corev1.ClaimPending
 		}
-		// The embedded objects' types are filled in, as they are for every PersistentVolumeClaim.
-		if c.APIVersion == "" && c.Kind == "" {
-			c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim"
-		}
 	}
 }
 
