@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
+	"bareboat.dev/kubelet/apparmor"
 	"bareboat.dev/kubelet/image"
 )
 
@@ -109,7 +110,11 @@ func TestSecurity(t *testing.T) {
 // TestAppArmor shows which profile a container has by its own word or its pod's.
 func TestAppArmor(t *testing.T) {
 	for _, c := range []struct{ spec, want, err string }{
-		{`containers: [{name: a}]`, "", ""},
+		{`containers: [{name: a}]`, "the-default", ""},
+		{`containers: [{name: a, securityContext: {privileged: true}}]`, "", ""},
+		{`containers: [{name: unable}]`, "", ""},
+		{`containers: [{name: unable, securityContext: {appArmorProfile: {type: RuntimeDefault}}}]`, "", "apparmor_parser"},
+		{`containers: [{name: broken}]`, "", "cannot load"},
 		{`{securityContext: {appArmorProfile: {type: RuntimeDefault}}, containers: [{name: a}]}`, "the-default", ""},
 		{`{securityContext: {appArmorProfile: {type: RuntimeDefault}}, containers: [{name: a, securityContext: {appArmorProfile: {type: Unconfined}}}]}`, "", ""},
 		{`containers: [{name: a, securityContext: {appArmorProfile: {type: Localhost, localhostProfile: mine}}}]`, "mine", ""},
@@ -118,8 +123,11 @@ func TestAppArmor(t *testing.T) {
 	} {
 		p := podOf(t, c.spec)
 		in := Input{Pod: p, Container: &p.Spec.Containers[0], Args: []string{"x"}, Rootfs: "/", DefaultAppArmor: func() (string, error) {
-			if p.Spec.Containers[0].Name == "broken" {
+			switch p.Spec.Containers[0].Name {
+			case "broken":
 				return "", errors.New("cannot load")
+			case "unable":
+				return "", apparmor.ErrNoParser
 			}
 			return "the-default", nil
 		}}
@@ -132,6 +140,39 @@ func TestAppArmor(t *testing.T) {
 		}
 		if err != nil || spec.Process.ApparmorProfile != c.want {
 			t.Errorf("%s: %v, %v", c.spec, spec, err)
+		}
+	}
+}
+
+// TestOOMScore shows whom the kernel kills first on a node of 100 MiB: by class and request, a sidecar no sooner than those it serves, and
+// pods of high priority as others, but for those that the node cannot do without.
+func TestOOMScore(t *testing.T) {
+	const burstable = `resources: {requests: {memory: 10Mi}}`
+	for _, c := range []struct {
+		spec      string
+		container string
+		want      int
+	}{
+		{`containers: [{name: a}]`, "a", 1000},
+		{`containers: [{name: a, ` + burstable + `}]`, "a", 900},
+		{`containers: [{name: a, ` + burstable + `}, {name: b}]`, "b", 999},
+		{`{priority: 2000000000, priorityClassName: system-cluster-critical, containers: [{name: a, ` + burstable + `}]}`, "a", 900},
+		{`{priority: 2000001000, priorityClassName: system-node-critical, containers: [{name: a}]}`, "a", -997},
+		{`containers: [{name: a, resources: {limits: {cpu: 1, memory: 10Mi}}}]`, "a", -997},
+		{`{containers: [{name: a, ` + burstable + `}], initContainers: [{name: s, restartPolicy: Always}]}`, "s", 900},
+		{`{containers: [{name: a, ` + burstable + `}], initContainers: [{name: s, restartPolicy: Always, resources: {requests: {memory: 20Mi}}}]}`, "s", 800},
+		{`{containers: [{name: a, ` + burstable + `}], initContainers: [{name: i}]}`, "i", 999},
+		{`{resources: {requests: {memory: 50Mi}}, containers: [{name: a, ` + burstable + `}, {name: b}]}`, "b", 800},
+		{`{resources: {requests: {memory: 50Mi}}, containers: [{name: a, ` + burstable + `}, {name: b}]}`, "a", 700},
+	} {
+		p := podOf(t, c.spec)
+		for _, each := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+			if each.Name != c.container {
+				continue
+			}
+			if got := OOMScore(p, &each, 100<<20); got != c.want {
+				t.Errorf("%s in %s: %d, want %d", c.container, c.spec, got, c.want)
+			}
 		}
 	}
 }

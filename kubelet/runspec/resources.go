@@ -1,6 +1,9 @@
 package runspec
 
 import (
+	"math"
+	"slices"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	corev1 "k8s.io/api/core/v1"
 
@@ -125,8 +128,8 @@ func podSum(spec *corev1.PodSpec) (cpu, cpuLimit, memoryLimit int64) {
 
 // OOMScore is how readily the kernel kills the container when the node is out of memory.
 func OOMScore(p *corev1.Pod, c *corev1.Container, capacity int64) int {
-	if p.Spec.Priority != nil && *p.Spec.Priority >= systemCritical {
-		return oomGuaranteed
+	if p.Spec.PriorityClassName == systemNodeCritical {
+		return oomGuaranteed // only admission gives a pod that class; it is the last to go
 	}
 	switch pod.QOSClass(&p.Spec) {
 	case corev1.PodQOSGuaranteed:
@@ -137,9 +140,42 @@ func OOMScore(p *corev1.Pod, c *corev1.Container, capacity int64) int {
 	if capacity <= 0 {
 		return oomMax
 	}
-	score := 1000 - 1000*request(&c.Resources, corev1.ResourceMemory)/capacity
+	wanted := request(&c.Resources, corev1.ResourceMemory)
+	if isSidecar(p, c) {
+		// A sidecar goes no sooner than the containers that it serves (KEP-753).
+		least := int64(math.MaxInt64)
+		for i := range p.Spec.Containers {
+			least = min(least, request(&p.Spec.Containers[i].Resources, corev1.ResourceMemory))
+		}
+		wanted = max(wanted, least)
+	}
+	score := 1000 - 1000*(wanted+unassigned(p))/capacity
 	return int(min(max(score, oomBurstableMin), oomMax))
 }
 
-// systemCritical is the priority from which pods are critical: that of system-cluster-critical.
-const systemCritical = 2000000000
+// systemNodeCritical is the priority class of pods that a node cannot do without.
+const systemNodeCritical = "system-node-critical"
+
+func isSidecar(p *corev1.Pod, c *corev1.Container) bool {
+	return slices.ContainsFunc(p.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == c.Name && restartable(&i) })
+}
+
+func restartable(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// unassigned is each lasting container's part of the memory that the pod as a whole requests beyond what its containers do.
+func unassigned(p *corev1.Pod) int64 {
+	if p.Spec.Resources == nil {
+		return 0
+	}
+	left, ok := p.Spec.Resources.Requests[corev1.ResourceMemory]
+	if !ok {
+		return 0
+	}
+	rest, parts := left.Value(), int64(0)
+	for _, c := range slices.Concat(p.Spec.Containers, slices.DeleteFunc(slices.Clone(p.Spec.InitContainers), func(c corev1.Container) bool { return !restartable(&c) })) {
+		rest, parts = rest-request(&c.Resources, corev1.ResourceMemory), parts+1
+	}
+	return max(rest, 0) / max(parts, 1)
+}

@@ -1,12 +1,14 @@
 package runspec
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	corev1 "k8s.io/api/core/v1"
 
+	"bareboat.dev/kubelet/apparmor"
 	"bareboat.dev/kubelet/shim"
 )
 
@@ -117,6 +119,16 @@ func appArmorProfile(in Input) (string, error) {
 		profile = s.AppArmorProfile
 	}
 	switch {
+	case profile == nil && in.DefaultAppArmor != nil:
+		// Who says nothing has the default, too, where there is one; a host that cannot load it would else run nothing.
+		name, err := in.DefaultAppArmor()
+		if errors.Is(err, apparmor.ErrNoParser) {
+			return "", nil
+		}
+		if err != nil {
+			return "", configf("%v", err)
+		}
+		return name, nil
 	case profile == nil:
 	case profile.Type == corev1.AppArmorProfileTypeLocalhost && profile.LocalhostProfile != nil:
 		return *profile.LocalhostProfile, nil
