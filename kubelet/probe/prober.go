@@ -114,17 +114,20 @@ func HTTPRequest(ctx context.Context, h *corev1.HTTPGetAction, host string, c *c
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("User-Agent", userAgent)
-	request.Header.Set("Accept", "*/*")
 	for _, header := range h.HTTPHeaders {
-		switch {
-		case strings.EqualFold(header.Name, "Host"):
+		if strings.EqualFold(header.Name, "Host") {
 			request.Host = header.Value
-		case header.Value == "" && (strings.EqualFold(header.Name, "Accept") || strings.EqualFold(header.Name, "User-Agent")):
-			request.Header.Del(header.Name)
-		default:
-			request.Header.Set(header.Name, header.Value)
+			continue
 		}
+		request.Header.Add(header.Name, header.Value)
+	}
+	if _, given := request.Header["User-Agent"]; !given { // an empty one sends none
+		request.Header.Set("User-Agent", userAgent)
+	}
+	if given := request.Header["Accept"]; given == nil {
+		request.Header.Set("Accept", "*/*")
+	} else if given[0] == "" {
+		request.Header.Del("Accept")
 	}
 	return request, nil
 }

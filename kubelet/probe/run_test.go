@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -58,6 +59,32 @@ func trace(spec *corev1.Probe, results string) string {
 		out = append(out, map[pod.Verdict]string{pod.Success: "+", pod.Failed: "-"}[v]+at())
 	}, func(Result) { out = append(out, at()) })
 	return strings.Join(out, " ")
+}
+
+// TestHeaders shows what a probe sends: all headers that it names, several of one name, too; its own only where it names none; and with an
+// empty name of what it takes none at all.
+func TestHeaders(t *testing.T) {
+	for _, c := range []struct {
+		headers []corev1.HTTPHeader
+		want    string
+	}{
+		{nil, "a.example map[Accept:[*/*] User-Agent:[kube-probe/1.37]]"},
+		{[]corev1.HTTPHeader{{Name: "x-a", Value: "1"}, {Name: "X-A", Value: "2"}}, "a.example map[Accept:[*/*] User-Agent:[kube-probe/1.37] X-A:[1 2]]"},
+		{[]corev1.HTTPHeader{{Name: "host", Value: "b.example"}, {Name: "accept", Value: ""}, {Name: "user-agent", Value: "me"}}, "b.example map[User-Agent:[me]]"},
+		{[]corev1.HTTPHeader{{Name: "User-Agent", Value: ""}}, "a.example map[Accept:[*/*] User-Agent:[]]"},
+	} {
+		r, err := HTTPRequest(t.Context(), &corev1.HTTPGetAction{Host: "a.example", Port: intstr.FromInt32(80), HTTPHeaders: c.headers}, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if got := fmt.Sprint(host, " ", r.Header); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.headers, got, c.want)
+		}
+	}
 }
 
 // TestPortByName shows how probes find their port.
