@@ -30,6 +30,7 @@ func (w *worker) ensureImage(ctx context.Context, act pod.Action) func() {
 		result := pod.Image{Attempt: act.Attempt}
 		if err != nil {
 			result.Failure = failure(w.seen.Images[act.Container].Failure, reason, err)
+			delete(w.seen.Refused, act.Container) // what keeps it now is that
 		} else {
 			result.ID, result.Ref = img.ID, imageRef(img)
 		}

@@ -314,6 +314,15 @@ func noteExit(c *pod.Container, s shim.ContainerStatus, message string) {
 	c.StartedAt, c.FinishedAt, c.Message = s.StartedAt, s.FinishedAt, message
 }
 
+// noteLost notes the end of what died with its podshim, unless that was recorded.
+func noteLost(c *pod.Container, now time.Time) {
+	if c.State == pod.Exited {
+		return
+	}
+	c.State, c.ExitCode, c.FinishedAt = pod.Exited, exitLost, now
+	c.Reason, c.Message = "ContainerStatusUnknown", "The container was killed with the process that supervised it; its exit status is not known"
+}
+
 // lostSandbox notes that podshim has died, and with it everything in the pod that ran.
 func (w *worker) lostSandbox(s Sandbox, err error) {
 	if w.ctx.Err() != nil {
@@ -340,9 +349,8 @@ func (w *worker) lostSandbox(s Sandbox, err error) {
 	defer w.mu.Unlock()
 	now := time.Now()
 	for i := range w.seen.Containers {
-		if c := &w.seen.Containers[i]; c.State != pod.Exited && c.Sandbox == w.seen.Sandbox.ID {
-			c.State, c.ExitCode, c.FinishedAt = pod.Exited, exitLost, now
-			c.Reason, c.Message = "ContainerStatusUnknown", "The container was killed with the process that supervised it; its exit status is not known"
+		if c := &w.seen.Containers[i]; c.Sandbox == w.seen.Sandbox.ID {
+			noteLost(c, now)
 		}
 	}
 	w.seen.Sandbox.State = pod.SandboxDead

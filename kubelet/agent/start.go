@@ -53,7 +53,12 @@ func (w *worker) startContainer(ctx context.Context, act pod.Action) func() {
 	if errors.As(err, &refused) {
 		reason = refused.reason
 	}
-	return func() { w.seen.Refused[c.Name] = *failure(nil, reason, err) }
+	return func() {
+		w.seen.Refused[c.Name] = *failure(nil, reason, err)
+		if errors.Is(err, image.ErrNotFound) {
+			delete(w.seen.Images, c.Name) // it was removed after it had been found
+		}
+	}
 }
 
 // create makes an instance and starts it. If it fails nothing is left behind.
@@ -115,6 +120,9 @@ func (w *worker) noteStarted(c *corev1.Container, r *record, s shim.ContainerSta
 		instance.State = pod.Running
 		if exit, ok := w.exits[r.ID]; ok {
 			noteExit(&instance, exit, w.a.terminationMessage(c, r, exit))
+		}
+		if s := &w.seen.Sandbox; s.ID != r.Sandbox || s.State == pod.SandboxDead {
+			noteLost(&instance, time.Now()) // podshim has died since, and whoever noted that did not know of it
 		}
 		w.seen.Containers = append(w.seen.Containers, instance)
 		w.a.cpusChanged() // they may have been given away since it was made
