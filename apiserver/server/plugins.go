@@ -55,6 +55,7 @@ func (s *Server) plugins(authorizer authz.Authorizer) ([]admission.Plugin, error
 		hooks.Validating(asked),
 		admission.Escalation(&s.rules.rbac, s.pipeline, authorizer),
 		policies.Readable(s.pipeline, authorizer),
+		admission.AdminAccess(s.pipeline),
 		quota.Plugin(s.pipeline, s.cfg.Now),
 	}
 	return slices.DeleteFunc(all, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Disabled, p.Name) }), nil

@@ -33,7 +33,7 @@ func endpoints() *registry.Resource {
 			Validate:       registry.Checks(checkEndpoints),
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, ep, _ *corev1.Endpoints) { checkEndpoints(e, ep) }),
 			Warnings:       registry.Warns(endpointsWarnings),
-			ValidateName: dnsSubdomain,
+			ValidateName:   dnsSubdomain,
 
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,

@@ -118,15 +118,6 @@ func preparePodUpdate(p, old *corev1.Pod) {
 	}
 }
 
-// takePodStatus takes the status; a body without a quality of service keeps the one that the pod has.
-func takePodStatus(p, body *corev1.Pod) {
-	qos := p.Status.QOSClass
-	p.Status = body.Status
-	if p.Status.QOSClass == "" {
-		p.Status.QOSClass = qos
-	}
-}
-
 // podGracePeriod: a pod that no node runs, or that has ended, is removed at once.
 func podGracePeriod(obj registry.Object, requested *int64) time.Duration {
 	p := obj.(*corev1.Pod)

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/diff"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -235,43 +234,6 @@ func checkAnnotationUpdate(e *check.Errors, p, old *corev1.Pod) {
 	}
 }
 
-func checkPodStatusUpdate(e *check.Errors, p, old *corev1.Pod) {
-	at := field.NewPath("status")
-	checkAnnotationUpdate(e, p, old)
-	podspec.ValidateAnnotations(e, p.Annotations, &p.Spec, annotationsPath)
-	for i, c := range p.Status.Conditions {
-		switch c.Type {
-		case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized:
-		default:
-			e.QualifiedName(field.NewPath("metadata", "conditions").Index(i).Child("Type"), string(c.Type))
-		}
-	}
-	if name := p.Status.NominatedNodeName; name != "" && name != old.Status.NominatedNodeName {
-		e.Name(at.Child("nominatedNodeName"), name, dnsSubdomain)
-	}
-	e.Immutable(at.Child("qosClass"), p.Status.QOSClass, old.Status.QOSClass)
-	checkTransitions(e, p.Status.ContainerStatuses, old.Status.ContainerStatuses, old, restartsContainer, at.Child("containerStatuses"))
-	checkTransitions(e, p.Status.InitContainerStatuses, old.Status.InitContainerStatuses, old, restartsInit, at.Child("initContainerStatuses"))
-	checkTransitions(e, p.Status.EphemeralContainerStatuses, old.Status.EphemeralContainerStatuses, old,
-		func(*corev1.Pod, string, int32) bool { return false }, at.Child("ephemeralContainerStatuses"))
-	checkClaimStatuses(e, p, at.Child("resourceClaimStatuses"))
-	checkStatusIPs(e, p, at)
-}
-
-// checkTransitions: a container that has ended for good may not be reported as not ended.
-func checkTransitions(e *check.Errors, is, was []corev1.ContainerStatus, pod *corev1.Pod, restarts func(*corev1.Pod, string, int32) bool, at *field.Path) {
-	for i, w := range was {
-		if w.State.Terminated == nil || restarts(pod, w.Name, w.State.Terminated.ExitCode) {
-			continue
-		}
-		for _, s := range is {
-			if s.Name == w.Name && s.State.Terminated == nil {
-				e.Forbidden(at.Index(i).Child("state"), "may not be transitioned to non-terminated state")
-			}
-		}
-	}
-}
-
 // restartsContainer reports whether a container that exited may run again: by its own policy and rules, else by the pod's.
 func restartsContainer(p *corev1.Pod, name string, exit int32) bool {
 	for i := range p.Spec.Containers {
@@ -306,44 +268,6 @@ func restartsByOwnPolicy(c *corev1.Container, exit int32) bool {
 
 func restartsByPodPolicy(p *corev1.Pod, exit int32) bool {
 	return p.Spec.RestartPolicy == corev1.RestartPolicyAlways || p.Spec.RestartPolicy == corev1.RestartPolicyOnFailure && exit != 0
-}
-
-func checkClaimStatuses(e *check.Errors, p *corev1.Pod, at *field.Path) {
-	seen := sets.New[string]()
-	for i, s := range p.Status.ResourceClaimStatuses {
-		here := at.Index(i).Child("name")
-		if !slices.ContainsFunc(p.Spec.ResourceClaims, func(c corev1.PodResourceClaim) bool { return c.Name == s.Name }) {
-			e.Invalid(here, s.Name, "must match the name of an entry in `spec.resourceClaims`")
-		}
-		if seen.Has(s.Name) {
-			e.Duplicate(here, s.Name)
-		}
-		seen.Insert(s.Name)
-		if s.ResourceClaimName != nil {
-			e.Name(here, *s.ResourceClaimName, dnsSubdomain)
-		}
-	}
-}
-
-func checkStatusIPs(e *check.Errors, p *corev1.Pod, at *field.Path) {
-	one := func(at *field.Path, value any, ips []string) {
-		for i, ip := range ips {
-			e.IP(at.Index(i), ip)
-		}
-		e.OnePerFamily(at, value, ips, "IP")
-	}
-	var podIPs, hostIPs []string
-	for _, ip := range p.Status.PodIPs {
-		podIPs = append(podIPs, ip.IP)
-	}
-	for _, ip := range p.Status.HostIPs {
-		hostIPs = append(hostIPs, ip.IP)
-	}
-	one(at.Child("podIPs"), p.Status.PodIPs, podIPs)
-	if len(hostIPs) > 0 && hostIPs[0] != p.Status.HostIP {
-		e.Invalid(at.Child("hostIPs").Index(0).Child("ip"), hostIPs[0], "must be equal to `hostIP`")
-	}
-	one(at.Child("hostIPs"), p.Status.HostIPs, hostIPs)
 }
 
 func checkEphemeralUpdate(e *check.Errors, p, old *corev1.Pod) {
