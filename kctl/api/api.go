@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/client"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
@@ -32,11 +34,12 @@ type Server struct {
 	*client.Client
 	resources apiv1.ResourceServiceClient
 	infos     []*apiv1.ResourceInfo
+	warn      func(string)
 }
 
-// New wraps a connection.
-func New(c *client.Client) *Server {
-	return &Server{Client: c, resources: apiv1.NewResourceServiceClient(c.Conn())}
+// New wraps a connection. Each of the server's warnings about a write, refused or not, goes to warn.
+func New(c *client.Client, warn func(string)) *Server {
+	return &Server{Client: c, resources: apiv1.NewResourceServiceClient(c.Conn()), warn: warn}
 }
 
 // Infos returns what the server serves; it asks once.
@@ -177,8 +180,12 @@ func decodeJSON(a *anypb.Any) (*unstructured.Unstructured, error) {
 	if err := unknown.Unmarshal(a.GetValue()); err != nil {
 		return nil, fmt.Errorf("decode a custom resource: %w", err)
 	}
+	data, err := yaml.YAMLToJSON(unknown.Raw) // JSON as it is; a file's object may be YAML
+	if err != nil {
+		return nil, err
+	}
 	u := &unstructured.Unstructured{}
-	return u, u.UnmarshalJSON(unknown.Raw)
+	return u, u.UnmarshalJSON(data)
 }
 
 // Body packs JSON or YAML for a request; the server decodes it, strictly if asked.
@@ -269,25 +276,41 @@ func each[T any](ctx context.Context, stream grpc.ServerStreamingClient[T], fn f
 // Create sends a create.
 func (s *Server) Create(ctx context.Context, req *apiv1.CreateRequest) (*apiv1.CreateResponse, error) {
 	resp, err := s.resources.Create(ctx, req)
+	s.tell(resp.GetWarnings(), err)
 	return resp, client.FromGRPC(ctx, err)
 }
 
 // Update sends an update.
 func (s *Server) Update(ctx context.Context, req *apiv1.UpdateRequest) (*apiv1.UpdateResponse, error) {
 	resp, err := s.resources.Update(ctx, req)
+	s.tell(resp.GetWarnings(), err)
 	return resp, client.FromGRPC(ctx, err)
 }
 
 // Patch sends a patch.
 func (s *Server) Patch(ctx context.Context, req *apiv1.PatchRequest) (*apiv1.PatchResponse, error) {
 	resp, err := s.resources.Patch(ctx, req)
+	s.tell(resp.GetWarnings(), err)
 	return resp, client.FromGRPC(ctx, err)
 }
 
 // Delete sends a delete.
 func (s *Server) Delete(ctx context.Context, req *apiv1.DeleteRequest) (*apiv1.DeleteResponse, error) {
 	resp, err := s.resources.Delete(ctx, req)
+	s.tell(resp.GetWarnings(), err)
 	return resp, client.FromGRPC(ctx, err)
+}
+
+// tell passes on the warnings of an answer, or of the status of a refused request.
+func (s *Server) tell(warnings []string, err error) {
+	for _, d := range status.Convert(err).Details() {
+		if w, ok := d.(*apiv1.Warnings); ok {
+			warnings = w.GetWarnings()
+		}
+	}
+	for _, w := range warnings {
+		s.warn(w)
+	}
 }
 
 // OwnedBy reports whether an owner reference of u names the uid.

@@ -110,7 +110,6 @@ func (s *session) applyOne(ctx context.Context, d document, opts *apiv1.WriteOpt
 	if err != nil {
 		return err
 	}
-	s.warn(resp.Warnings)
 	verb := "configured"
 	switch {
 	case resp.Created:
@@ -172,12 +171,6 @@ func (s *session) report(errs []error) error {
 	return &exitError{code: 1}
 }
 
-func (s *session) warn(warnings []string) {
-	for _, w := range warnings {
-		fmt.Fprintln(s.err, "Warning: "+w)
-	}
-}
-
 func (s *session) createCommand() *cobra.Command {
 	var w writeFlags
 	c := &cobra.Command{
@@ -228,7 +221,6 @@ func (s *session) createOne(ctx context.Context, d document, opts *apiv1.WriteOp
 	if err != nil {
 		return err
 	}
-	s.warn(resp.Warnings)
 	u, err := api.Decode(d.info, resp.Object)
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func (s *session) accessSpec(ctx context.Context, verb, what, subresource string
 }
 
 func (s *session) whoAmICommand() *cobra.Command {
-	var format string
+	var how printing
 	c := &cobra.Command{
 		Use: "whoami", Short: "Print the user and groups that the server takes you for", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -111,8 +111,8 @@ func (s *session) whoAmICommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if format != "" {
-				p, err := output.New(format, false)
+			if !how.lines() {
+				p, err := how.printer()
 				if err != nil {
 					return err
 				}
@@ -121,7 +121,7 @@ func (s *session) whoAmICommand() *cobra.Command {
 			return s.printUser(review)
 		},
 	}
-	c.Flags().StringVarP(&format, "output", "o", "", "print the answer as json or yaml")
+	how.register(c.Flags(), "print the answer: "+output.Formats)
 	return c
 }
 

@@ -11,7 +11,7 @@ import (
 // The question that can-i asks names the resource in full, and a namespace only where there can be one.
 func TestAccessQuestion(t *testing.T) {
 	m := newModel(t)
-	s := &session{namespace: "shop", server: api.New(m.server.NewClient())}
+	s := &session{namespace: "shop", server: api.New(m.server.NewClient(), nil)}
 	t.Cleanup(func() { _ = s.server.Close() })
 	resource := func(group, resource, name, subresource, namespace string) map[string]any {
 		a := map[string]any{"verb": "get", "group": group, "resource": resource, "name": name, "subresource": subresource}

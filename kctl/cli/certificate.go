@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"bareboat.dev/kctl/api"
+	"bareboat.dev/kctl/output"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
@@ -29,7 +30,7 @@ func (s *session) certificateCommand() *cobra.Command {
 // decideCommand is `certificate approve` and `certificate deny`.
 func (s *session) decideCommand(verb string, decision certificatesv1.RequestConditionType, done string) *cobra.Command {
 	var f fileFlags
-	var output string
+	var how printing
 	var force bool
 	c := &cobra.Command{
 		Use: verb + " (NAME… | -f FILE)", Short: map[string]string{"approve": "Let the signer sign requests", "deny": "Have the signer turn requests down"}[verb],
@@ -39,7 +40,7 @@ func (s *session) decideCommand(verb string, decision certificatesv1.RequestCond
 				return err
 			}
 			for _, t := range targets {
-				if err := s.decide(cmd.Context(), t, decision, done, output, force); err != nil {
+				if err := s.decide(cmd.Context(), t, decision, done, how, force); err != nil {
 					return err
 				}
 			}
@@ -48,7 +49,7 @@ func (s *session) decideCommand(verb string, decision certificatesv1.RequestCond
 	}
 	c.Flags().StringSliceVarP(&f.files, "filename", "f", nil, "`file`, folder or - whose requests to decide on")
 	c.Flags().BoolVarP(&f.recursive, "recursive", "R", false, "with -f, go through folders below")
-	c.Flags().StringVarP(&output, "output", "o", "", "print the result as json, yaml or name instead of a line")
+	how.register(c.Flags(), "print the result instead of a line: "+output.Formats)
 	c.Flags().BoolVar(&force, "force", false, "write the decision even if it has been taken already")
 	return c
 }
@@ -68,7 +69,7 @@ func (s *session) requests(ctx context.Context, f fileFlags, args []string) ([]t
 }
 
 // decide adds the condition. A request that has the other one already is refused by the server.
-func (s *session) decide(ctx context.Context, t target, decision certificatesv1.RequestConditionType, done, output string, force bool) error {
+func (s *session) decide(ctx context.Context, t target, decision certificatesv1.RequestConditionType, done string, how printing, force bool) error {
 	ref := api.Ref(t.info, t.namespace, t.name)
 	ref.Subresource = "approval"
 	for {
@@ -85,12 +86,11 @@ func (s *session) decide(ctx context.Context, t target, decision certificatesv1.
 			return err
 		}
 		if !changed {
-			return s.result(t, done, output, body)
+			return s.result(t, done, how, body)
 		}
 		resp, err := s.server.Update(ctx, &apiv1.UpdateRequest{Ref: ref, Object: body, Options: &apiv1.WriteOptions{FieldManager: fieldManager}})
 		if err == nil {
-			s.warn(resp.Warnings)
-			return s.result(t, done, output, resp.Object)
+			return s.result(t, done, how, resp.Object)
 		}
 		if !isConflict(err) {
 			return err

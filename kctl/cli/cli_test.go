@@ -55,7 +55,7 @@ func (m model) run(stdin string, args ...string) (out, errOut string, code int) 
 	m.t.Helper()
 	var o, e strings.Builder
 	s := &session{in: strings.NewReader(stdin), out: &o, err: &e}
-	s.server = api.New(m.server.NewClient())
+	s.server = api.New(m.server.NewClient(), s.warn)
 	s.config = &m.config
 	root := s.root()
 	s.namespace = "default"

@@ -76,7 +76,6 @@ func (s *session) createObject(ctx context.Context, w writeFlags, u *unstructure
 	if err != nil {
 		return err
 	}
-	s.warn(resp.Warnings)
 	return s.done(t, done, w.writing, resp.Object)
 }
 

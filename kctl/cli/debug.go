@@ -90,11 +90,9 @@ func (s *session) debug(ctx context.Context, o debugOptions, arg string, command
 	}
 	ref := api.Ref(t.info, t.namespace, t.name)
 	ref.Subresource = "ephemeralcontainers"
-	resp, err := server.Patch(ctx, &apiv1.PatchRequest{Ref: ref, Type: apiv1.PatchRequest_TYPE_STRATEGIC_MERGE, Patch: patch, Options: &apiv1.WriteOptions{FieldManager: fieldManager}})
-	if err != nil {
+	if _, err := server.Patch(ctx, &apiv1.PatchRequest{Ref: ref, Type: apiv1.PatchRequest_TYPE_STRATEGIC_MERGE, Patch: patch, Options: &apiv1.WriteOptions{FieldManager: fieldManager}}); err != nil {
 		return err
 	}
-	s.warn(resp.Warnings)
 	if !o.attach && !o.stdin {
 		return nil
 	}

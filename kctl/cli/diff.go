@@ -90,7 +90,7 @@ func diffFile(dir, side, name string, u *unstructured.Unstructured) error {
 		return err
 	}
 	unstructured.RemoveNestedField(u.Object, "metadata", "resourceVersion") // differs with every write
-	p, err := output.New("yaml", false)
+	p, err := output.New("yaml", output.Options{})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"bareboat.dev/kctl/api"
+	"bareboat.dev/kctl/output"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
@@ -65,14 +66,15 @@ func (d dryRun) suffix() string {
 
 // writing is how a command writes: how far, as whom, and how it prints the outcome.
 type writing struct {
-	dry             dryRun
-	manager, output string
+	printing
+	dry     dryRun
+	manager string
 }
 
 func (w *writing) register(f *pflag.FlagSet) {
 	w.dry.register(f)
 	f.StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
-	f.StringVarP(&w.output, "output", "o", "", "print the result as json, yaml or name instead of a line")
+	w.printing.register(f, "print the result instead of a line: "+output.Formats)
 }
 
 // wire is what the server is asked for.
@@ -82,7 +84,7 @@ func (w writing) wire() *apiv1.WriteOptions {
 
 // done prints what became of an object.
 func (s *session) done(t target, verb string, w writing, obj *anypb.Any) error {
-	return s.result(t, verb+w.dry.suffix(), w.output, obj)
+	return s.result(t, verb+w.dry.suffix(), w.printing, obj)
 }
 
 // change patches an object, or with --dry-run=client a copy of it, and returns what it has become.
@@ -96,7 +98,6 @@ func (s *session) change(ctx context.Context, req *apiv1.PatchRequest, t target,
 	if err != nil {
 		return nil, false, err
 	}
-	s.warn(resp.Warnings)
 	return resp.Object, resp.Unchanged, nil
 }
 

@@ -49,7 +49,7 @@ func (s *session) edit(ctx context.Context, t target, subresource string) error 
 	if err != nil {
 		return err
 	}
-	printer, err := output.New("yaml", false)
+	printer, err := output.New("yaml", output.Options{})
 	if err != nil {
 		return err
 	}
@@ -90,10 +90,9 @@ func (s *session) storeEdit(ctx context.Context, t target, subresource string, d
 	}
 	ref := api.Ref(t.info, t.namespace, t.name)
 	ref.Subresource = subresource
-	resp, err := s.server.Update(ctx, &apiv1.UpdateRequest{Ref: ref, Object: body, Options: &apiv1.WriteOptions{
+	_, err = s.server.Update(ctx, &apiv1.UpdateRequest{Ref: ref, Object: body, Options: &apiv1.WriteOptions{
 		FieldManager: fieldManager, FieldValidation: apiv1.FieldValidation_FIELD_VALIDATION_STRICT,
 	}})
-	s.warn(resp.GetWarnings())
 	return err
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +26,17 @@ func pause(ctx context.Context) error {
 // ignoreAbsent reports whether err says that an object does not exist and the user said that this is no error.
 func ignoreAbsent(err error, ignore bool) bool {
 	return ignore && apierrors.IsNotFound(err)
+}
+
+// warn prints a warning of the server's, once.
+func (s *session) warn(warning string) {
+	if s.warned == nil {
+		s.warned = map[string]bool{}
+	}
+	if !s.warned[warning] {
+		s.warned[warning] = true
+		fmt.Fprintln(s.err, "Warning: "+warning)
+	}
 }
 
 // timedOut reports whether err means that ctx's time is up. The connection may notice the deadline before ctx does.

@@ -22,10 +22,11 @@ import (
 // getOptions are the flags of get.
 type getOptions struct {
 	fileFlags
-	output, labels, fields, sortBy, at  string
-	raw                                 string
+	printing
+	labels, fields, sortBy, at          string
+	raw, subresource                    string
 	all, watch, watchOnly, ignoreAbsent bool
-	showManaged                         bool
+	showKind                            bool
 	table                               output.TableOptions
 }
 
@@ -47,7 +48,7 @@ func (s *session) getCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&o.output, "output", "o", "", output.Formats)
+	o.printing.register(f, output.Formats)
 	f.StringVarP(&o.labels, "selector", "l", "", "label `selector`, e.g. app=web,tier!=db")
 	f.StringVar(&o.fields, "field-selector", "", "field `selector`, e.g. spec.nodeName=host-1")
 	f.StringVar(&o.sortBy, "sort-by", "", "JSONPath `expression` to sort by, e.g. .metadata.creationTimestamp")
@@ -56,7 +57,10 @@ func (s *session) getCommand() *cobra.Command {
 	f.BoolVarP(&o.watch, "watch", "w", false, "go on printing changes")
 	f.BoolVar(&o.watchOnly, "watch-only", false, "print changes only")
 	f.BoolVar(&o.ignoreAbsent, "ignore-not-found", false, "an object that does not exist is no error")
-	f.BoolVar(&o.showManaged, "show-managed-fields", false, "keep metadata.managedFields in json and yaml")
+	f.BoolVar(&o.showKind, "show-kind", false, "write the type of the resource before each name")
+	f.StringVar(&o.subresource, "subresource", "", "get this `subresource` of the named objects, e.g. status or scale")
+	f.Int("chunk-size", 500, "accepted for kubectl's sake: lists come as a stream")
+	f.Bool("server-print", true, "accepted for kubectl's sake: columns are always the server's")
 	f.BoolVar(&o.table.NoHeaders, "no-headers", false, "leave the headers out")
 	f.BoolVar(&o.table.ShowLabels, "show-labels", false, "add all labels as the last column")
 	f.StringSliceVarP(&o.table.LabelColumns, "label-columns", "L", nil, "add these labels as columns")
@@ -79,6 +83,9 @@ func (s *session) get(ctx context.Context, o getOptions, args []string) error {
 			targets[i].namespace = ""
 		}
 	}
+	if o.subresource != "" && slices.ContainsFunc(targets, func(t target) bool { return t.name == "" }) {
+		return errors.New("subresource can not be used when bulk resources are specified")
+	}
 	o.table.Wide = o.output == "wide"
 	o.table.WithNamespace = o.all
 	switch {
@@ -87,7 +94,7 @@ func (s *session) get(ctx context.Context, o getOptions, args []string) error {
 			return errors.New("you may only specify a single resource type or object with --watch")
 		}
 		return s.watch(ctx, o, targets[0])
-	case o.output == "" || o.output == "wide":
+	case o.lines() || o.output == "wide":
 		if o.sortBy == "" {
 			return s.getTables(ctx, o, targets)
 		}
@@ -110,7 +117,7 @@ func (s *session) getTargets(ctx context.Context, o getOptions, args []string) (
 // getTables prints the server's own columns.
 func (s *session) getTables(ctx context.Context, o getOptions, targets []target) error {
 	groups := groupTargets(targets)
-	o.table.WithKind = len(groups) > 1
+	o.table.WithKind = len(groups) > 1 || o.showKind
 	printed := 0
 	var errs []error
 	for _, g := range groups {
@@ -183,6 +190,7 @@ func (o getOptions) listRequest(t target) *apiv1.ListRequest {
 
 func (o getOptions) getRequest(t target, view apiv1.View) *apiv1.GetRequest {
 	req := &apiv1.GetRequest{Ref: api.Ref(t.info, t.namespace, t.name), View: view}
+	req.Ref.Subresource = o.subresource
 	if o.at != "" {
 		req.ResourceVersion, req.VersionMatch = o.at, apiv1.VersionMatch_VERSION_MATCH_EXACT
 	}
@@ -228,7 +236,7 @@ func (s *session) printObjects(o getOptions, targets []target, items []*unstruct
 		}
 		return nil
 	}
-	p, err := output.New(o.output, o.showManaged)
+	p, err := o.printer()
 	if err != nil {
 		return err
 	}
@@ -346,7 +354,7 @@ func (s *session) watch(ctx context.Context, o getOptions, t target) error {
 	if t.name != "" {
 		req.FieldSelector = strings.TrimPrefix(o.fields+",metadata.name="+t.name, ",")
 	}
-	if o.output == "" || o.output == "wide" {
+	if o.lines() || o.output == "wide" {
 		req.View = apiv1.View_VIEW_TABLE
 	}
 	initial := true
@@ -391,7 +399,7 @@ func (s *session) watch(ctx context.Context, o getOptions, t target) error {
 
 // eventPrinter returns what prints events in the format that the options ask for.
 func (s *session) eventPrinter(o getOptions, t target) (func([]*apiv1.Event) error, error) {
-	if o.output == "" || o.output == "wide" {
+	if o.lines() || o.output == "wide" {
 		table := output.NewTable(s.out, t.info.Singular, withNamespace(o.table, t))
 		return func(events []*apiv1.Event) error { return table.Print(rowsOf(events)) }, nil
 	}
@@ -401,7 +409,7 @@ func (s *session) eventPrinter(o getOptions, t target) (func([]*apiv1.Event) err
 			return err
 		}), nil
 	}
-	p, err := output.New(o.output, o.showManaged)
+	p, err := o.printer()
 	if err != nil {
 		return nil, err
 	}

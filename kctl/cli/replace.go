@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/anypb"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/kctl/api"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
@@ -56,12 +60,40 @@ func (s *session) replaceOne(ctx context.Context, d document, opts *apiv1.WriteO
 	if w.dry == dryClient {
 		return s.done(d.target, "replaced", w, body)
 	}
-	resp, err := s.server.Update(ctx, &apiv1.UpdateRequest{Ref: api.Ref(d.info, d.namespace, d.name()), Object: body, Options: opts})
+	req := &apiv1.UpdateRequest{Ref: api.Ref(d.info, d.namespace, d.name()), Object: body, Options: opts}
+	resp, err := s.server.Update(ctx, req)
+	if needsVersion(err) {
+		if req.Object, err = s.inNewestVersion(ctx, d, body); err != nil {
+			return err
+		}
+		resp, err = s.server.Update(ctx, req)
+	}
 	if err != nil {
 		return err
 	}
-	s.warn(resp.Warnings)
 	return s.done(d.target, "replaced", w, resp.Object)
+}
+
+// needsVersion reports whether a kind lets nobody replace an object without saying which version of it.
+func needsVersion(err error) bool {
+	return apierrors.IsInvalid(err) && slices.ContainsFunc(causes(err), func(c metav1.StatusCause) bool { return c.Field == "metadata.resourceVersion" })
+}
+
+// inNewestVersion is a file's object as a replacement of what is there now.
+func (s *session) inNewestVersion(ctx context.Context, d document, body *anypb.Any) (*anypb.Any, error) {
+	live, err := s.server.Get(ctx, d.info, d.namespace, d.name())
+	if err != nil {
+		return nil, err
+	}
+	u, err := api.Decode(d.info, body)
+	if err != nil {
+		return nil, err
+	}
+	if u.GetResourceVersion() != "" {
+		return body, nil
+	}
+	u.SetResourceVersion(live.GetResourceVersion())
+	return api.JSON(u)
 }
 
 // recreate deletes the object if it is there, waits until it is gone, and creates the file's.

@@ -9,10 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
 	"bareboat.dev/kctl/api"
@@ -31,6 +33,8 @@ type session struct {
 	namespaceGiven bool
 	server         *api.Server
 	config         *client.Config
+	// warned are the server's warnings that have been printed.
+	warned map[string]bool
 }
 
 // exitError ends kctl with a code of its own; the message may be empty.
@@ -81,12 +85,53 @@ func describeError(s *session, err error) string {
 	switch answered := errors.As(err, &status); {
 	case !answered && client.IsUnavailable(err) && s.config != nil:
 		return fmt.Sprintf("Unable to connect to the server: %v; is the cluster up? (servers: %v)", err, s.config.Endpoints)
+	case answered && apierrors.IsInvalid(err):
+		return invalid(status)
 	case answered && status.ErrStatus.Reason != "":
 		return fmt.Sprintf("Error from server (%s): %s", status.ErrStatus.Reason, oneLine(err))
 	case answered:
 		return "Error from server: " + oneLine(err)
 	}
 	return "error: " + oneLine(err)
+}
+
+// invalid says what is wrong with an object: in a line, or if that is several things, in a line for each.
+func invalid(err *apierrors.StatusError) string {
+	details := err.ErrStatus.Details
+	if details == nil {
+		return "The request is invalid: " + oneLine(err)
+	}
+	subject := "The request"
+	switch {
+	case details.Kind != "" && details.Name != "":
+		subject = fmt.Sprintf("The %s %q", details.Kind, details.Name)
+	case details.Kind != "":
+		subject = "The " + details.Kind
+	case details.Name != "":
+		subject = "The " + details.Name
+	}
+	var wrong []string
+	for _, c := range details.Causes {
+		if text := strings.TrimPrefix(c.Field+": "+c.Message, ": "); !slices.Contains(wrong, text) {
+			wrong = append(wrong, text)
+		}
+	}
+	switch len(wrong) {
+	case 0:
+		return subject + " is invalid: " + oneLine(err)
+	case 1:
+		return subject + " is invalid: " + wrong[0]
+	}
+	return subject + " is invalid: \n* " + strings.Join(wrong, "\n* ")
+}
+
+// causes are the single reasons of an answer of the server.
+func causes(err error) []metav1.StatusCause {
+	var status *apierrors.StatusError
+	if !errors.As(err, &status) || status.ErrStatus.Details == nil {
+		return nil
+	}
+	return status.ErrStatus.Details.Causes
 }
 
 // oneLine keeps an error to a line, which scripts and logs count on.
@@ -166,7 +211,7 @@ func (s *session) connect() (*api.Server, error) {
 	if s.namespace == "" {
 		s.namespace = "default"
 	}
-	s.server = api.New(c)
+	s.server = api.New(c, s.warn)
 	return s.server, nil
 }
 

@@ -89,7 +89,7 @@ func (s *session) scale(ctx context.Context, t target, replicas, current int64, 
 
 // scaled prints a workload that has been scaled; -o prints its scale.
 func (s *session) scaled(t target, scaleKind *apiv1.ResourceInfo, w writing, scale *anypb.Any) error {
-	if w.output == "" || w.output == "name" {
+	if w.lines() || w.output == "name" {
 		return s.done(t, "scaled", w, nil)
 	}
 	return s.done(target{info: scaleKind, namespace: t.namespace, name: t.name}, "scaled", w, scale)

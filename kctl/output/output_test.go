@@ -1,6 +1,9 @@
 package output
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,7 +37,7 @@ func TestFormats(t *testing.T) {
 		{"yaml", testPod("x"), "apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  containers:\n  - name: a\n  - name: b\n"},
 	}
 	for _, tt := range tests {
-		p, err := New(tt.format, false)
+		p, err := New(tt.format, Options{})
 		if err != nil {
 			t.Errorf("%s: %v", tt.format, err)
 			continue
@@ -45,7 +48,7 @@ func TestFormats(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"nonsense", "jsonpath=", "jsonpath={.a", "custom-columns=NAME"} {
-		if _, err := New(bad, false); err == nil || !strings.HasPrefix(err.Error(), "--output: ") {
+		if _, err := New(bad, Options{}); err == nil || !strings.HasPrefix(err.Error(), "--output: ") {
 			t.Errorf("%s: error %v does not name the flag", bad, err)
 		}
 	}
@@ -68,5 +71,49 @@ func TestTable(t *testing.T) {
 	want := "NAMESPACE   NAME    READY   TIER\ndefault     web-1   1/1     web\nkube-system   dns     0/1     \n"
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// Templates may come from files and from --template, columns from a file of two lines; what an object lacks is left out unless
+// the user wants to know.
+func TestTemplatesFromElsewhere(t *testing.T) {
+	u := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "a"}, "data": map[string]any{"k": "aGk="}}}
+	file := func(text string) string {
+		name := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, tc := range []struct {
+		format string
+		o      Options
+		want   string
+	}{
+		{"", Options{Template: "{{.metadata.name}}"}, "a"},
+		{"go-template", Options{Template: "{{.data.k | base64decode}}"}, "hi"},
+		{"jsonpath", Options{Template: "{.metadata.name}"}, "a"},
+		{"jsonpath={.none.x}", Options{}, ""},
+		{"go-template-file=" + file("{{.metadata.name}}!"), Options{}, "a!"},
+		{"jsonpath-file=" + file("{.metadata.name}?"), Options{}, "a?"},
+		{"custom-columns-file=" + file("NAME K\n.metadata.name .data.k\n"), Options{}, "NAME   K\na      aGk=\n"},
+		{"kyaml", Options{}, "---\n{\n  data: {\n    k: \"aGk=\",\n  },\n  metadata: {\n    name: \"a\",\n  },\n}\n"},
+	} {
+		p, err := New(tc.format, tc.o)
+		if err != nil {
+			t.Errorf("%s: %v", tc.format, err)
+			continue
+		}
+		var b strings.Builder
+		if err := p.Print(&b, u); err != nil || b.String() != tc.want {
+			t.Errorf("%s: %q %v, want %q", tc.format, b.String(), err, tc.want)
+		}
+	}
+	p, err := New("jsonpath={.none.x}", Options{Strict: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Print(io.Discard, u); err == nil {
+		t.Error("a missing field was printed though it may not be missing")
 	}
 }
