@@ -2,9 +2,11 @@ package node
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -12,29 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"bareboat.dev/kubelet/numa"
 )
 
 // Facts are what is read from the host once.
 type Facts struct {
-	Info     corev1.NodeSystemInfo
-	CPUs     int
-	Memory   int64
-	Disk     int64
-	Swap     int64
+	Info   corev1.NodeSystemInfo
+	CPUs   int
+	Memory int64
+	Disk   int64
+	// HugePage is how much memory is in huge pages, by the resource's name.
 	HugePage map[string]int64
+	// ReadOnlyMounts and UserNamespaces say what the kernel has for volumes that are read-only with all that is mounted in them, and for pods
+	// with users of their own.
+	ReadOnlyMounts, UserNamespaces bool
 }
 
 // ReadFacts reads the host's facts. root is the directory whose file system is the node's ephemeral storage.
 func ReadFacts(root, version string) (Facts, error) {
-	f := Facts{CPUs: runtime.NumCPU(), HugePage: map[string]int64{}}
 	memory, err := meminfo()
 	if err != nil {
-		return f, err
+		return Facts{}, err
 	}
-	f.Memory, f.Swap = memory["MemTotal"], memory["SwapTotal"]
-	if size, total := memory["Hugepagesize"], memory["HugePages_Total"]; size > 0 {
-		f.HugePage["hugepages-"+resource.NewQuantity(size, resource.BinarySI).String()] = total * size
-	}
+	f := Facts{CPUs: onlineCPUs(), Memory: memory["MemTotal"], HugePage: hugePages("/sys/kernel/mm/hugepages")}
+	f.ReadOnlyMounts, f.UserNamespaces = kernelFeatures()
 	var fs unix.Statfs_t
 	if err := unix.Statfs(root, &fs); err != nil {
 		return f, &os.PathError{Op: "statfs", Path: root, Err: err}
@@ -51,7 +55,43 @@ func ReadFacts(root, version string) (Facts, error) {
 		OperatingSystem:         runtime.GOOS,
 		Architecture:            runtime.GOARCH,
 	}
+	if swap := memory["SwapTotal"]; swap > 0 {
+		f.Info.Swap = &corev1.NodeSwapStatus{Capacity: &swap}
+	}
 	return f, nil
+}
+
+// onlineCPUs is how many CPUs the host has, on however few of them this process may run.
+func onlineCPUs() int {
+	ids, err := numa.ParseList(readLine("/sys/devices/system/cpu/online"))
+	if err != nil || len(ids) == 0 {
+		return runtime.NumCPU()
+	}
+	return len(ids)
+}
+
+// hugePages reads how much memory is in huge pages of each size.
+func hugePages(dir string) map[string]int64 {
+	all := map[string]int64{}
+	sizes, _ := filepath.Glob(filepath.Join(dir, "hugepages-*kB"))
+	for _, at := range sizes {
+		kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(at), "hugepages-"), "kB"), 10, 64)
+		if err != nil {
+			continue
+		}
+		n, _ := strconv.ParseInt(readLine(filepath.Join(at, "nr_hugepages")), 10, 64)
+		all[corev1.ResourceHugePagesPrefix+resource.NewQuantity(kb<<10, resource.BinarySI).String()] = n * kb << 10
+	}
+	return all
+}
+
+// kernelFeatures says whether mounts can be made read-only with all that is mounted in them, which mount_setattr(2) does, and whether pods can
+// have users of their own, which needs it for the owners of their volumes, too.
+func kernelFeatures() (readOnlyMounts, userNamespaces bool) {
+	const none = -1
+	readOnlyMounts = !errors.Is(unix.MountSetattr(none, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}), unix.ENOSYS)
+	_, err := os.Stat("/proc/self/ns/user")
+	return readOnlyMounts, readOnlyMounts && err == nil && readLine("/proc/sys/user/max_user_namespaces") != "0"
 }
 
 // Capacity is what the host has.

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -70,7 +72,7 @@ func TestNodeIsRegisteredAndKept(t *testing.T) {
 	current := ""
 	m := New(Config{
 		Name: "n1", IPs: []string{"192.0.2.1"}, MaxPods: 10, Labels: map[string]string{"zone": "a"},
-		Facts:    Facts{CPUs: 2, Memory: 8 << 30, Disk: 100 << 30, Info: corev1.NodeSystemInfo{OperatingSystem: "linux", Architecture: "amd64"}},
+		Facts:    Facts{CPUs: 2, Memory: 8 << 30, Disk: 100 << 30, ReadOnlyMounts: true, Info: corev1.NodeSystemInfo{OperatingSystem: "linux", Architecture: "amd64"}},
 		Reserved: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
 		Checks: func() Checks {
 			select {
@@ -95,6 +97,9 @@ func TestNodeIsRegisteredAndKept(t *testing.T) {
 	if got := n.Status.Allocatable.Memory().Value(); got != 7<<30 {
 		t.Errorf("allocatable memory is %d", got)
 	}
+	if h := n.Status.RuntimeHandlers; len(h) != 1 || h[0].Name != "" || !*h[0].Features.RecursiveReadOnlyMounts || *h[0].Features.UserNamespaces || !*n.Status.Features.SupplementalGroupsPolicy {
+		t.Errorf("features are %+v, %+v", h, n.Status.Features)
+	}
 	why <- ""
 	m.Nudge()
 	ready := await(t, s, func(n *corev1.Node) bool { return condition(n, corev1.NodeReady).Status == corev1.ConditionTrue })
@@ -107,6 +112,24 @@ func TestNodeIsRegisteredAndKept(t *testing.T) {
 	m.learn(nil)
 	m.Nudge()
 	await(t, s, func(n *corev1.Node) bool { return n.UID != ready.UID })
+}
+
+// TestFacts shows what is read from this host: at least one CPU, memory, huge pages of every size that the kernel knows.
+func TestFacts(t *testing.T) {
+	f, err := ReadFacts("/", "v1.37.2")
+	if err != nil || f.CPUs == 0 || f.Memory == 0 || f.Disk == 0 || f.Info.KernelVersion == "" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	dir := t.TempDir()
+	for size, n := range map[string]string{"2048": "3", "1048576": "1"} {
+		at := dir + "/hugepages-" + size + "kB"
+		if err := errors.Join(os.Mkdir(at, 0o700), os.WriteFile(at+"/nr_hugepages", []byte(n+"\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := fmt.Sprint(hugePages(dir)); got != "map[hugepages-1Gi:1073741824 hugepages-2Mi:6291456]" {
+		t.Errorf("huge pages are %s", got)
+	}
 }
 
 // TestAllocatable shows that reserved resources are taken off, never more than there is.

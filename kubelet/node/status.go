@@ -14,6 +14,11 @@ func (m *Manager) fill(n *corev1.Node, now time.Time) {
 	s := &n.Status
 	s.Capacity, s.Allocatable = keepForeign(s.Capacity, m.Capacity()), keepForeign(s.Allocatable, m.Allocatable())
 	s.NodeInfo = m.c.Facts.Info
+	// There is one way of running containers; its name is empty.
+	s.RuntimeHandlers = []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{
+		RecursiveReadOnlyMounts: new(m.c.Facts.ReadOnlyMounts), UserNamespaces: new(m.c.Facts.UserNamespaces),
+	}}}
+	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}
 	s.DaemonEndpoints.KubeletEndpoint.Port = m.c.Port
 	s.Addresses = nil
 	for _, ip := range m.c.IPs {
