@@ -34,6 +34,13 @@ func TestVerifyNonRoot(t *testing.T) {
 		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "web", `image has non-numeric user (web), cannot verify user is non-root`},
 		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "4294967296", `non-numeric user`}, // would overflow to root
 		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "-1", `non-numeric user`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "00", `image will run as root`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "+0", `non-numeric user (+0)`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "0x10", `non-numeric user`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, " 5", `non-numeric user`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "2147483648", `non-numeric user`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "18446744073709551616", `non-numeric user`},
+		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c}]}`, "１", `non-numeric user`}, // a digit, but none of ASCII
 		{`{securityContext: {runAsNonRoot: true, runAsUser: 0}, containers: [{name: c}]}`, "5", `container's runAsUser breaks non-root policy`},
 		{`{securityContext: {runAsNonRoot: true, runAsUser: 0}, containers: [{name: c, securityContext: {runAsUser: 7}}]}`, "", ""},
 		{`{securityContext: {runAsNonRoot: true}, containers: [{name: c, securityContext: {runAsNonRoot: false}}]}`, "", ""},

@@ -3,6 +3,7 @@ package shim_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"bareboat.dev/kubelet/shim"
 	"bareboat.dev/kubelet/shim/shimtest"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Shows that a container cannot write to the runtime's binary through /proc, neither as its own first program nor by waiting for an exec
@@ -130,6 +132,63 @@ func TestImagesWithLinksForMounts(t *testing.T) {
 		t.Errorf("the host's file: %q, %v", data, err)
 	}
 	if after := mountsUnder(t, outside); after != mountsBefore {
+		t.Errorf("mounts on the host: %s", after)
+	}
+}
+
+// Shows that an image whose paths, where volumes are mounted and which are masked or made read-only, are links to elsewhere has all that done
+// inside of it: the host's files behind the links are as they were, and not seen.
+func TestImagesWithLinksForMaskedPaths(t *testing.T) {
+	outside := t.TempDir()
+	names := []string{"masked", "readonly", "volume", "file"}
+	for _, name := range names {
+		if err := errors.Join(os.Mkdir(filepath.Join(outside, name), 0o777), os.WriteFile(filepath.Join(outside, name, "marker"), []byte("secret"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := mountsUnder(t, outside)
+	pod := shimtest.Launch(t, shim.PodConfig{})
+	for _, target := range []string{outside, "../../../../../../../../.." + outside} {
+		rootfs, volume := shimtest.Rootfs(t), t.TempDir()
+		for _, name := range names {
+			to := filepath.Join(target, name)
+			if name == "file" {
+				to = filepath.Join(to, "marker")
+			}
+			if err := os.Symlink(to, filepath.Join(rootfs, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := shimtest.ContainerIn(t, rootfs, "cat /masked/marker /readonly/marker /volume/marker /file 2>/dev/null && echo leaked; echo x > /volume/made; true")
+		c.Spec.Linux.MaskedPaths = append(c.Spec.Linux.MaskedPaths, "/masked", "/file")
+		c.Spec.Linux.ReadonlyPaths = append(c.Spec.Linux.ReadonlyPaths, "/readonly")
+		c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/volume", Type: "bind", Source: volume, Options: []string{"rbind", "rw"}})
+		if err := pod.Create(t.Context(), c); err != nil {
+			continue // refused
+		}
+		if _, err := pod.Start(t.Context(), c.ID); err != nil {
+			continue
+		}
+		shimtest.AwaitExit(t, pod, c.ID)
+		if log := shimtest.Log(t, c); strings.Contains(log, "secret") {
+			t.Errorf("links to %s: the container read the host's file: %s", target, log)
+		}
+		if _, err := os.Stat(filepath.Join(outside, "volume/made")); err == nil {
+			t.Errorf("links to %s: the container wrote to the host's folder", target)
+		}
+		if _, err := os.Stat(filepath.Join(volume, "made")); err != nil {
+			t.Errorf("links to %s: the volume is not where it was to be: %v", target, err)
+		}
+	}
+	for _, name := range names {
+		if data, err := os.ReadFile(filepath.Join(outside, name, "marker")); err != nil || string(data) != "secret" {
+			t.Errorf("the host's file in %s: %q, %v", name, data, err)
+		}
+		if err := os.WriteFile(filepath.Join(outside, name, "writable"), nil, 0o600); err != nil {
+			t.Errorf("the host's folder was made read-only: %v", err)
+		}
+	}
+	if after := mountsUnder(t, outside); after != before {
 		t.Errorf("mounts on the host: %s", after)
 	}
 }
