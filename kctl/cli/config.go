@@ -4,13 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"bareboat.dev/kctl/output"
 )
 
 // defaultKubeconfig is what `kctl up` writes for the administrator.
@@ -22,8 +26,12 @@ type configFile struct {
 	tree map[string]any
 }
 
+func (s *session) configPath() string {
+	return cmp.Or(s.kubeconfig, strings.Split(os.Getenv("KUBECONFIG"), string(os.PathListSeparator))[0], defaultKubeconfig)
+}
+
 func (s *session) configFile() (*configFile, error) {
-	path := cmp.Or(s.kubeconfig, strings.Split(os.Getenv("KUBECONFIG"), string(os.PathListSeparator))[0], defaultKubeconfig)
+	path := s.configPath()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name a kubeconfig with --kubeconfig or $KUBECONFIG", err)
@@ -65,8 +73,11 @@ func (c *configFile) save() error {
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(c.path)
-	if err != nil {
+	mode := fs.FileMode(0o600)
+	if info, err := os.Stat(c.path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	if err := os.MkdirAll(filepath.Dir(c.path), 0o750); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(c.path), ".kctl-*")
@@ -75,7 +86,7 @@ func (c *configFile) save() error {
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Chmod(info.Mode().Perm()), tmp.Close()); err != nil {
+	if err := errors.Join(err, tmp.Chmod(mode), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), c.path)
@@ -83,7 +94,7 @@ func (c *configFile) save() error {
 
 func (s *session) configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Look at and change the kubeconfig"}
-	c.AddCommand(s.configView(), s.configContexts(), s.configSet(), s.configRename(), s.configNames("clusters", "cluster"), s.configNames("users", "user"))
+	c.AddCommand(s.configView(), s.configContexts(), s.configSetContext(), s.configSetCluster(), s.configSetCredentials(), s.configSetProperty(), s.configUnset(), s.configRename(), s.configNames("clusters", "cluster"), s.configNames("users", "user"))
 	for _, list := range []string{"context", "cluster", "user"} {
 		c.AddCommand(s.configDelete(list))
 	}
@@ -123,7 +134,8 @@ func (s *session) configCommand() *cobra.Command {
 }
 
 func (s *session) configView() *cobra.Command {
-	var raw bool
+	var raw, minify, flatten bool
+	var how printing
 	c := &cobra.Command{
 		Use: "view", Short: "Print the kubeconfig without its keys", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -131,13 +143,33 @@ func (s *session) configView() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if minify {
+				if err := f.minify(cmp.Or(s.context, f.current())); err != nil {
+					return err
+				}
+			}
+			if flatten {
+				if err := f.flatten(); err != nil {
+					return err
+				}
+			}
 			if !raw {
 				redact(f.tree)
 			}
-			return s.printYAML(f.tree)
+			if how.lines() {
+				how.output = "yaml"
+			}
+			p, err := how.printer()
+			if err != nil {
+				return err
+			}
+			return p.Print(s.out, &unstructured.Unstructured{Object: f.tree})
 		},
 	}
 	c.Flags().BoolVar(&raw, "raw", false, "with certificates, keys and tokens")
+	c.Flags().BoolVar(&minify, "minify", false, "only the current context with its cluster and user")
+	c.Flags().BoolVar(&flatten, "flatten", false, "put the certificates and keys that files hold into the output itself")
+	how.register(c.Flags(), output.Formats)
 	return c
 }
 
@@ -163,60 +195,53 @@ func redact(value any) {
 }
 
 func (s *session) configContexts() *cobra.Command {
-	return &cobra.Command{
-		Use: "get-contexts", Short: "List the contexts", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+	var noHeaders bool
+	var format string
+	c := &cobra.Command{
+		Use: "get-contexts [NAME…]", Short: "List the contexts",
+		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := s.configFile()
 			if err != nil {
 				return err
 			}
-			tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-			fmt.Fprintln(tw, "CURRENT\tNAME\tCLUSTER\tAUTHINFO\tNAMESPACE")
 			names, contexts := f.named("contexts", "context")
-			for _, name := range names {
-				mark := ""
-				if name == f.current() {
-					mark = "*"
+			for _, name := range args {
+				if contexts[name] == nil {
+					return fmt.Errorf("context %s not found", name)
 				}
-				ctx := contexts[name]
-				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", mark, name, text(ctx["cluster"]), text(ctx["user"]), text(ctx["namespace"]))
 			}
-			return tw.Flush()
+			if len(args) > 0 {
+				names = args
+			}
+			switch {
+			case format == "name":
+				for _, name := range names {
+					fmt.Fprintln(s.out, name)
+				}
+				return nil
+			case format != "":
+				return fmt.Errorf("output must be one of '' or 'name': %s", format)
+			}
+			return s.printContexts(f, names, contexts, noHeaders)
 		},
 	}
+	c.Flags().StringVarP(&format, "output", "o", "", "name: print only names")
+	c.Flags().BoolVar(&noHeaders, "no-headers", false, "leave the headers out")
+	return c
 }
 
-func (s *session) configSet() *cobra.Command {
-	var current bool
-	c := &cobra.Command{
-		Use: "set-context (NAME | --current) --namespace=NAMESPACE", Short: "Set a context's default namespace", Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if current == (len(args) == 1) {
-				return errors.New("name one context, or pass --current")
-			}
-			if s.namespace == "" {
-				return errors.New("--namespace is required: it is what this command sets")
-			}
-			f, err := s.configFile()
-			if err != nil {
-				return err
-			}
-			name := f.current()
-			if !current {
-				name = args[0]
-			}
-			names, contexts := f.named("contexts", "context")
-			if contexts[name] == nil {
-				return fmt.Errorf("no context exists with the name %q; there are: %s", name, strings.Join(names, ", "))
-			}
-			contexts[name]["namespace"] = s.namespace
-			if err := f.save(); err != nil {
-				return err
-			}
-			fmt.Fprintf(s.out, "Context %q modified.\n", name)
-			return nil
-		},
+func (s *session) printContexts(f *configFile, names []string, contexts map[string]map[string]any, noHeaders bool) error {
+	tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+	if !noHeaders {
+		fmt.Fprintln(tw, "CURRENT\tNAME\tCLUSTER\tAUTHINFO\tNAMESPACE")
 	}
-	c.Flags().BoolVar(&current, "current", false, "the current context")
-	return c
+	for _, name := range names {
+		mark := ""
+		if name == f.current() {
+			mark = "*"
+		}
+		ctx := contexts[name]
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", mark, name, text(ctx["cluster"]), text(ctx["user"]), text(ctx["namespace"]))
+	}
+	return tw.Flush()
 }

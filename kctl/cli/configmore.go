@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,15 +36,9 @@ func (s *session) configDelete(field string) *cobra.Command {
 				return err
 			}
 			list := field + "s"
-			items, _ := f.tree[list].([]any)
-			kept := slices.DeleteFunc(slices.Clone(items), func(item any) bool {
-				m, _ := item.(map[string]any)
-				return m["name"] == args[0]
-			})
-			if len(kept) == len(items) {
+			if !f.drop(list, args[0]) {
 				return fmt.Errorf("cannot delete %s %s, not in %s", field, args[0], f.path)
 			}
-			f.tree[list] = kept
 			if err := f.save(); err != nil {
 				return err
 			}
