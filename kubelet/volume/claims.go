@@ -72,11 +72,15 @@ func (m *Manager) known(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (R
 	r, ok := s.claims[v.Name]
 	m.mu.Unlock()
 	if ok {
+		r.Pod = p
 		return r, nil
 	}
 	r, err := m.request(ctx, p, v)
 	if err != nil {
 		return Request{}, err
+	}
+	if ClaimName(p, v) == "" {
+		return r, nil // as the pod says it
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

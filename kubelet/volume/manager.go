@@ -153,18 +153,26 @@ func (m *Manager) mountOne(ctx context.Context, s *podState, p *corev1.Pod, v *c
 // renewRetry is when a token that could not be replaced in time, but is still good, is asked for again.
 const renewRetry = 10 * time.Second
 
-// Refresh brings the files of the pod's volumes up to date with what they are made from. It returns when it must be called
-// again because a token or a certificate will have to be replaced; zero if never.
+// Refresh brings the files of the pod's volumes up to date with what they are made from, and has plug-ins do so. It returns when it must
+// be called again because a token or a certificate will have to be replaced, or because a plug-in says so; zero if never.
 func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, err error) {
 	s := m.state(p.UID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
-		if v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil {
-			if e := m.mountFiles(ctx, s, p, v); e != nil {
-				err = errors.Join(err, &Error{Volume: v.Name, Err: e})
+		var e error
+		switch {
+		case filePlugin(v) != "":
+			e = m.mountFiles(ctx, s, p, v)
+		case v.EmptyDir == nil && v.HostPath == nil:
+			var at time.Time
+			if at, e = m.refreshPlugged(ctx, p, v); !at.IsZero() && (again.IsZero() || at.Before(again)) {
+				again = at
 			}
+		}
+		if e != nil {
+			err = errors.Join(err, &Error{Volume: v.Name, Err: e})
 		}
 	}
 	for _, t := range s.tokens {

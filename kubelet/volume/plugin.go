@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,6 +28,12 @@ type Plugin interface {
 	// Unmount takes away what Mount made in dir, of which nothing else may be known. What is still mounted in it afterwards is unmounted
 	// by the manager. An empty dir is fine.
 	Unmount(ctx context.Context, uid types.UID, dir string) error
+}
+
+// Refresher is a [Plugin] whose volumes may have to be brought up to date while they are in use.
+type Refresher interface {
+	// Refresh brings a volume up to date that Mount has made. It returns when that is due again; zero if never.
+	Refresh(ctx context.Context, r Request) (again time.Time, err error)
 }
 
 // Request is one volume of one pod.
@@ -104,6 +111,18 @@ func (m *Manager) plugged(ctx context.Context, r Request) (string, error) {
 		return "", err
 	}
 	return plugin.Mount(ctx, r)
+}
+
+// refreshPlugged brings a volume up to date that a plug-in made.
+func (m *Manager) refreshPlugged(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (time.Time, error) {
+	r, err := m.known(ctx, p, v)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if plugin, ok := m.c.Plugins[pluginOf(r)].(Refresher); ok {
+		return plugin.Refresh(ctx, r)
+	}
+	return time.Time{}, nil
 }
 
 // unplug has the plug-ins take away what they made for a pod.

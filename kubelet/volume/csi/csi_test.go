@@ -192,6 +192,9 @@ type api struct {
 	published  chan []storagev1.CSINodeDriver
 	root       string
 	inUse      []string // what was in use each time that it was told
+	// asked is how many tokens were asked for, which are to be replaced at renew.
+	asked int
+	renew time.Time
 }
 
 func notFound(resource, name string) error {
@@ -224,7 +227,10 @@ func (a *api) Secret(_ context.Context, namespace, name string) (*corev1.Secret,
 }
 
 func (a *api) Token(_ context.Context, p *corev1.Pod, audience string, _ *int64) (volume.Token, error) {
-	return volume.Token{Value: p.Spec.ServiceAccountName + "@" + audience, Expires: time.Unix(0, 0)}, nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	return volume.Token{Value: p.Spec.ServiceAccountName + "@" + audience, Renew: a.renew, Expires: time.Unix(0, 0)}, nil
 }
 
 func (a *api) TellInUse(_ context.Context, v corev1.UniqueVolumeName) error {
@@ -592,6 +598,78 @@ volumes: [{name: scratch, csi: {driver: disks.example, volumeAttributes: {kind: 
 	}
 	if got := n.disks.log(); strings.Contains(got, "stage") {
 		t.Errorf("calls %s", got)
+	}
+}
+
+// TestRepublish shows a volume that its driver wants published again: it is, with tokens among the secrets, which are not asked for anew before
+// they are due; and other drivers' volumes are left alone.
+func TestRepublish(t *testing.T) {
+	n := newNode(t)
+	n.register()
+	p := podOf(t, "a", "{serviceAccountName: robot, volumes: [{name: data, persistentVolumeClaim: {claimName: c}}]}")
+	n.api.driver = &storagev1.CSIDriver{Spec: storagev1.CSIDriverSpec{AttachRequired: new(false), RequiresRepublish: new(true),
+		TokenRequests: []storagev1.TokenRequest{{Audience: "vault"}}, ServiceAccountTokenInSecrets: new(true)}}
+	n.api.driver.Name, n.api.renew = "disks.example", time.Now().Add(time.Hour)
+	n.mount(p)
+	_ = n.disks.log()
+	n.disks.last = nil
+	again, err := n.volumes.Refresh(t.Context(), p)
+	if err != nil || again.IsZero() || n.disks.log() != "publish:disk-1" {
+		t.Fatalf("again at %v, %v", again, err)
+	}
+	const key = "csi.storage.k8s.io/serviceAccount.tokens"
+	if got := n.disks.last; got.Secrets[key] != `{"vault":{"token":"robot@vault","expirationTimestamp":"1970-01-01T00:00:00Z"}}` || got.VolumeContext[key] != "" || n.api.asked != 1 {
+		t.Errorf("published with %v, after %d tokens", got, n.api.asked)
+	}
+	n.disks.fail = errors.New("not now")
+	if again, err := n.volumes.Refresh(t.Context(), p); err == nil || !strings.Contains(err.Error(), "not now") || again.IsZero() {
+		t.Errorf("again at %v, %v", again, err)
+	}
+	_ = n.disks.log()
+	n.api.driver.Spec.RequiresRepublish = nil
+	if again, err := n.volumes.Refresh(t.Context(), p); err != nil || !again.IsZero() || n.disks.log() != "" {
+		t.Errorf("a driver that does not want it: again at %v, %v", again, err)
+	}
+	if err := n.volumes.RemovePodDir(p.UID); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOnePodAlone shows that a volume of the mode ReadWriteOncePod is one pod's alone, until it has given it up.
+func TestOnePodAlone(t *testing.T) {
+	n := newNode(t)
+	n.register()
+	n.pv.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+	a, b := podOf(t, "a", claimPod), podOf(t, "b", claimPod)
+	n.mount(a)
+	n.mount(a) // its own
+	if err := n.volumes.Mount(t.Context(), b); err == nil || !strings.Contains(err.Error(), "ReadWriteOncePod access mode and is already in use by another pod") {
+		t.Errorf("another pod: %v", err)
+	}
+	if err := n.volumes.RemovePodDir(a.UID); err != nil {
+		t.Fatal(err)
+	}
+	n.mount(b)
+	if err := n.volumes.RemovePodDir(b.UID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAccessModes shows what drivers are told of how a volume is used.
+func TestAccessModes(t *testing.T) {
+	const once, alone, read, many = corev1.ReadWriteOnce, corev1.ReadWriteOncePod, corev1.ReadOnlyMany, corev1.ReadWriteMany
+	for _, c := range []struct {
+		modes        []corev1.PersistentVolumeAccessMode
+		plain, multi string
+	}{
+		{[]corev1.PersistentVolumeAccessMode{once}, "SINGLE_NODE_WRITER", "SINGLE_NODE_MULTI_WRITER"},
+		{[]corev1.PersistentVolumeAccessMode{alone}, "SINGLE_NODE_WRITER", "SINGLE_NODE_SINGLE_WRITER"},
+		{[]corev1.PersistentVolumeAccessMode{read}, "MULTI_NODE_READER_ONLY", "MULTI_NODE_READER_ONLY"},
+		{[]corev1.PersistentVolumeAccessMode{once, many}, "MULTI_NODE_MULTI_WRITER", "MULTI_NODE_MULTI_WRITER"},
+	} {
+		if plain, multi := accessMode(c.modes, false).String(), accessMode(c.modes, true).String(); plain != c.plain || multi != c.multi {
+			t.Errorf("%v: %s, %s; want %s, %s", c.modes, plain, multi, c.plain, c.multi)
+		}
 	}
 }
 

@@ -25,10 +25,10 @@ type driver struct {
 	conn           *grpc.ClientConn
 	node           spec.NodeClient
 	// What the driver says of itself.
-	stages, mountsGroup, expands, stats bool
-	nodeID                              string
-	maxVolumes                          int64
-	topology                            map[string]string
+	stages, mountsGroup, expands, stats, multiWriter bool
+	nodeID                                           string
+	maxVolumes                                       int64
+	topology                                         map[string]string
 }
 
 // dial connects to a socket on this host.
@@ -66,6 +66,8 @@ func open(ctx context.Context, name, endpoint string) (_ *driver, err error) {
 		switch c.GetRpc().GetType() {
 		case spec.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME:
 			d.stages = true
+		case spec.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER:
+			d.multiWriter = true
 		case spec.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP:
 			d.mountsGroup = true
 		case spec.NodeServiceCapability_RPC_EXPAND_VOLUME:

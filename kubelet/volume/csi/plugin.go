@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	corev1 "k8s.io/api/core/v1"
@@ -25,12 +28,21 @@ type Plugin struct {
 	r *Registry
 
 	mu sync.Mutex
+	// tokens are those that drivers have been given for pods, until they are to be replaced.
+	tokens map[tokenKey]volume.Token
 	// staging serializes what is done to the node's part of each volume: the last pod's end must not unstage what a new pod has just found
 	// staged. A driver that hangs keeps nobody from the volumes of others.
 	staging map[stagingKey]*stagingLock
 }
 
 type stagingKey struct{ driver, handle string }
+
+// tokenKey is whose token it is, and for whom.
+type tokenKey struct {
+	pod      types.UID
+	audience string
+	seconds  int64
+}
 
 // stagingLock is the lock of a volume, for as long as somebody has it or waits for it.
 type stagingLock struct {
@@ -39,7 +51,9 @@ type stagingLock struct {
 }
 
 // NewPlugin makes volumes with the drivers of r.
-func NewPlugin(r *Registry) *Plugin { return &Plugin{r: r, staging: map[stagingKey]*stagingLock{}} }
+func NewPlugin(r *Registry) *Plugin {
+	return &Plugin{r: r, staging: map[stagingKey]*stagingLock{}, tokens: map[tokenKey]volume.Token{}}
+}
 
 // lock takes the lock of a volume's staging. It gives up when ctx ends.
 func (p *Plugin) lock(ctx context.Context, t target) (unlock func(), err error) {
@@ -121,14 +135,11 @@ func (p *Plugin) Mount(ctx context.Context, r volume.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	object, err := p.r.c.API.CSIDriver(ctx, t.Driver)
-	if err != nil && !apierrors.IsNotFound(err) {
+	object, err := p.r.object(ctx, t.Driver)
+	if err != nil {
 		return "", err
 	}
-	if object == nil || err != nil {
-		object = &storagev1.CSIDriver{}
-	}
-	if err := allowsLifecycle(object, t); err != nil {
+	if err := errors.Join(allowsLifecycle(object, t), p.alone(r, t)); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
@@ -153,7 +164,72 @@ func (p *Plugin) Mount(ctx context.Context, r volume.Request) (string, error) {
 	if err := p.stage(ctx, d, r, t, publishContext); err != nil {
 		return "", err
 	}
-	return p.publish(ctx, d, object, r, t, publishContext)
+	path, err := p.publish(ctx, d, object, r, t, publishContext)
+	if err != nil || readOnly(r) || !wantsGroup(d, object, r) {
+		return path, err
+	}
+	s := r.Pod.Spec.SecurityContext
+	onMismatch := s.FSGroupChangePolicy != nil && *s.FSGroupChangePolicy == corev1.FSGroupChangeOnRootMismatch
+	return path, volume.ApplyFSGroup(path, *s.FSGroup, onMismatch)
+}
+
+// republishEvery is how often volumes are published again whose driver wants that, about as often as the kubelet of Kubernetes does.
+const republishEvery = time.Minute
+
+// Refresh implements [volume.Refresher]: the volume is published again if its driver wants that (CSIDriver.spec.requiresRepublish), as one
+// that brings secrets in, or needs new tokens.
+func (p *Plugin) Refresh(ctx context.Context, r volume.Request) (time.Time, error) {
+	t := targetOf(r)
+	if t.Block {
+		return time.Time{}, nil
+	}
+	object, err := p.r.object(ctx, t.Driver)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if object.Spec.RequiresRepublish == nil || !*object.Spec.RequiresRepublish {
+		return time.Time{}, nil
+	}
+	again := time.Now().Add(republishEvery)
+	d, err := p.r.find(t.Driver)
+	if err != nil {
+		return again, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	publishContext, err := p.attachment(ctx, object, t)
+	if err == nil {
+		_, err = p.publish(ctx, d, object, r, t, publishContext)
+	}
+	return again, err
+}
+
+// object is what the cluster says of a driver: nothing in particular if there is no such object.
+func (r *Registry) object(ctx context.Context, driver string) (*storagev1.CSIDriver, error) {
+	object, err := r.c.API.CSIDriver(ctx, driver)
+	if apierrors.IsNotFound(err) {
+		return &storagev1.CSIDriver{}, nil
+	}
+	return object, err
+}
+
+// alone refuses a volume that is for one pod alone, and that another one has.
+func (p *Plugin) alone(r volume.Request, t target) error {
+	if r.PV == nil || !slices.Contains(r.PV.Spec.AccessModes, corev1.ReadWriteOncePod) {
+		return nil
+	}
+	if p.elsewhere(t, r.Dir) {
+		return errors.New("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
+	}
+	return nil
+}
+
+// elsewhere says whether another pod, whose record lies in another directory than dir, has the volume.
+func (p *Plugin) elsewhere(t target, dir string) bool {
+	return slices.ContainsFunc(records(p.r.c.Root), func(file string) bool {
+		other, err := readTarget(filepath.Dir(file))
+		return err == nil && filepath.Dir(file) != dir && other.Driver == t.Driver && other.Handle == t.Handle
+	})
 }
 
 // allowsLifecycle refuses an inline volume of a driver that has not said that it makes such (CSIDriver.spec.volumeLifecycleModes).
@@ -201,7 +277,7 @@ func (p *Plugin) attachment(ctx context.Context, object *storagev1.CSIDriver, t 
 func capability(d *driver, r volume.Request) *spec.VolumeCapability {
 	c := &spec.VolumeCapability{AccessMode: &spec.VolumeCapability_AccessMode{Mode: spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
 	if r.PV != nil {
-		c.AccessMode.Mode = accessMode(r.PV.Spec.AccessModes)
+		c.AccessMode.Mode = accessMode(r.PV.Spec.AccessModes, d.multiWriter)
 	}
 	if r.Block() {
 		c.AccessType = &spec.VolumeCapability_Block{Block: &spec.VolumeCapability_BlockVolume{}}
@@ -220,14 +296,20 @@ func capability(d *driver, r volume.Request) *spec.VolumeCapability {
 	return c
 }
 
-func accessMode(modes []corev1.PersistentVolumeAccessMode) spec.VolumeCapability_AccessMode_Mode {
+// accessMode is the widest of a volume's modes. Drivers that tell one writer on a node from several are told which (KEP-2485).
+func accessMode(modes []corev1.PersistentVolumeAccessMode, multiWriter bool) spec.VolumeCapability_AccessMode_Mode {
 	best := spec.VolumeCapability_AccessMode_UNKNOWN
 	for _, m := range modes {
 		switch m {
 		case corev1.ReadWriteMany:
 			return spec.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 		case corev1.ReadWriteOnce, corev1.ReadWriteOncePod:
-			best = spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
+			switch best = spec.VolumeCapability_AccessMode_SINGLE_NODE_WRITER; {
+			case multiWriter && m == corev1.ReadWriteOnce:
+				best = spec.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER
+			case multiWriter:
+				best = spec.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+			}
 		case corev1.ReadOnlyMany:
 			if best == spec.VolumeCapability_AccessMode_UNKNOWN {
 				best = spec.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
@@ -265,31 +347,28 @@ func (p *Plugin) stage(ctx context.Context, d *driver, r volume.Request, t targe
 	return nil
 }
 
-// publish makes the pod's part.
+// publish makes the pod's part, or brings it up to date.
 func (p *Plugin) publish(ctx context.Context, d *driver, object *storagev1.CSIDriver, r volume.Request, t target, publishContext map[string]string) (string, error) {
 	path := p.published(t, r.Pod.UID, r.Dir)
 	// The last part is the driver's to make.
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return "", err
 	}
-	attributes, err := p.volumeContext(ctx, object, r, t)
-	if err != nil {
-		return "", err
-	}
 	request := &spec.NodePublishVolumeRequest{
-		VolumeId: t.Handle, PublishContext: publishContext, TargetPath: path, VolumeCapability: capability(d, r), VolumeContext: attributes,
+		VolumeId: t.Handle, PublishContext: publishContext, TargetPath: path, VolumeCapability: capability(d, r), VolumeContext: volumeContext(object, r, t),
+		Readonly: readOnly(r),
 	}
 	var ref *corev1.SecretReference
+	var err error
 	if r.PV != nil {
-		request.Readonly = r.PV.Spec.CSI.ReadOnly || r.ReadOnly()
 		ref = r.PV.Spec.CSI.NodePublishSecretRef
-	} else {
-		request.Readonly = r.Source.CSI.ReadOnly != nil && *r.Source.CSI.ReadOnly
-		if s := r.Source.CSI.NodePublishSecretRef; s != nil {
-			ref = &corev1.SecretReference{Namespace: r.Pod.Namespace, Name: s.Name}
-		}
+	} else if s := r.Source.CSI.NodePublishSecretRef; s != nil {
+		ref = &corev1.SecretReference{Namespace: r.Pod.Namespace, Name: s.Name}
 	}
 	if request.Secrets, err = p.secrets(ctx, ref); err != nil {
+		return "", err
+	}
+	if err := p.addTokens(ctx, object, r, request); err != nil {
 		return "", err
 	}
 	if d.stages && !t.ephemeral() {
@@ -298,12 +377,15 @@ func (p *Plugin) publish(ctx context.Context, d *driver, object *storagev1.CSIDr
 	if _, err := d.node.NodePublishVolume(ctx, request); err != nil {
 		return "", fmt.Errorf("NodePublishVolume: %w", err)
 	}
-	if request.Readonly || !wantsGroup(d, object, r) {
-		return path, nil
+	return path, nil
+}
+
+// readOnly says whether the pod has the volume read-only.
+func readOnly(r volume.Request) bool {
+	if r.PV != nil {
+		return r.PV.Spec.CSI.ReadOnly || r.ReadOnly()
 	}
-	s := r.Pod.Spec.SecurityContext
-	onMismatch := s.FSGroupChangePolicy != nil && *s.FSGroupChangePolicy == corev1.FSGroupChangeOnRootMismatch
-	return path, volume.ApplyFSGroup(path, *s.FSGroup, onMismatch)
+	return r.Source.CSI.ReadOnly != nil && *r.Source.CSI.ReadOnly
 }
 
 // wantsGroup says whether we give the volume's files to the pod's group (CSIDriver.spec.fsGroupPolicy).
@@ -332,26 +414,27 @@ func wantsGroup(d *driver, object *storagev1.CSIDriver, r volume.Request) bool {
 	return false
 }
 
-// volumeContext is the volume's attributes and, for drivers that ask for it, who the pod is (CSIDriver.spec.podInfoOnMount,
-// tokenRequests).
-func (p *Plugin) volumeContext(ctx context.Context, object *storagev1.CSIDriver, r volume.Request, t target) (map[string]string, error) {
+// volumeContext is the volume's attributes and, for drivers that ask for it, who the pod is (CSIDriver.spec.podInfoOnMount).
+func volumeContext(object *storagev1.CSIDriver, r volume.Request, t target) map[string]string {
 	all := map[string]string{}
-	attributes := map[string]string{}
 	if r.PV != nil {
-		attributes = r.PV.Spec.CSI.VolumeAttributes
+		maps.Copy(all, r.PV.Spec.CSI.VolumeAttributes)
 	} else {
-		attributes = r.Source.CSI.VolumeAttributes
-	}
-	for k, v := range attributes {
-		all[k] = v
+		maps.Copy(all, r.Source.CSI.VolumeAttributes)
 	}
 	if object.Spec.PodInfoOnMount != nil && *object.Spec.PodInfoOnMount {
 		all["csi.storage.k8s.io/pod.name"], all["csi.storage.k8s.io/pod.namespace"] = r.Pod.Name, r.Pod.Namespace
 		all["csi.storage.k8s.io/pod.uid"], all["csi.storage.k8s.io/serviceAccount.name"] = string(r.Pod.UID), r.Pod.Spec.ServiceAccountName
 		all["csi.storage.k8s.io/ephemeral"] = strconv.FormatBool(t.ephemeral())
 	}
+	return all
+}
+
+// addTokens gives a driver the tokens of the pod's service account that it asks for (CSIDriver.spec.tokenRequests), among the volume's
+// attributes or, if it says so, the secrets (serviceAccountTokenInSecrets), which nobody logs.
+func (p *Plugin) addTokens(ctx context.Context, object *storagev1.CSIDriver, r volume.Request, request *spec.NodePublishVolumeRequest) error {
 	if len(object.Spec.TokenRequests) == 0 {
-		return all, nil
+		return nil
 	}
 	type token struct {
 		Token               string `json:"token"`
@@ -359,16 +442,51 @@ func (p *Plugin) volumeContext(ctx context.Context, object *storagev1.CSIDriver,
 	}
 	tokens := map[string]token{}
 	for _, want := range object.Spec.TokenRequests {
-		got, err := p.r.c.API.Token(ctx, r.Pod, want.Audience, want.ExpirationSeconds)
+		got, err := p.token(ctx, r.Pod, want)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		const rfc3339 = "2006-01-02T15:04:05Z07:00"
-		tokens[want.Audience] = token{got.Value, got.Expires.UTC().Format(rfc3339)}
+		tokens[want.Audience] = token{got.Value, got.Expires.UTC().Format(time.RFC3339)}
 	}
 	data, err := json.Marshal(tokens)
-	all["csi.storage.k8s.io/serviceAccount.tokens"] = string(data)
-	return all, err
+	if err != nil {
+		return err
+	}
+	const key = "csi.storage.k8s.io/serviceAccount.tokens"
+	if in := object.Spec.ServiceAccountTokenInSecrets; in == nil || !*in {
+		request.VolumeContext[key] = string(data)
+		return nil
+	}
+	if request.Secrets == nil {
+		request.Secrets = map[string]string{}
+	}
+	request.Secrets[key] = string(data)
+	return nil
+}
+
+// token is a pod's token for an audience, a new one if the last is to be replaced.
+func (p *Plugin) token(ctx context.Context, pod *corev1.Pod, want storagev1.TokenRequest) (volume.Token, error) {
+	key := tokenKey{pod: pod.UID, audience: want.Audience}
+	if want.ExpirationSeconds != nil {
+		key.seconds = *want.ExpirationSeconds
+	}
+	p.mu.Lock()
+	last, ok := p.tokens[key]
+	p.mu.Unlock()
+	if ok && time.Now().Before(last.Renew) {
+		return last, nil
+	}
+	fresh, err := p.r.c.API.Token(ctx, pod, want.Audience, want.ExpirationSeconds)
+	if err != nil {
+		if ok && time.Now().Before(last.Expires) {
+			return last, nil
+		}
+		return volume.Token{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tokens[key] = fresh
+	return fresh, nil
 }
 
 func (p *Plugin) secrets(ctx context.Context, ref *corev1.SecretReference) (map[string]string, error) {
@@ -395,6 +513,9 @@ func (p *Plugin) Unmount(ctx context.Context, uid types.UID, dir string) error {
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	maps.DeleteFunc(p.tokens, func(k tokenKey, _ volume.Token) bool { return k.pod == uid })
+	p.mu.Unlock()
 	d, err := p.r.find(t.Driver)
 	if err != nil {
 		return err // its own unmounting cannot be done by anybody else
@@ -427,11 +548,8 @@ func (p *Plugin) unstage(ctx context.Context, d *driver, t target, dir string) e
 		return err
 	}
 	defer unlock()
-	for _, file := range records(p.r.c.Root) {
-		other, err := readTarget(filepath.Dir(file))
-		if err == nil && filepath.Dir(file) != dir && other.Driver == t.Driver && other.Handle == t.Handle {
-			return nil
-		}
+	if p.elsewhere(t, dir) {
+		return nil
 	}
 	path := p.staged(t)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
