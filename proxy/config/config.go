@@ -6,8 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"bareboat.dev/daemon"
 )
 
 // The modes: which of the kernel's interfaces carries the rules.
@@ -34,6 +37,10 @@ type Config struct {
 	AllowExternalIPs bool `json:"allowExternalIPs,omitempty"`
 	// NetworkPolicy enforces NetworkPolicies, where the kernel has nftables.
 	NetworkPolicy bool `json:"networkPolicy,omitempty"`
+	// ConntrackTCPTimeoutEstablished and ConntrackTCPTimeoutCloseWait are how long silent connections, and half-closed ones, are
+	// remembered; 0 leaves it to the kernel.
+	ConntrackTCPTimeoutEstablished daemon.Duration `json:"conntrackTCPTimeoutEstablished,omitempty"`
+	ConntrackTCPTimeoutCloseWait   daemon.Duration `json:"conntrackTCPTimeoutCloseWait,omitempty"`
 	// HealthzBindAddress serves /healthz and /livez for load balancers; empty: not served.
 	HealthzBindAddress string `json:"healthzBindAddress,omitempty"`
 	// MetricsBindAddress serves /metrics, health and, for loopback, pprof; empty: not served.
@@ -47,6 +54,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		ProxyMode: ModeIPTables, ClusterCIDR: "10.244.0.0/16", NetworkPolicy: true,
+		ConntrackTCPTimeoutEstablished: daemon.Duration{Duration: 24 * time.Hour}, ConntrackTCPTimeoutCloseWait: daemon.Duration{Duration: time.Hour},
 		HealthzBindAddress: "0.0.0.0:10256", MetricsBindAddress: "127.0.0.1:10249",
 	}
 }
@@ -61,6 +69,8 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.MasqueradeAll, "masquerade-all", c.MasqueradeAll, "masquerade all traffic to cluster addresses")
 	fs.BoolVar(&c.AllowExternalIPs, "allow-external-ips", c.AllowExternalIPs, "serve spec.externalIPs of services: whoever may create a service can then take over any address")
 	fs.BoolVar(&c.NetworkPolicy, "network-policy", c.NetworkPolicy, "enforce NetworkPolicies (needs nftables in the kernel, whatever the proxy mode)")
+	fs.Var(&c.ConntrackTCPTimeoutEstablished, "conntrack-tcp-timeout-established", "how long silent TCP connections are remembered; 0: as the kernel does")
+	fs.Var(&c.ConntrackTCPTimeoutCloseWait, "conntrack-tcp-timeout-close-wait", "how long half-closed TCP connections are remembered; 0: as the kernel does")
 	fs.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "address of /healthz and /livez for load balancers; empty: none")
 	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", c.MetricsBindAddress, "address of /metrics; empty: none")
 	fs.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "remove all of the proxy's rules from this host, then exit")
@@ -73,6 +83,11 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.ClusterCIDRs(); err != nil {
 		return err
+	}
+	for flag, d := range map[string]daemon.Duration{"established": c.ConntrackTCPTimeoutEstablished, "close-wait": c.ConntrackTCPTimeoutCloseWait} {
+		if d.Duration < 0 || d.Duration%time.Second != 0 {
+			return fmt.Errorf("--conntrack-tcp-timeout-%s is %s: use whole seconds, or 0", flag, d.Duration)
+		}
 	}
 	if _, err := c.NodePortPrefixes(); err != nil {
 		return err

@@ -31,7 +31,7 @@ func main() {
 				return errors.New("only root may change the packet filter: run the proxy as root")
 			}
 			if cfg.Cleanup {
-				return errors.Join(cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables), cleanupPolicies(ctx, env.Log), bridge.Restore(stateDir))
+				return errors.Join(cleanup(ctx, &cfg, env.Log, config.ModeIPTables, config.ModeNFTables), cleanupPolicies(ctx, env.Log), bridge.Restore(stateDir), conntrack.RestoreTimeouts(stateDir))
 			}
 			return run(ctx, env, &cfg)
 		},
@@ -77,6 +77,10 @@ func run(ctx context.Context, env *daemon.Env, cfg *config.Config) error {
 	})
 	if err := bridge.Ensure(stateDir); err != nil {
 		env.Log.Warn("services may not answer pods of the same node", "reason", err)
+	}
+	timeouts := conntrack.Timeouts{TCPEstablished: cfg.ConntrackTCPTimeoutEstablished.Duration, TCPCloseWait: cfg.ConntrackTCPTimeoutCloseWait.Duration}
+	if err := conntrack.SetTimeouts(stateDir, timeouts); err != nil {
+		env.Log.Warn("connections are remembered for as long as the kernel likes", "reason", err)
 	}
 	runs := []func(context.Context) error{a.Run}
 	if p := policies(c, name, cfg, env); p != nil {
