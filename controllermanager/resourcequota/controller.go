@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
 	"bareboat.dev/client"
@@ -25,7 +26,7 @@ func Controller() engine.Controller {
 	return engine.Controller{
 		Name:     "resourcequota-controller",
 		Reads:    []plan.Kind{plan.ResourceQuotas, plan.Pods, plan.Services},
-		Optional: []plan.Kind{plan.PVCs},
+		Optional: []plan.Kind{plan.PVCs, plan.ResourceClaims},
 		Writes:   []engine.Claim{{Kind: plan.ResourceQuotas, Field: "status"}},
 		Setup:    setup,
 	}
@@ -37,6 +38,7 @@ type controller struct {
 	pods     *engine.View[*corev1.Pod]
 	services *engine.View[*corev1.Service]
 	claims   *engine.View[*corev1.PersistentVolumeClaim] // nil if the server has none
+	devices  *engine.View[*resourcev1.ResourceClaim]     // nil if the server has none
 	// recounted tells that the kinds that quotas count may have changed.
 	recounted chan struct{}
 }
@@ -64,6 +66,10 @@ func setup(s *engine.Setup) error {
 	if s.Serves(plan.PVCs) {
 		c.claims = engine.Mirror(s, client.PersistentVolumeClaims())
 		c.claims.Enqueue(loop, func(p *corev1.PersistentVolumeClaim) []string { inNamespace(p.Namespace); return nil })
+	}
+	if s.Serves(plan.ResourceClaims) {
+		c.devices = engine.Mirror(s, client.ResourceClaims())
+		c.devices.Enqueue(loop, func(r *resourcev1.ResourceClaim) []string { inNamespace(r.Namespace); return nil })
 	}
 	nudge := func() {
 		select {
@@ -172,6 +178,9 @@ func (c *controller) contents(ctx context.Context, q *corev1.ResourceQuota) (out
 	}
 	if counts.Claims && err == nil && c.claims != nil {
 		out.Claims, err = c.claims.Since(ctx, q.Namespace, rev)
+	}
+	if counts.Devices && err == nil && c.devices != nil {
+		out.Devices, err = c.devices.Since(ctx, q.Namespace, rev)
 	}
 	return out, err
 }

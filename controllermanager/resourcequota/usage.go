@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	podresource "k8s.io/component-helpers/resource"
 
@@ -24,6 +25,7 @@ type Contents struct {
 	Pods     []*corev1.Pod
 	Services []*corev1.Service
 	Claims   []*corev1.PersistentVolumeClaim
+	Devices  []*resourcev1.ResourceClaim
 	// Count returns how many objects of a kind there are, by its name as in "count/<name>": "deployments.apps".
 	Count func(name string) int64
 }
@@ -32,7 +34,7 @@ type Contents struct {
 var legacyCounts = []corev1.ResourceName{corev1.ResourceConfigMaps, corev1.ResourceSecrets, corev1.ResourceReplicationControllers, corev1.ResourceQuotas}
 
 // Counts says of which kinds a quota's hard limits count objects.
-type Counts struct{ Pods, Services, Claims bool }
+type Counts struct{ Pods, Services, Claims, Devices bool }
 
 // CountsOf tells the kinds.
 func CountsOf(q *corev1.ResourceQuota) (c Counts) {
@@ -46,6 +48,8 @@ func CountsOf(q *corev1.ResourceQuota) (c Counts) {
 			c.Services = true
 		case name == corev1.ResourcePersistentVolumeClaims || name == corev1.ResourceRequestsStorage || strings.Contains(text, storageClassSuffix):
 			c.Claims = true
+		case strings.HasSuffix(text, corev1.ResourceClaimsPerClass):
+			c.Devices = true
 		default:
 			c.Pods = true
 		}
@@ -91,6 +95,9 @@ func Usage(q *corev1.ResourceQuota, c Contents, now time.Time) corev1.ResourceLi
 	}
 	for _, s := range c.Services {
 		addService(used, s)
+	}
+	for _, claim := range c.Devices {
+		addDevices(used, claim)
 	}
 	for _, kind := range CountedBy(q) {
 		for _, name := range []corev1.ResourceName{corev1.ResourceName(kind), corev1.ResourceName("count/" + kind)} {
@@ -321,4 +328,32 @@ func crossNamespace(pod *corev1.Pod) bool {
 		weighted(a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
 	return slices.ContainsFunc(terms, func(t corev1.PodAffinityTerm) bool { return len(t.Namespaces) > 0 || t.NamespaceSelector != nil })
+}
+
+// addDevices counts the devices of each class that a claim may get: of alternatives the most.
+func addDevices(used corev1.ResourceList, claim *resourcev1.ResourceClaim) {
+	for i := range claim.Spec.Devices.Requests {
+		r := &claim.Spec.Devices.Requests[i]
+		most := map[string]int64{}
+		if x := r.Exactly; x != nil {
+			most[x.DeviceClassName] = devices(x.AllocationMode, x.Count)
+		}
+		for _, x := range r.FirstAvailable {
+			most[x.DeviceClassName] = max(most[x.DeviceClassName], devices(x.AllocationMode, x.Count))
+		}
+		for class, n := range most {
+			add(used, corev1.ResourceName(class+corev1.ResourceClaimsPerClass), *resource.NewQuantity(n, resource.DecimalSI))
+		}
+	}
+}
+
+// devices is the most that a request gets: nobody knows beforehand how many all are, but for what a claim can hold.
+func devices(mode resourcev1.DeviceAllocationMode, count int64) int64 {
+	switch mode {
+	case resourcev1.DeviceAllocationModeExactCount:
+		return count
+	case resourcev1.DeviceAllocationModeAll:
+		return resourcev1.AllocationResultsMaxSize
+	}
+	return 0
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -38,6 +39,19 @@ func pod(cpu, memory string, f func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
+// deviceClaim asks for two devices of class gpu, all there are of nic, and one of fast or else three of slow.
+func deviceClaim() *resourcev1.ResourceClaim {
+	exact, all := resourcev1.DeviceAllocationModeExactCount, resourcev1.DeviceAllocationModeAll
+	return &resourcev1.ResourceClaim{Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: []resourcev1.DeviceRequest{
+		{Name: "a", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "gpu", AllocationMode: exact, Count: 2}},
+		{Name: "b", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "nic", AllocationMode: all}},
+		{Name: "c", FirstAvailable: []resourcev1.DeviceSubRequest{
+			{Name: "x", DeviceClassName: "fast", AllocationMode: exact, Count: 1}, {Name: "y", DeviceClassName: "slow", AllocationMode: exact, Count: 3},
+			{Name: "z", DeviceClassName: "slow", AllocationMode: exact, Count: 2},
+		}},
+	}}}}
+}
+
 func print(used corev1.ResourceList) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(used)) {
@@ -62,7 +76,8 @@ func TestUsage(t *testing.T) {
 		Claims: []*corev1.PersistentVolumeClaim{{Spec: corev1.PersistentVolumeClaimSpec{
 			StorageClassName: &gold, Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("5Gi")}},
 		}}},
-		Count: func(name string) int64 { return int64(len(name)) },
+		Devices: []*resourcev1.ResourceClaim{deviceClaim(), deviceClaim()},
+		Count:   func(name string) int64 { return int64(len(name)) },
 	}
 	for _, c := range []struct {
 		q    *corev1.ResourceQuota
@@ -72,6 +87,8 @@ func TestUsage(t *testing.T) {
 		{quota("services", "services.nodeports", "services.loadbalancers"), "services=2 services.loadbalancers=1 services.nodeports=3"},
 		{quota("persistentvolumeclaims", "requests.storage", "gold.storageclass.storage.k8s.io/requests.storage", "tin.storageclass.storage.k8s.io/persistentvolumeclaims"),
 			"gold.storageclass.storage.k8s.io/requests.storage=5Gi persistentvolumeclaims=1 requests.storage=5Gi tin.storageclass.storage.k8s.io/persistentvolumeclaims=0"},
+		{quota("gpu.deviceclass.resource.k8s.io/devices", "nic.deviceclass.resource.k8s.io/devices", "fast.deviceclass.resource.k8s.io/devices", "slow.deviceclass.resource.k8s.io/devices"),
+			"fast.deviceclass.resource.k8s.io/devices=2 gpu.deviceclass.resource.k8s.io/devices=4 nic.deviceclass.resource.k8s.io/devices=64 slow.deviceclass.resource.k8s.io/devices=6"},
 		{quota("secrets", "count/deployments.apps"), "count/deployments.apps=16 secrets=7"},
 	} {
 		if got := print(Usage(c.q, contents, now)); got != c.want {
@@ -107,7 +124,7 @@ func TestReconcile(t *testing.T) {
 func TestCountsOf(t *testing.T) {
 	for name, want := range map[corev1.ResourceName]Counts{
 		"requests.cpu": {Pods: true}, "count/pods": {Pods: true}, "requests.example.com/gpu": {Pods: true}, "services.nodeports": {Services: true}, "services": {Services: true},
-		"requests.storage": {Claims: true}, "gold.storageclass.storage.k8s.io/requests.storage": {Claims: true}, "count/deployments.apps": {}, "secrets": {},
+		"requests.storage": {Claims: true}, "gold.storageclass.storage.k8s.io/requests.storage": {Claims: true}, "count/deployments.apps": {}, "secrets": {}, "gpu.deviceclass.resource.k8s.io/devices": {Devices: true},
 	} {
 		if got := CountsOf(&corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{name: {}}}}); got != want {
 			t.Errorf("%s: %+v", name, got)

@@ -29,6 +29,9 @@ func limits(name corev1.ResourceName, gr schema.GroupResource) bool {
 	if kind, ok := strings.CutPrefix(string(name), countPrefix); ok {
 		return kind == gr.String()
 	}
+	if gr == deviceClaims {
+		return strings.HasSuffix(string(name), corev1.ResourceClaimsPerClass)
+	}
 	if gr.Group != "" {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -50,6 +51,19 @@ func service(kind corev1.ServiceType, allocate *bool, ports ...int32) *corev1.Se
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{NodePort: p})
 	}
 	return s
+}
+
+// deviceClaim asks for two devices of class gpu, all there are of nic, and one of fast or else three of slow.
+func deviceClaim() *resourcev1.ResourceClaim {
+	exact, all := resourcev1.DeviceAllocationModeExactCount, resourcev1.DeviceAllocationModeAll
+	return &resourcev1.ResourceClaim{Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: []resourcev1.DeviceRequest{
+		{Name: "a", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "gpu", AllocationMode: exact, Count: 2}},
+		{Name: "b", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "nic", AllocationMode: all}},
+		{Name: "c", FirstAvailable: []resourcev1.DeviceSubRequest{
+			{Name: "x", DeviceClassName: "fast", AllocationMode: exact, Count: 1}, {Name: "y", DeviceClassName: "slow", AllocationMode: exact, Count: 3},
+			{Name: "z", DeviceClassName: "slow", AllocationMode: exact, Count: 2},
+		}},
+	}}}}
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -112,6 +126,11 @@ func TestCheck(t *testing.T) {
 		"claim": {quota: quota(list("persistentvolumeclaims", "2", "requests.storage", "9Gi", "gold.storageclass.storage.k8s.io/requests.storage", "5Gi", "gold.storageclass.storage.k8s.io/persistentvolumeclaims", "1", "iron.storageclass.storage.k8s.io/persistentvolumeclaims", "0"),
 			list("persistentvolumeclaims", "1", "requests.storage", "1Gi", "gold.storageclass.storage.k8s.io/requests.storage", "0", "gold.storageclass.storage.k8s.io/persistentvolumeclaims", "0", "iron.storageclass.storage.k8s.io/persistentvolumeclaims", "0")),
 			resource: claims, obj: claim("gold", "5Gi"), used: list("persistentvolumeclaims", "2", "requests.storage", "6Gi", "gold.storageclass.storage.k8s.io/requests.storage", "5Gi", "gold.storageclass.storage.k8s.io/persistentvolumeclaims", "1", "iron.storageclass.storage.k8s.io/persistentvolumeclaims", "0")},
+		"devices": {quota: quota(list("gpu.deviceclass.resource.k8s.io/devices", "9", "nic.deviceclass.resource.k8s.io/devices", "40", "slow.deviceclass.resource.k8s.io/devices", "3", "count/resourceclaims.resource.k8s.io", "1"),
+			list("gpu.deviceclass.resource.k8s.io/devices", "1", "nic.deviceclass.resource.k8s.io/devices", "0", "slow.deviceclass.resource.k8s.io/devices", "0", "count/resourceclaims.resource.k8s.io", "0")),
+			resource: deviceClaims, obj: deviceClaim(), used: list("gpu.deviceclass.resource.k8s.io/devices", "3", "nic.deviceclass.resource.k8s.io/devices", "32", "slow.deviceclass.resource.k8s.io/devices", "3", "count/resourceclaims.resource.k8s.io", "1")},
+		"too many devices": {quota: quota(list("gpu.deviceclass.resource.k8s.io/devices", "1"), list("gpu.deviceclass.resource.k8s.io/devices", "0")), resource: deviceClaims, obj: deviceClaim(),
+			forbidden: "exceeded quota: q, requested: gpu.deviceclass.resource.k8s.io/devices=2, used: gpu.deviceclass.resource.k8s.io/devices=0, limited: gpu.deviceclass.resource.k8s.io/devices=1"},
 		"claim grows": {quota: quota(list("requests.storage", "9Gi"), list("requests.storage", "5Gi")), resource: claims, obj: claim("gold", "10Gi"), old: claim("gold", "5Gi"), forbidden: "exceeded quota: q, requested: requests.storage=5Gi, used: requests.storage=5Gi, limited: requests.storage=9Gi"},
 	}
 	for name, tt := range tests {

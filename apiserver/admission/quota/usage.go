@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	podresource "k8s.io/component-helpers/resource"
@@ -17,6 +18,8 @@ var (
 	pods     = schema.GroupResource{Resource: "pods"}
 	services = schema.GroupResource{Resource: "services"}
 	claims   = schema.GroupResource{Resource: "persistentvolumeclaims"}
+
+	deviceClaims = schema.GroupResource{Group: resourcev1.GroupName, Resource: "resourceclaims"}
 )
 
 const (
@@ -37,6 +40,8 @@ func Usage(gr schema.GroupResource, obj registry.Object, now time.Time) corev1.R
 		useService(uses, o)
 	case *corev1.PersistentVolumeClaim:
 		useClaim(uses, o)
+	case *resourcev1.ResourceClaim:
+		useDevices(uses, o)
 	case *corev1.ConfigMap, *corev1.Secret, *corev1.ReplicationController, *corev1.ResourceQuota:
 		uses[corev1.ResourceName(gr.Resource)] = count(1)
 	}
@@ -150,4 +155,35 @@ func storageClass(c *corev1.PersistentVolumeClaim) string {
 		return *c.Spec.StorageClassName
 	}
 	return ""
+}
+
+// useDevices counts the devices of each class that a claim may get: of alternatives the most.
+func useDevices(uses corev1.ResourceList, c *resourcev1.ResourceClaim) {
+	for i := range c.Spec.Devices.Requests {
+		r := &c.Spec.Devices.Requests[i]
+		most := map[string]int64{}
+		if x := r.Exactly; x != nil {
+			most[x.DeviceClassName] = devices(x.AllocationMode, x.Count)
+		}
+		for _, x := range r.FirstAvailable {
+			most[x.DeviceClassName] = max(most[x.DeviceClassName], devices(x.AllocationMode, x.Count))
+		}
+		for class, n := range most {
+			name := corev1.ResourceName(class + corev1.ResourceClaimsPerClass)
+			sum := uses[name]
+			sum.Add(*resource.NewQuantity(n, resource.DecimalSI))
+			uses[name] = sum
+		}
+	}
+}
+
+// devices is the most that a request gets: nobody knows beforehand how many all are, but for what a claim can hold.
+func devices(mode resourcev1.DeviceAllocationMode, count int64) int64 {
+	switch mode {
+	case resourcev1.DeviceAllocationModeExactCount:
+		return count
+	case resourcev1.DeviceAllocationModeAll:
+		return resourcev1.AllocationResultsMaxSize
+	}
+	return 0
 }
