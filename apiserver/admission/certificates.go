@@ -44,21 +44,43 @@ func CertificateSigning(authorizer authz.Authorizer) Plugin {
 	}}
 }
 
-// signer asks whether the user may do something for a signer, by its name or for all of its domain.
+// ClusterTrustBundleAttest lets only those say whom to trust for a signer who may "attest" for it.
+func ClusterTrustBundleAttest(authorizer authz.Authorizer) Plugin {
+	return Plugin{Name: "ClusterTrustBundleAttest", Validate: func(ctx context.Context, a *Attributes) error {
+		b, ok := a.Object.(*certificatesv1.ClusterTrustBundle)
+		if !ok || b.Spec.SignerName == "" || onlyCollected(a) {
+			return nil
+		}
+		if allowed, err := maySign(ctx, authorizer, a, "attest", b.Spec.SignerName); allowed || err != nil {
+			return err
+		}
+		return apierrors.NewForbidden(resource(a), a.ObjectName(), fmt.Errorf("user not permitted to attest for signerName %q", b.Spec.SignerName))
+	}}
+}
+
+// signer asks whether the user may do something with the requests to a signer.
 func signer(ctx context.Context, authorizer authz.Authorizer, a *Attributes, verb, name string) error {
+	if allowed, err := maySign(ctx, authorizer, a, verb, name); allowed || err != nil {
+		return err
+	}
+	return apierrors.NewForbidden(resource(a), a.ObjectName(), fmt.Errorf("user not permitted to %s requests with signerName %q", verb, name))
+}
+
+// maySign reports whether the user may do something for a signer, by its name or for all of its domain.
+func maySign(ctx context.Context, authorizer authz.Authorizer, a *Attributes, verb, name string) (bool, error) {
 	domain, _, _ := strings.Cut(name, "/")
 	for _, allowed := range []string{name, domain + "/*"} {
 		d, _, err := authorizer.Authorize(ctx, &authz.Attributes{
 			User: a.User, Verb: verb, Group: certificatesv1.GroupName, Version: "*", Resource: "signers", Name: allowed,
 		})
 		if err != nil {
-			return apierrors.NewInternalError(err)
+			return false, apierrors.NewInternalError(err)
 		}
 		if d == authz.Allow {
-			return nil
+			return true, nil
 		}
 	}
-	return apierrors.NewForbidden(resource(a), a.ObjectName(), fmt.Errorf("user not permitted to %s requests with signerName %q", verb, name))
+	return false, nil
 }
 
 var errMasters = errors.New("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed")

@@ -45,6 +45,11 @@ func autoscalers() *registry.Resource {
 			"status": registry.StatusSubresource(func(a, body *autoscalingv2.HorizontalPodAutoscaler) { a.Status = body.Status },
 				func(e *check.Errors, a, _ *autoscalingv2.HorizontalPodAutoscaler) {
 					at := field.NewPath("status")
+					for i, c := range a.Status.Conditions {
+						if c.ObservedGeneration != nil {
+							e.NonNegative(at.Child("conditions").Index(i).Child("observedGeneration"), *c.ObservedGeneration)
+						}
+					}
 					e.NonNegative(at.Child("currentReplicas"), int64(a.Status.CurrentReplicas))
 					e.NonNegative(at.Child("desiredReplicas"), int64(a.Status.DesiredReplicas))
 				}),

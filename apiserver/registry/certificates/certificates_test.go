@@ -160,7 +160,7 @@ func TestTrustBundle(t *testing.T) {
 		{Name: "signer's name", Edit: "spec: {signerName: example.com/s}", Want: []string{
 			`metadata.name: Invalid value: "b": ClusterTrustBundle for signerName example.com/s must be named with prefix example.com:s:`}},
 		{Name: "prefix without signer", Edit: "metadata: {name: 'example.com:s:b'}", Want: []string{
-			`metadata.name: Invalid value: "example.com:s:b": a lowercase RFC 1123 subdomain…`}},
+			`metadata.name: Invalid value: "example.com:s:b": ClusterTrustBundle without signer name must not have ":" in its name`}},
 	})
 	kindtest.Update(t, r, base, []kindtest.Case{
 		{Name: "another", Edit: bundle(certificate(t, k, true, now.Add(time.Minute), time.Hour))},

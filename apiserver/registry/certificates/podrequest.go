@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -62,7 +61,7 @@ func podRequests() *registry.Resource {
 			ValidateUpdate: registry.ChecksChange(func(e *check.Errors, r, old podRequest) {
 				e.Immutable(field.NewPath("spec"), r.Spec, old.Spec)
 			}),
-			ValidateName: func(name string, prefix bool) []string { return path.ValidatePathSegmentName(name, prefix) },
+			ValidateName: apivalidation.NameIsDNSSubdomain,
 		},
 		Fields: map[string]func(registry.Object) string{
 			"spec.signerName": registry.Field(func(r podRequest) string { return r.Spec.SignerName }),

@@ -51,7 +51,9 @@ func trustBundles() *registry.Resource {
 
 func checkBundle(e *check.Errors, b *certificatesv1.ClusterTrustBundle, parse bool) {
 	name, at := b.Name, field.NewPath("metadata", "name")
-	if signer := b.Spec.SignerName; signer == "" {
+	if signer := b.Spec.SignerName; signer == "" && strings.Contains(name, ":") {
+		e.Invalid(at, name, `ClusterTrustBundle without signer name must not have ":" in its name`)
+	} else if signer == "" {
 		e.Name(at, name, apivalidation.NameIsDNSSubdomain)
 	} else if prefix := strings.ReplaceAll(signer, "/", ":") + ":"; !strings.HasPrefix(name, prefix) {
 		e.Invalid(at, name, fmt.Sprintf("ClusterTrustBundle for signerName %s must be named with prefix %s", signer, prefix))

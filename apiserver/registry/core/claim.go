@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bareboat.dev/apiserver/registry"
@@ -169,28 +170,33 @@ func checkClaimStatus(e *check.Errors, s *corev1.PersistentVolumeClaimStatus, at
 		amount(q, at.Child("capacity").Key(string(name)))
 	}
 	// A claim has storage, and what others define in a domain of their own.
-	known := func(name corev1.ResourceName, at *field.Path) {
+	known := func(name corev1.ResourceName, at *field.Path) bool {
+		if wrong := validation.IsQualifiedName(string(name)); len(wrong) > 0 {
+			e.Each(at, string(name), wrong)
+			return false
+		}
 		domain, _, prefixed := strings.Cut(string(name), "/")
 		if native := !prefixed || domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io"); native && name != corev1.ResourceStorage {
 			e.Add(field.NotSupported(at, string(name), []corev1.ResourceName{corev1.ResourceStorage}))
-		} else {
-			e.QualifiedName(at, string(name))
+			return false
 		}
+		return true
 	}
 	states := []corev1.ClaimResourceStatus{
-		corev1.PersistentVolumeClaimControllerResizeInfeasible, corev1.PersistentVolumeClaimControllerResizeInProgress,
-		corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizePending,
+		corev1.PersistentVolumeClaimControllerResizeInProgress, corev1.PersistentVolumeClaimControllerResizeInfeasible,
+		corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizePending,
 	}
 	for name, state := range s.AllocatedResourceStatuses {
-		here := at.Child("allocatedResourceStatus")
+		here := at.Child("allocatedResourceStatuses")
 		known(name, here)
 		if !slices.Contains(states, state) {
 			e.Add(field.NotSupported(here, name, states))
 		}
 	}
 	for name, q := range s.AllocatedResources {
-		known(name, at.Child("allocatedResources"))
-		amount(q, at.Child("allocatedResources").Key(string(name)))
+		if known(name, at.Child("allocatedResources")) {
+			amount(q, at.Child("allocatedResources").Key(string(name)))
+		}
 	}
 }
 

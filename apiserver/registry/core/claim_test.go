@@ -56,6 +56,20 @@ func TestPersistentVolumeClaim(t *testing.T) {
 	})
 }
 
+// What a claim's status says of its size is said of storage.
+func TestClaimStatus(t *testing.T) {
+	r := kindtest.Kind(t, core.Resources(), "PersistentVolumeClaim")
+	kindtest.Status(t, r, claim, []kindtest.Case{
+		{Name: "resizing", Edit: "status: {allocatedResources: {storage: 2Gi}, allocatedResourceStatuses: {storage: NodeResizePending}}"},
+		{Name: "what it doesn't have", Edit: "status: {allocatedResources: {cpu: 1}, allocatedResourceStatuses: {memory: Soon}}", Want: []string{
+			`status.allocatedResourceStatuses: Unsupported value: "memory": supported values: "storage"`,
+			`status.allocatedResourceStatuses: Unsupported value: "memory": supported values: "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"`,
+			`status.allocatedResources: Unsupported value: "cpu": supported values: "storage"`}},
+		{Name: "no name", Edit: "status: {allocatedResources: {a b: -1}}", Want: []string{
+			`status.allocatedResources: Invalid value: "a b": name part must consist of alphanumeric characters…`}},
+	})
+}
+
 // A bound claim may grow; it may shrink only while it is still larger than what it has.
 func TestClaimResize(t *testing.T) {
 	r := kindtest.Kind(t, core.Resources(), "PersistentVolumeClaim")

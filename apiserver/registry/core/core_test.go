@@ -58,6 +58,15 @@ func TestNode(t *testing.T) {
 			`status.capacity.memory: Invalid value: "-1": must be greater than or equal to 0`,
 			`status.allocatable.memory: Invalid value: "-1": must be greater than or equal to 0`}},
 	})
+	kindtest.Status(t, r, base, []kindtest.Case{
+		{Name: "features", Edit: "status: {declaredFeatures: [AFeature, BFeature/part]}"},
+		{Name: "features in disorder", Edit: "status: {declaredFeatures: [BFeature, AFeature, AFeature]}", Want: []string{
+			`status.declaredFeatures[1]: Invalid value: "AFeature": list must be sorted alphabetically`,
+			`status.declaredFeatures[2]: Duplicate value: "AFeature"`}},
+		{Name: "no feature", Edit: "status: {declaredFeatures: [aFeature, b/]}", Want: []string{
+			`status.declaredFeatures[0]: Invalid value: "aFeature": invalid feature name "aFeature": must start with an UpperCamelCase segment…`,
+			`status.declaredFeatures[1]: Invalid value: "b/": invalid feature name "b/": must start with an UpperCamelCase segment…`}},
+	})
 	kindtest.Update(t, r, base, []kindtest.Case{
 		{Name: "cordon", Edit: "spec: {unschedulable: true}"},
 		{Name: "network set", Edit: "spec: {podCIDR: 10.0.0.0/24}"},

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ func nodes() *registry.Resource {
 			Validate: registry.Checks(func(e *check.Errors, n *corev1.Node) {
 				checkTaints(e, n.Spec.Taints, field.NewPath("metadata", "taints"))
 				checkNodeResources(e, n)
+				checkFeatures(e, n.Status.DeclaredFeatures, field.NewPath("status", "declaredFeatures"))
 				checkPodCIDRs(e, n.Spec.PodCIDRs, field.NewPath("spec", "podCIDRs"))
 			}),
 			ValidateUpdate:           registry.ChecksChange(checkNodeUpdate),
@@ -103,8 +105,46 @@ func checkPodCIDRs(e *check.Errors, cidrs []string, at *field.Path) {
 	e.OnePerFamily(at, cidrs, cidrs, "CIDR")
 }
 
+// checkFeatures checks the names of what a node can do, which are sorted: "MyFeature", "MyFeature/itsPart" (KEP-5328).
+func checkFeatures(e *check.Errors, names []string, at *field.Path) {
+	for i, name := range names {
+		switch {
+		case len(name) > validation.DNS1123SubdomainMaxLength:
+			e.Invalid(at.Index(i), name, fmt.Sprintf("invalid feature name %q: must be no more than %d characters", name, validation.DNS1123SubdomainMaxLength))
+		case !isFeatureName(name):
+			e.Invalid(at.Index(i), name, fmt.Sprintf("invalid feature name %q: must start with an UpperCamelCase segment, with subsequent segments "+
+				"separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes", name))
+		}
+		if i == 0 {
+			continue
+		}
+		switch {
+		case name == names[i-1]:
+			e.Duplicate(at.Index(i), name)
+		case name < names[i-1]:
+			e.Invalid(at.Index(i), name, "list must be sorted alphabetically")
+		}
+	}
+}
+
+func isFeatureName(name string) bool {
+	letter := func(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" || !letter(part[0]) {
+			return false
+		}
+		for i := range len(part) {
+			if !letter(part[i]) && (part[i] < '0' || part[i] > '9') {
+				return false
+			}
+		}
+	}
+	return name[0] >= 'A' && name[0] <= 'Z'
+}
+
 func checkNodeUpdate(e *check.Errors, n, old *corev1.Node) {
 	checkNodeResources(e, n)
+	checkFeatures(e, n.Status.DeclaredFeatures, field.NewPath("status", "declaredFeatures"))
 	seen := sets.New[corev1.NodeAddress]()
 	for i, a := range n.Status.Addresses {
 		if seen.Has(a) {

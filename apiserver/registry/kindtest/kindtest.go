@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -44,6 +45,36 @@ func Kind(t testing.TB, resources []*registry.Resource, kind string) *registry.R
 	}
 	t.Fatalf("no %s", kind)
 	return nil
+}
+
+// Status runs cases as writes of the base's status: Old and Edit are laid over the object that is stored and the one that is
+// sent (YAML with a status), after the base has been created.
+func Status(t *testing.T, r *registry.Resource, base string, cases []Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			old, errs := New(t, r, base)
+			if len(errs) > 0 {
+				t.Fatal(errs)
+			}
+			lay(t, c.Old, old)
+			body := old.DeepCopyObject().(registry.Object)
+			lay(t, c.Edit, body)
+			sub := r.Subresources["status"]
+			changed, err := sub.Apply(old, body, time.Unix(1000, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, sub.Validate(changed, old), c.Want)
+		})
+	}
+}
+
+func lay(t testing.TB, text string, over registry.Object) {
+	t.Helper()
+	if err := yaml.Unmarshal([]byte(text), over); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Create runs cases as creations of the edited base.

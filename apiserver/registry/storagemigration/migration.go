@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -72,16 +73,17 @@ func checkMigration(e *check.Errors, m *migrationv1.StorageVersionMigration) {
 func checkMigrationStatus(e *check.Errors, m, old *migrationv1.StorageVersionMigration) {
 	at := field.NewPath("status", "conditions")
 	e.Add(metavalidation.ValidateConditions(m.Status.Conditions, at)...)
+	if v := m.Status.ResourceVersion; v != "" {
+		if _, err := resourceversion.CompareResourceVersion(v, v); err != nil {
+			e.Invalid(field.NewPath("status", "resourceVersion"), v, err.Error())
+		}
+	}
 	if was := old.Status.ResourceVersion; was != "" && was != m.Status.ResourceVersion {
 		e.Invalid(field.NewPath("status", "resourceVersion"), m.Status.ResourceVersion, "field is immutable")
 	}
 	succeeded, failed := holds(m, migrationv1.MigrationSucceeded), holds(m, migrationv1.MigrationFailed)
-	running := holds(m, migrationv1.MigrationRunning)
 	if succeeded && failed {
 		e.Invalid(at, m.Status.Conditions, "Both success and failed conditions cannot be true at the same time")
-	}
-	if running && (succeeded || failed) {
-		e.Invalid(at, m.Status.Conditions, "Running condition cannot be true when success or failed conditions are true")
 	}
 	if holds(old, migrationv1.MigrationSucceeded) && !succeeded {
 		e.Invalid(at, m.Status.Conditions, "Success condition cannot be set to false once it is true")

@@ -48,7 +48,7 @@ func TestMigrationStatus(t *testing.T) {
 	}{
 		"starts":           {with(), with(migrationv1.MigrationRunning), 0},
 		"ends":             {with(migrationv1.MigrationRunning), with(migrationv1.MigrationSucceeded), 0},
-		"runs and ends":    {with(), with(migrationv1.MigrationRunning, migrationv1.MigrationFailed), 1},
+		"runs and ends":    {with(), with(migrationv1.MigrationRunning, migrationv1.MigrationFailed), 0},
 		"ends in two":      {with(), with(migrationv1.MigrationSucceeded, migrationv1.MigrationFailed), 1},
 		"does not go back": {with(migrationv1.MigrationSucceeded), with(), 1},
 	} {
@@ -56,4 +56,11 @@ func TestMigrationStatus(t *testing.T) {
 			t.Errorf("%s: %v", name, errs)
 		}
 	}
+
+	kindtest.Status(t, r, migration, []kindtest.Case{
+		{Name: "version", Edit: "status: {resourceVersion: '5'}"},
+		{Name: "no version", Edit: "status: {resourceVersion: x}", Want: []string{`status.resourceVersion: Invalid value: "x": …`}},
+		{Name: "another version", Old: "status: {resourceVersion: '5'}", Edit: "status: {resourceVersion: '6'}", Want: []string{
+			`status.resourceVersion: Invalid value: "6": field is immutable`}},
+	})
 }
