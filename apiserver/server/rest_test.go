@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -57,6 +58,25 @@ func TestMediaTypes(t *testing.T) {
 		}
 		if b := u.get(t, path, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"); strings.Contains(string(b), `"data"`) || !strings.Contains(string(b), "PartialObjectMetadata") {
 			t.Errorf("metadata: %s", b)
+		}
+	}
+}
+
+// Discovery tells of the version that a kind is stored in by Kubernetes' own hash of it.
+func TestStorageVersionHash(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	if b := u.get(t, "/api/v1", "application/json"); !strings.Contains(string(b), `"shortNames":["po"],"categories":["all"],"storageVersionHash":"xPOwRZ+Yhw8="`) {
+		t.Errorf("%s", b)
+	}
+}
+
+// A timeout that is none is refused wherever it is said.
+func TestInvalidTimeout(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	for _, path := range []string{"/version", "/api/v1/nodes"} {
+		a := u.ask(t, "GET", path+"?timeout=soon", "application/json", "").want(http.StatusBadRequest)
+		if text := fmt.Sprint(a.body); !strings.Contains(text, "invalid timeout specified in the request URL") {
+			t.Errorf("%s: %s", path, text)
 		}
 	}
 }

@@ -30,3 +30,18 @@ func TestNoTableOfReviews(t *testing.T) {
 		}
 	}
 }
+
+// A table has the version of what it shows, also in a watch, and the form of old for who asks for that.
+func TestTableVersions(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	u.create(t, configMap("a", "k", "v"))
+	const path = "/api/v1/namespaces/default/configmaps"
+	for _, at := range []string{path, path + "/a", path + "?watch=1&resourceVersion=0&timeoutSeconds=1"} {
+		for _, version := range []string{"v1", "v1beta1"} {
+			got := string(u.get(t, at, "application/json;as=Table;g=meta.k8s.io;v="+version))
+			if !strings.Contains(got, `"apiVersion":"meta.k8s.io/`+version+`","metadata":{"resourceVersion":"`) || !strings.Contains(got, `"cells":["a",1,"`) {
+				t.Errorf("%s, %s: %s", at, version, got)
+			}
+		}
+	}
+}

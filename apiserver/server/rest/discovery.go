@@ -1,8 +1,9 @@
 package rest
 
 import (
+	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/hex"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -160,10 +161,10 @@ func storedKind(res *registry.Resource) schema.GroupVersionKind {
 	return res.Kind
 }
 
-// storageHash tells clients whether the version in which a kind is stored has changed.
+// storageHash tells clients whether the version in which a kind is stored has changed, in the form that Kubernetes gives it.
 func storageHash(kind schema.GroupVersionKind) string {
-	sum := sha512.Sum512([]byte(kind.Group + "/" + kind.Version + "/" + kind.Kind))
-	return hex.EncodeToString(sum[:4])
+	sum := sha256.Sum256([]byte(kind.Group + "/" + kind.Version + "/" + kind.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
 func aggregated(r *http.Request) bool {

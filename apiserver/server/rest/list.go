@@ -80,14 +80,14 @@ func (h *Handler) writeList(b *body, f format, l *pipeline.Listing, include stri
 	keep := func() error { return nil }
 	switch {
 	case f.view == asTable && f.media == codec.JSON && !f.pretty:
-		return h.jsonTable(b, l, include)
+		return h.jsonTable(b, f, l, include)
 	case f.view == asTable:
-		t, err := h.table(l.Resource, include, l.Objects)
+		t, err := h.table(f, l.Resource, include, l.Objects)
 		if err != nil {
 			return err
 		}
 		t.ListMeta = listMeta(l)
-		b.buf, err = h.marshal(f, tableKind(), t)
+		b.buf, err = h.marshal(f, f.tableKind(), t)
 		return err
 	case f.media == codec.Protobuf:
 		return h.protobufList(b, f, l)

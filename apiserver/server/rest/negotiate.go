@@ -28,6 +28,8 @@ type format struct {
 	media  string
 	view   view
 	pretty bool
+	// beta asks for a table as meta.k8s.io/v1beta1 calls it; it has the same fields.
+	beta bool
 }
 
 // forms are those that an answer can have besides JSON and YAML of the object, and its metadata.
@@ -73,12 +75,12 @@ func negotiate(r *http.Request, can forms) (format, error) {
 		}
 		switch a.media {
 		case "*/*", "application/*", codec.JSON:
-			return format{codec.JSON, v, f.pretty}, nil
+			return format{media: codec.JSON, view: v, pretty: f.pretty, beta: beta(a.params)}, nil
 		case codec.YAML, codec.Protobuf:
 			if a.media == codec.Protobuf && (v == asTable || v == full && !can.protobuf) {
 				continue // neither has a protobuf form
 			}
-			return format{a.media, v, false}, nil
+			return format{media: a.media, view: v, beta: beta(a.params)}, nil
 		}
 	}
 	return f, notAcceptable(codec.JSON, codec.YAML, codec.Protobuf)
@@ -100,7 +102,7 @@ func negotiateStream(r *http.Request, protobuf bool) (format, error) {
 		}
 		switch a.media {
 		case "*/*", "application/*", codec.JSON:
-			return format{media: codec.JSON, view: v}, nil
+			return format{media: codec.JSON, view: v, beta: beta(a.params)}, nil
 		case codec.Protobuf:
 			if v == metadataOnly || v == full && protobuf {
 				return format{media: codec.Protobuf, view: v}, nil
@@ -119,12 +121,14 @@ func viewOf(params map[string]string) (view, bool) {
 	case "":
 		return full, true
 	case "Table":
-		return asTable, params["g"] == metav1.GroupName && params["v"] == "v1"
+		return asTable, params["g"] == metav1.GroupName && (params["v"] == "v1" || beta(params))
 	case "PartialObjectMetadata", "PartialObjectMetadataList":
 		return metadataOnly, params["g"] == metav1.GroupName && params["v"] == "v1"
 	}
 	return full, false
 }
+
+func beta(params map[string]string) bool { return params["v"] == "v1beta1" }
 
 type clause struct {
 	media   string

@@ -122,6 +122,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.serveAggregated(w, r, caller) || h.serveResource(w, r, caller) {
 		return
 	}
+	if _, err := deadline(r.URL.Query()); err != nil {
+		h.fail(w, r, err)
+		return
+	}
 	a := &authz.Attributes{User: caller.User, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
 	if err := h.cfg.Pipeline.AuthorizeAttributes(r.Context(), a); err != nil {
 		h.fail(w, r, err)

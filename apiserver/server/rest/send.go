@@ -31,12 +31,11 @@ func (f format) contentType() string { return f.media }
 func (h *Handler) encode(f format, o *pipeline.Object, include string) ([]byte, error) {
 	switch {
 	case f.view == asTable && o.Resource != nil:
-		t, err := h.table(o.Resource, include, one(o))
+		t, err := h.tableOf(f, o, include)
 		if err != nil {
 			return nil, err
 		}
-		t.ResourceVersion = resourceVersion(o)
-		return h.marshal(f, tableKind(), t)
+		return h.marshal(f, f.tableKind(), t)
 	case f.view == metadataOnly && o.Resource != nil:
 		if text, ok := h.wireMetadata(nil, o); ok && f.media == codec.JSON && !f.pretty {
 			return append(text, '\n'), nil

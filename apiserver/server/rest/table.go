@@ -16,12 +16,19 @@ import (
 	"bareboat.dev/apiserver/registry/codec/wirejson"
 )
 
-func tableKind() schema.GroupVersionKind { return metav1.SchemeGroupVersion.WithKind("Table") }
+// tableKind is what the format calls a table.
+func (f format) tableKind() schema.GroupVersionKind {
+	gv := metav1.SchemeGroupVersion
+	if f.beta {
+		gv.Version = "v1beta1"
+	}
+	return gv.WithKind("Table")
+}
 
 // newTable is a table without rows.
-func newTable(res *registry.Resource) *metav1.Table {
+func newTable(f format, res *registry.Resource) *metav1.Table {
 	t := &metav1.Table{Rows: []metav1.TableRow{}}
-	t.SetGroupVersionKind(tableKind())
+	t.SetGroupVersionKind(f.tableKind())
 	for _, c := range res.Columns {
 		t.ColumnDefinitions = append(t.ColumnDefinitions, c.TableColumnDefinition)
 	}
@@ -29,8 +36,8 @@ func newTable(res *registry.Resource) *metav1.Table {
 }
 
 // table renders objects as kubectl prints them. Include says how much of each object a row carries.
-func (h *Handler) table(res *registry.Resource, include string, objects iter.Seq2[*pipeline.Object, error]) (*metav1.Table, error) {
-	t := newTable(res)
+func (h *Handler) table(f format, res *registry.Resource, include string, objects iter.Seq2[*pipeline.Object, error]) (*metav1.Table, error) {
+	t := newTable(f, res)
 	now := h.cfg.Now()
 	for o, err := range objects {
 		if err != nil {
@@ -49,6 +56,16 @@ func (h *Handler) table(res *registry.Resource, include string, objects iter.Seq
 	return t, nil
 }
 
+// tableOf is the table of one object, of which it has the version.
+func (h *Handler) tableOf(f format, o *pipeline.Object, include string) (*metav1.Table, error) {
+	t, err := h.table(f, o.Resource, include, one(o))
+	if err != nil {
+		return nil, err
+	}
+	t.ResourceVersion = resourceVersion(o)
+	return t, nil
+}
+
 func cells(res *registry.Resource, obj registry.Object, now time.Time) []any {
 	out := make([]any, 0, len(res.Columns))
 	for i := range res.Columns {
@@ -58,8 +75,8 @@ func cells(res *registry.Resource, obj registry.Object, now time.Time) []any {
 }
 
 // jsonTable writes the table of a list row by row, as encoding/json writes the whole.
-func (h *Handler) jsonTable(b *body, l *pipeline.Listing, include string) error {
-	t := newTable(l.Resource)
+func (h *Handler) jsonTable(b *body, f format, l *pipeline.Listing, include string) error {
+	t := newTable(f, l.Resource)
 	t.ListMeta = listMeta(l)
 	head, err := json.Marshal(t)
 	if err != nil {

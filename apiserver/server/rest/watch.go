@@ -184,14 +184,14 @@ func (s *watchStream) frame(kind string, o *pipeline.Object) ([]byte, error) {
 	var err error
 	if s.f.view == asTable && o.Resource != nil {
 		var t *metav1.Table
-		if t, err = s.h.table(o.Resource, s.include, one(o)); err != nil {
+		if t, err = s.h.tableOf(s.f, o, s.include); err != nil {
 			return nil, err
 		}
 		if s.heads {
 			t.ColumnDefinitions = nil
 		}
 		s.heads = true
-		b, err = s.h.marshal(format{media: s.f.media}, tableKind(), t)
+		b, err = s.h.marshal(format{media: s.f.media}, s.f.tableKind(), t)
 	} else {
 		b, err = s.h.encode(format{media: s.f.media, view: s.f.view}, o, "")
 	}
