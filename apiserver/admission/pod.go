@@ -2,7 +2,6 @@ package admission
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -180,5 +179,3 @@ func setPriority(a *Attributes, pod *corev1.Pod, value int32, policy corev1.Pree
 	pod.Spec.Priority, pod.Spec.PreemptionPolicy = &value, &policy
 	return nil
 }
-
-var errMirror = errors.New("a mirror pod may not reference service accounts")

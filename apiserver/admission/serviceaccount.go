@@ -31,7 +31,8 @@ type ServiceAccountConfig struct {
 	MountTokens bool
 }
 
-// ServiceAccount gives pods their ServiceAccount: its name, its image pull secrets and its token.
+// ServiceAccount gives pods their ServiceAccount: its name, its image pull secrets and its token. It keeps pods to the secrets that
+// their account lists, if the account asks for that, and mirror pods from all of it.
 func ServiceAccount(cfg ServiceAccountConfig) Plugin {
 	mutate := func(ctx context.Context, a *Attributes) error {
 		pod, ok := newPod(a)
@@ -39,10 +40,7 @@ func ServiceAccount(cfg ServiceAccountConfig) Plugin {
 			return nil
 		}
 		if isMirror(pod) {
-			if pod.Spec.ServiceAccountName != "" {
-				return apierrors.NewForbidden(resource(a), pod.Name, errMirror)
-			}
-			return nil
+			return nil // validate says what it may not have
 		}
 		named := pod.Spec.ServiceAccountName != ""
 		if !named {
@@ -51,7 +49,7 @@ func ServiceAccount(cfg ServiceAccountConfig) Plugin {
 		pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
 		return cfg.admit(ctx, a, pod)
 	}
-	return Plugin{Name: "ServiceAccount", Mutate: mutate}
+	return Plugin{Name: "ServiceAccount", Obeys: obeys("", "serviceaccounts"), Mutate: mutate, Validate: cfg.validate}
 }
 
 func (cfg *ServiceAccountConfig) admit(ctx context.Context, a *Attributes, pod *corev1.Pod) error {
