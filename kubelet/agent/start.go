@@ -300,6 +300,13 @@ func (s envSources) Secret(namespace, name string) (*corev1.Secret, error) {
 	return s.a.objects.Secret(s.ctx, namespace, name)
 }
 
+// maxEnvFile bounds a file of environment variables: the kernel takes 128 KiB for one variable, and some MiB for all.
+const maxEnvFile = 1 << 20
+
+func (s envSources) File(p *corev1.Pod, volume, path string) ([]byte, error) {
+	return s.a.volumes.ReadFile(p, volume, path, maxEnvFile)
+}
+
 // memoryCapacity is the node's memory in bytes.
 func (a *Agent) memoryCapacity() int64 {
 	capacity := a.Node.Capacity()

@@ -25,6 +25,8 @@ func configf(format string, args ...any) error { return configError{fmt.Errorf(f
 type Sources interface {
 	ConfigMap(namespace, name string) (*corev1.ConfigMap, error)
 	Secret(namespace, name string) (*corev1.Secret, error)
+	// File reads a file of one of the pod's volumes; fs.ErrNotExist if there is none.
+	File(p *corev1.Pod, volume, path string) ([]byte, error)
 }
 
 // EnvInput is what a container's environment is made from.
@@ -136,6 +138,8 @@ func (in EnvInput) value(v corev1.EnvVar, e *environment) (value string, ok bool
 		return in.configMapKey(from.ConfigMapKeyRef)
 	case from.SecretKeyRef != nil:
 		return in.secretKey(from.SecretKeyRef)
+	case from.FileKeyRef != nil:
+		return in.fileKey(from.FileKeyRef)
 	default:
 		err = fmt.Errorf("environment variable %s has no source", v.Name)
 	}
@@ -244,7 +248,7 @@ func validEnvName(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' || s[i] == '=' {
+		if s[i] < ' ' || s[i] > '~' || s[i] == '=' {
 			return false
 		}
 	}

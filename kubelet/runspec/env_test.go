@@ -2,6 +2,7 @@ package runspec
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +70,16 @@ func (f fakeSources) Secret(_, name string) (*corev1.Secret, error) {
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secret"}, name)
 }
 
+// fileOf is a file's content.
+type fileOf string
+
+func (f fakeSources) File(_ *corev1.Pod, volume, path string) ([]byte, error) {
+	if text, ok := f[volume+"/"+path].(fileOf); ok {
+		return []byte(text), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
 func container(t *testing.T, text string) *corev1.Container {
 	t.Helper()
 	c := &corev1.Container{}
@@ -98,6 +109,7 @@ func TestEnv(t *testing.T) {
 		`{env: [{name: A, value: "1"}, {name: B, value: "$(A)-$(MY_DB_SERVICE_HOST)-$(X)"}]}`:                                              "B=1-10.96.0.9-$(X)",
 		`{envFrom: [{configMapRef: {name: cm}}], env: [{name: Z, value: own}]}`:                                                            "K=from cm,Z=own",
 		`{envFrom: [{prefix: P_, secretRef: {name: sec}}]}`:                                                                                "P_P=pw",
+		`{envFrom: [{prefix: "P ", secretRef: {name: sec}}]}`:                                                                              "P P=pw",
 		`{envFrom: [{configMapRef: {name: none, optional: true}}]}`:                                                                        "MY_DB_PORT_5432_TCP_ADDR=10.96.0.9",
 		`{env: [{name: A, valueFrom: {fieldRef: {fieldPath: "metadata.labels['app']"}}}]}`:                                                 "A=x",
 		`{env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}`:                                                             "A=10.0.0.1",

@@ -64,3 +64,24 @@ func (h *host) mountedImages() string {
 	slices.Sort(ids)
 	return strings.Join(ids, " ")
 }
+
+// TestEnvFiles shows variables that an init container writes for the others, who do not see its volume; and a container that waits for one
+// that is not there.
+func TestEnvFiles(t *testing.T) {
+	h := newHost(t)
+	h.load()
+	const init = `initContainers: [{name: writer, command: [sh, -c, "echo \"NAME='of a file'\" > /out/app.env"], volumeMounts: [{name: v, mountPath: /out}]}], volumes: [{name: v, emptyDir: {}}]`
+	h.create("reads", `{restartPolicy: Never, containers: [{name: app, command: [sh, -c, "echo $NAME; test -e /out || echo unseen"],
+		env: [{name: NAME, valueFrom: {fileKeyRef: {volumeName: v, path: app.env, key: NAME}}}]}], `+init+`}`)
+	h.create("waits", `{containers: [{name: app, env: [{name: NAME, valueFrom: {fileKeyRef: {volumeName: v, path: app.env, key: OTHER}}}]}], `+init+`}`)
+	if got := h.log(h.await("reads", "its end", ended), "app", "0"); got != "of a file\nunseen\n" {
+		t.Errorf("printed %q", got)
+	}
+	p := h.await("waits", "CreateContainerConfigError", func(p *corev1.Pod) bool {
+		s := p.Status.ContainerStatuses
+		return len(s) == 1 && s[0].State.Waiting != nil && s[0].State.Waiting.Reason == "CreateContainerConfigError"
+	})
+	if m := p.Status.ContainerStatuses[0].State.Waiting.Message; m != `environment variable key "OTHER" not found in file "app.env" of volume "v"` {
+		t.Errorf("it says %q", m)
+	}
+}
