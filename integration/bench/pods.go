@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,9 +20,9 @@ import (
 )
 
 const (
-	// singles is how many pods are started one by one, burst how many at once.
-	singles, burst = 20, 100
-	node           = "bench"
+	// singles is how many pods are started one by one, burst how many at once, and many how many there are in the end.
+	singles, burst, many = 20, 100, 500
+	node                 = "bench"
 )
 
 // cluster is a running cluster on a host of its own.
@@ -96,12 +98,17 @@ func podStart(e *Env) ([]Row, error) {
 		return nil, err
 	}
 	shims := shimMemory(cl.Host)
+	crowd, err := waiter.crowd(cl)
+	if err != nil {
+		return nil, err
+	}
 	p50, floor := percentile(ours, 0.5), percentile(theirs, 0.5)
 	return []Row{
 		{"pod start, image present, bound in the API to Running in the API, p50", ms(p50), "ip netns add + runc run " + ms(floor), fmt.Sprintf("%.2f", float64(p50)/float64(floor)), "≤ 1.5 ×, ≤ 120 ms"},
 		{"100 pods created at once, the last Running", fmt.Sprintf("%.2f s", last.Seconds()), "", "", "≤ 4 s"},
 		{"container killed to its exit in the API, p99", ms(percentile(exit, 0.99)), "", "", "≤ 50 ms"},
 		{"memory per pod beyond its containers, 100 pods (shim, PSS)", fmt.Sprintf("%.2f MiB", shims), "", "", "≤ 2 MiB"},
+		crowd,
 	}, nil
 }
 
@@ -165,13 +172,63 @@ func (w *podWaiter) start(c *client.Client, name string) (time.Duration, error) 
 	return at.Sub(acknowledged), client.Of(c, client.Pods()).Delete(context.Background(), "default", name, client.DeleteOptions{GracePeriodSeconds: &zero})
 }
 
-// burst creates many pods in one batch and returns when the last was Running.
+// burst creates many pods at once and returns how long after that the last was Running.
 func (w *podWaiter) burst(c *client.Client) (time.Duration, error) {
+	var pods []*corev1.Pod
+	for i := range burst {
+		pods = append(pods, benchPod(fmt.Sprintf("burst-%d", i), ""))
+	}
+	return w.together(c, pods)
+}
+
+// crowd adds pods up to many, and measures what they cost the kubelet when nothing happens. A node's range of addresses has 254: those that
+// are added are on its own network.
+func (w *podWaiter) crowd(cl *cluster) (Row, error) {
+	config, err := cl.ReadFile("/etc/bareboat/kubelet.yaml")
+	if err != nil {
+		return Row{}, err
+	}
+	cl.WriteFile("/etc/bareboat/kubelet.yaml", fmt.Sprintf("%s\nmaxPods: %d\n", config, many))
+	for _, pid := range cl.Processes("kubelet") {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	cl.Eventually("a kubelet for more pods", func() error {
+		got, err := cl.Run("kctl", "get", "node", node, "-o", "jsonpath={.status.capacity.pods}")
+		if err == nil && strings.TrimSpace(got) != strconv.Itoa(many) {
+			err = fmt.Errorf("it takes %s", got)
+		}
+		return err
+	})
+	var pods []*corev1.Pod
+	for i := range many - burst {
+		p := benchPod(fmt.Sprintf("crowd-%d", i), node)
+		p.Spec.HostNetwork = true
+		pods = append(pods, p)
+	}
+	for batch := range slices.Chunk(pods, burst/2) {
+		if _, err := w.together(cl.c, batch); err != nil {
+			return Row{}, err
+		}
+	}
+	time.Sleep(startTime)
+	pids := cl.Processes("kubelet")
+	before := cpuTime(pids)
+	time.Sleep(idleTime)
+	used, memory := cpuTime(pids)-before, int64(0)
+	for _, pid := range pids {
+		memory += pss(pid)
+	}
+	measured := fmt.Sprintf("%.2f %% of one core, %.1f MiB", 100*used.Seconds()/idleTime.Seconds(), float64(memory)/(1<<20))
+	return Row{"kubelet with 500 idle pods, CPU and PSS", measured, "", "", "≤ 3 %"}, nil
+}
+
+// together creates pods in one batch and returns how long after that the last was Running.
+func (w *podWaiter) together(c *client.Client, pods []*corev1.Pod) (time.Duration, error) {
 	var names []string
 	var ops []client.Op
-	for i := range burst {
-		names = append(names, fmt.Sprintf("burst-%d", i))
-		ops = append(ops, client.CreateOp(client.Pods(), benchPod(names[i], "")))
+	for _, p := range pods {
+		names = append(names, p.Name)
+		ops = append(ops, client.CreateOp(client.Pods(), p))
 	}
 	chans := w.expect(running, names...)
 	start := time.Now()
