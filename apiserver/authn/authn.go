@@ -10,7 +10,10 @@ package authn
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -180,8 +183,35 @@ func fromCertificate(leaf *x509.Certificate) (*Identity, error) {
 	if leaf.Subject.CommonName == "" {
 		return nil, fmt.Errorf("%w: client certificate has no common name", ErrUnauthenticated)
 	}
+	uid, err := uidOf(leaf)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
+	}
 	groups := make([]string, 0, len(leaf.Subject.Organization)+1)
 	groups = append(groups, leaf.Subject.Organization...)
 	groups = append(groups, AllAuthenticated)
-	return &Identity{Name: leaf.Subject.CommonName, Groups: groups}, nil
+	sum := sha256.Sum256(leaf.Raw)
+	return &Identity{
+		Name: leaf.Subject.CommonName, UID: uid, Groups: groups,
+		Extra: map[string][]string{ExtraCredentialID: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
+	}, nil
+}
+
+// uidOf is the user's UID in a certificate's subject, where Kubernetes has given it an identifier of its own; most have none.
+func uidOf(leaf *x509.Certificate) (uid string, err error) {
+	found := false
+	for _, name := range leaf.Subject.Names {
+		if !name.Type.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}) {
+			continue
+		}
+		text, ok := name.Value.(string)
+		switch {
+		case found:
+			return "", errors.New("client certificate has more than one UID")
+		case !ok || text == "":
+			return "", errors.New("client certificate has an empty UID")
+		}
+		uid, found = text, true
+	}
+	return uid, nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -51,6 +52,24 @@ func TestCertificateAndAnonymous(t *testing.T) {
 	id, err := a.Authenticate(t.Context(), Credentials{Chains: [][]*x509.Certificate{{leaf}}, Token: "ignored"})
 	if err != nil || id.Name != "system:node:a" || !slices.Equal(id.Groups, []string{Nodes, AllAuthenticated}) {
 		t.Fatalf("got %+v, %v", id, err)
+	}
+	if got := id.Extra[ExtraCredentialID]; len(got) != 1 || got[0] != "X509SHA256=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" || id.UID != "" {
+		t.Errorf("credential %q, uid %q", got, id.UID)
+	}
+	named := func(uids ...string) *x509.Certificate {
+		c := &x509.Certificate{Subject: pkix.Name{CommonName: "jane"}}
+		for _, uid := range uids {
+			c.Subject.Names = append(c.Subject.Names, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}, Value: uid})
+		}
+		return c
+	}
+	if id, err := a.Authenticate(t.Context(), Credentials{Chains: [][]*x509.Certificate{{named("u1")}}}); err != nil || id.UID != "u1" {
+		t.Errorf("with a uid: %+v, %v", id, err)
+	}
+	for _, bad := range []*x509.Certificate{named("a", "b"), named("")} {
+		if _, err := a.Authenticate(t.Context(), Credentials{Chains: [][]*x509.Certificate{{bad}}}); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("with uids %v: %v", bad.Subject.Names, err)
+		}
 	}
 	id, err = a.Authenticate(t.Context(), Credentials{})
 	if err != nil || id.Name != Anonymous || !id.In(Unauthenticated) {

@@ -20,7 +20,7 @@ const (
 	impersonateExtra = "impersonate-extra-"
 )
 
-// Impersonate returns the caller that a request's headers (with keys in lower case) ask for, if the real caller may
+// Impersonate returns the caller that a request's headers (with keys in lower case) ask for, with an error if the real caller may not
 // impersonate it, and the caller unchanged if they ask for nobody.
 func (p *Pipeline) Impersonate(ctx context.Context, c Caller, headers map[string][]string) (Caller, error) {
 	if !impersonates(headers) {
@@ -55,11 +55,9 @@ func (p *Pipeline) Impersonate(ctx context.Context, c Caller, headers map[string
 	if id.Name == "" {
 		return c, apierrors.NewBadRequest("requested groups, uid or extra data without impersonating a user")
 	}
-	if err := p.mayImpersonate(ctx, c.User, id); err != nil {
-		return c, err
-	}
-	c.User = complete(id)
-	return c, nil
+	err := p.mayImpersonate(ctx, c.User, id)
+	c.Real, c.User = c.User, complete(id)
+	return c, err
 }
 
 // impersonates reports whether any header may ask for somebody else. Nearly no request has one.

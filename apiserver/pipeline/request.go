@@ -33,10 +33,14 @@ type Ref struct {
 // Caller is who sends a request and how.
 type Caller struct {
 	User *authn.Identity
+	// Real is who authenticated, if he asked to be treated as User; else nil.
+	Real *authn.Identity
 	// Door is "grpc" or "rest".
 	Door string
 	// UserAgent and Address are for audit and the default field manager.
 	UserAgent, Address string
+	// URI is what was asked for, as the client wrote it: an HTTP request's path and query, or a gRPC method.
+	URI string
 	// AuditID names the request in the audit log and to its client; empty if the client is not told.
 	AuditID string
 }

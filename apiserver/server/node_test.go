@@ -20,6 +20,7 @@ import (
 	rpc "google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 
@@ -343,6 +344,64 @@ func TestAuditID(t *testing.T) {
 	}
 	if got["named"] != named || got["made"] != made || got["refused"] != refused || got["grpc"] == "" {
 		t.Errorf("the log names them %v", got)
+	}
+}
+
+// The audit log names who really asked beside whom he asked to be treated as, what was asked for, and also what was refused to nobody and
+// what is about no resource; health is asked for too often.
+func TestAuditOfPeople(t *testing.T) {
+	var log bytes.Buffer
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.AuditLog = &log })
+	admin := h.admin()
+	ask := func(u *user, path string, header ...string) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u.base+path, nil)
+		check(t, err)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		code, _, _ := u.roundTrip(t, req)
+		return code
+	}
+	ask(admin, "/api/v1/nodes?limit=1", "Impersonate-User", "jane")
+	ask(h.as("mallory"), "/api/v1/nodes", "Impersonate-User", "root")
+	ask(h.as(""), "/api/v1/nodes", "Authorization", "Bearer wrong")
+	ask(admin, "/openapi/v3")
+	ask(admin, "/nothing")
+	ask(admin, "/readyz")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "impersonate-user", "jane")
+	_, err := admin.Get(ctx, &apiv1.GetRequest{Ref: ref("", "nodes", "", "n")})
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("as jane: %v", err)
+	}
+	_, err = h.as("").Get(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer wrong"), &apiv1.GetRequest{Ref: ref("", "nodes", "", "n")})
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("with a wrong token: %v", err)
+	}
+	h.stop() // nobody writes any more
+	var got []string
+	for _, line := range strings.Split(log.String(), "\n") {
+		var e struct {
+			RequestURI, Verb       string
+			User, ImpersonatedUser struct{ Username string }
+			ObjectRef              *struct{ Resource string }
+			ResponseStatus         struct{ Code int }
+		}
+		if json.Unmarshal([]byte(line), &e) != nil || e.User.Username == "system:apiserver" {
+			continue
+		}
+		of := ""
+		if e.ObjectRef != nil {
+			of = " " + e.ObjectRef.Resource
+		}
+		got = append(got, fmt.Sprintf("%q as %q: %s %s%s: %d", e.User.Username, e.ImpersonatedUser.Username, e.Verb, e.RequestURI, of, e.ResponseStatus.Code))
+	}
+	want := []string{
+		`"kubernetes-admin" as "jane": list /api/v1/nodes?limit=1 nodes: 403`, `"mallory" as "root": get /api/v1/nodes: 403`, `"" as "": get /api/v1/nodes: 401`,
+		`"kubernetes-admin" as "": get /openapi/v3: 200`, `"kubernetes-admin" as "": get /nothing: 404`,
+		`"kubernetes-admin" as "jane": get /bareboat.api.v1.ResourceService/Get nodes: 403`, `"" as "": get /bareboat.api.v1.ResourceService/Get: 401`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"bareboat.dev/apiserver/authn"
 	"bareboat.dev/apiserver/pipeline"
 )
 
@@ -26,8 +27,10 @@ type event struct {
 	Level      string         `json:"level"`
 	AuditID    string         `json:"auditID"`
 	Stage      string         `json:"stage"`
+	URI        string         `json:"requestURI"`
 	Verb       string         `json:"verb"`
 	User       user           `json:"user"`
+	As         *user          `json:"impersonatedUser,omitempty"`
 	SourceIPs  []string       `json:"sourceIPs,omitempty"`
 	UserAgent  string         `json:"userAgent,omitempty"`
 	Object     *objectRef     `json:"objectRef,omitempty"`
@@ -70,14 +73,19 @@ func (l *Log) Observe(_ context.Context, o *pipeline.Observation) {
 	r := o.Request
 	e := event{
 		Kind: "Event", APIVersion: "audit.k8s.io/v1", Level: "Metadata", AuditID: idOf(r), Stage: "ResponseComplete", Verb: string(r.Verb), UserAgent: r.UserAgent,
-		Object:   &objectRef{r.Resource, r.Namespace, r.Name, r.Group, r.Version, r.Subresource},
-		Response: response(o), Received: stamp(o.Start), Completed: stamp(o.End), Notes: map[string]any{"bareboat.dev/door": r.Door},
+		URI: r.URI, Response: response(o), Received: stamp(o.Start), Completed: stamp(o.End), Notes: map[string]any{"bareboat.dev/door": r.Door},
 	}
 	for key, value := range r.Notes.All() {
 		e.Notes[key] = value
 	}
+	if r.Resource != "" {
+		e.Object = &objectRef{r.Resource, r.Namespace, r.Name, r.Group, r.Version, r.Subresource}
+	}
 	if r.User != nil {
-		e.User = user{r.User.Name, r.User.UID, r.User.Groups, r.User.Extra}
+		e.User = *userOf(r.User)
+	}
+	if r.Real != nil {
+		e.User, e.As = *userOf(r.Real), userOf(r.User)
 	}
 	if host, _, err := net.SplitHostPort(r.Address); err == nil {
 		e.SourceIPs = []string{host}
@@ -88,6 +96,8 @@ func (l *Log) Observe(_ context.Context, o *pipeline.Observation) {
 		l.log.Error("writing the audit log failed", "error", err)
 	}
 }
+
+func userOf(id *authn.Identity) *user { return &user{id.Name, id.UID, id.Groups, id.Extra} }
 
 // idOf is the name of a request; one whose client is not told gets its own here.
 func idOf(r *pipeline.Request) string {

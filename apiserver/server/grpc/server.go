@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -169,7 +170,11 @@ func CallerOf(ctx context.Context) pipeline.Caller {
 // identify authenticates a call and returns a context that carries the caller.
 func (s *Server) identify(ctx context.Context, method string) (context.Context, error) {
 	var cred authn.Credentials
-	caller := pipeline.Caller{Door: "grpc"}
+	caller, start := pipeline.Caller{Door: "grpc", URI: method}, s.cfg.Now()
+	refuse := func(err error) (context.Context, error) {
+		s.cfg.Pipeline.Observed(ctx, &pipeline.Request{Caller: caller, Verb: pipeline.Verb(strings.ToLower(path.Base(method)))}, start, err)
+		return nil, err
+	}
 	if pr, ok := peer.FromContext(ctx); ok {
 		caller.Address = pr.Addr.String()
 		if info, ok := pr.AuthInfo.(credentials.TLSInfo); ok {
@@ -192,14 +197,14 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 	id, err := s.cfg.Authenticator.Authenticate(ctx, cred)
 	if err != nil {
 		s.cfg.Log.Info("refused credentials", "address", caller.Address, "error", err)
-		return nil, pipeline.Unauthorized()
+		return refuse(pipeline.Unauthorized())
 	}
 	caller.User = id
 	if caller, err = s.cfg.Pipeline.Impersonate(ctx, caller, md); err != nil {
-		return nil, err
+		return refuse(err)
 	}
 	if err := s.authorizeMethod(ctx, caller.User, method); err != nil {
-		return nil, err
+		return refuse(err)
 	}
 	return context.WithValue(ctx, callerKey{}, caller), nil
 }
@@ -216,20 +221,20 @@ func bearer(header string) string {
 // authorizeMethod decides on the services that are not about objects, as the REST paths that serve the same.
 func (s *Server) authorizeMethod(ctx context.Context, id *authn.Identity, method string) error {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
-	path := ""
+	at := ""
 	switch {
 	case service == healthpb.Health_ServiceDesc.ServiceName:
-		path = "/healthz"
+		at = "/healthz"
 	case strings.HasPrefix(service, "grpc.reflection."):
-		path = "/openapi/v3"
+		at = "/openapi/v3"
 	case method == apiv1.DiscoveryService_GetVersion_FullMethodName:
-		path = "/version"
+		at = "/version"
 	case service == apiv1.DiscoveryService_ServiceDesc.ServiceName:
-		path = "/apis"
+		at = "/apis"
 	default:
 		return nil
 	}
-	return s.cfg.Pipeline.AuthorizeAttributes(ctx, &authz.Attributes{User: id, Verb: "get", Path: path})
+	return s.cfg.Pipeline.AuthorizeAttributes(ctx, &authz.Attributes{User: id, Verb: "get", Path: at})
 }
 
 // enter counts a call against the bounds, from which administrators are exempt.

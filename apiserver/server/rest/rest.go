@@ -17,6 +17,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
 
 	"bareboat.dev/apiserver/authn"
@@ -107,13 +108,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.cfg.GRPC.ServeHTTP(w, r)
 		return
 	}
-	id := h.auditID(w, r)
+	id, start := h.auditID(w, r), h.cfg.Now()
 	caller, err := h.identify(r)
+	caller.AuditID = id
 	if err != nil {
+		h.cfg.Pipeline.Observed(r.Context(), nonResource(r, caller), start, err)
 		h.fail(w, r, err)
 		return
 	}
-	caller.AuditID = id
 	h.withoutCredentials(r.Header)
 	// What is said to one must not be kept for another; documents for everybody say so themselves.
 	w.Header().Set("Cache-Control", "no-cache, private")
@@ -128,10 +130,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a := &authz.Attributes{User: caller.User, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
 	if err := h.cfg.Pipeline.AuthorizeAttributes(r.Context(), a); err != nil {
+		h.cfg.Pipeline.Observed(r.Context(), nonResource(r, caller), start, err)
 		h.fail(w, r, err)
 		return
 	}
-	h.paths.ServeHTTP(w, r)
+	if isHealth(r.URL.Path) { // it is asked for every second, by anybody
+		h.paths.ServeHTTP(w, r)
+		return
+	}
+	answer := &answered{ResponseWriter: w}
+	h.paths.ServeHTTP(answer, r)
+	h.cfg.Pipeline.Observed(r.Context(), nonResource(r, caller), start, answer.err())
+}
+
+// answered remembers how a request was answered.
+type answered struct {
+	http.ResponseWriter
+	code int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answered) WriteHeader(code int) {
+	a.code = code
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answered) err() error {
+	if a.code < http.StatusBadRequest {
+		return nil
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: int32(a.code)}}
+}
+
+// nonResource is a request that is about no resource, or of which nothing is known, for the observers.
+func nonResource(r *http.Request, caller pipeline.Caller) *pipeline.Request {
+	return &pipeline.Request{Caller: caller, Verb: pipeline.Verb(strings.ToLower(r.Method))}
+}
+
+func isHealth(path string) bool {
+	head, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return head == "healthz" || head == "livez" || head == "readyz"
 }
 
 // auditHeader is where a request's name in the audit log is, in requests and answers.
@@ -149,7 +190,7 @@ func (h *Handler) auditID(w http.ResponseWriter, r *http.Request) string {
 
 // identify authenticates a request.
 func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
-	caller := pipeline.Caller{Door: "rest", UserAgent: r.UserAgent(), Address: r.RemoteAddr}
+	caller := pipeline.Caller{Door: "rest", UserAgent: r.UserAgent(), Address: r.RemoteAddr, URI: r.URL.RequestURI()}
 	cred := authn.Credentials{Header: r.Header}
 	if r.TLS != nil {
 		cred.Chains = r.TLS.VerifiedChains
