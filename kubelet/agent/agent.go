@@ -132,6 +132,9 @@ func New(c Config, d Deps) *Agent {
 	a.services = client.NewMirror(d.Client, client.Services(), client.MirrorOptions[*corev1.Service]{Log: d.Log})
 	a.objects = objects.New(d.Client, d.Log, a.objectChanged)
 	a.profiles = apparmor.NewLoader("")
+	if a.AppArmor && !a.profiles.Able() {
+		a.Log.Warn("containers without an AppArmor profile are not confined by one", "error", apparmor.ErrNoParser)
+	}
 	a.certificates = podcert.New(podcert.Config{API: certificateAPI{a}})
 	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Log: d.Log})
 	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Trust: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 )
@@ -48,9 +49,15 @@ const profile = `profile ` + DefaultName + ` flags=(attach_disconnected,mediate_
 // ErrNoParser: the host cannot load profiles.
 var ErrNoParser = errors.New("AppArmor profile RuntimeDefault needs the program apparmor_parser; on Debian: apt-get install apparmor")
 
-// Enabled says whether the kernel enforces profiles.
-func Enabled() bool {
-	data, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+// Enabled says whether the kernel enforces profiles, and lets this host name them: without securityfs, as where the kubelet has a /sys of its
+// own, libcontainer starts no container that has one.
+func Enabled() bool { return enabledIn("/sys") }
+
+func enabledIn(sys string) bool {
+	if _, err := os.Stat(filepath.Join(sys, "kernel/security/apparmor")); err != nil {
+		return false
+	}
+	data, err := os.ReadFile(filepath.Join(sys, "module/apparmor/parameters/enabled"))
 	return err == nil && strings.HasPrefix(string(data), "Y")
 }
 
@@ -70,6 +77,12 @@ func NewLoader(parser string) *Loader {
 	return &Loader{parser: parser}
 }
 
+// Able says whether there is a parser.
+func (l *Loader) Able() bool {
+	_, err := os.Stat(l.parser)
+	return err == nil
+}
+
 // Default loads the profile, unless that has been done, and returns its name.
 func (l *Loader) Default(ctx context.Context) (string, error) {
 	l.mu.Lock()
@@ -77,7 +90,7 @@ func (l *Loader) Default(ctx context.Context) (string, error) {
 	if l.loaded {
 		return DefaultName, nil
 	}
-	if _, err := os.Stat(l.parser); err != nil {
+	if !l.Able() {
 		return "", ErrNoParser
 	}
 	cmd := exec.CommandContext(ctx, l.parser, "--replace", "--skip-cache")

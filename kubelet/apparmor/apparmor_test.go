@@ -8,6 +8,25 @@ import (
 	"testing"
 )
 
+// TestEnabled shows that AppArmor counts only where the kernel enforces it and securityfs is there to name profiles.
+func TestEnabled(t *testing.T) {
+	sys := t.TempDir()
+	for _, step := range []struct {
+		path, content string
+		want          bool
+	}{
+		{"module/apparmor/parameters/enabled", "Y\n", false}, {"kernel/security/apparmor/profiles", "", true}, {"module/apparmor/parameters/enabled", "N\n", false},
+	} {
+		path := filepath.Join(sys, step.path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(step.content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if got := enabledIn(sys); got != step.want {
+			t.Errorf("with %s of %q: %v", step.path, step.content, got)
+		}
+	}
+}
+
 // TestLoader shows that the profile is given to the parser once, again after a failure, and what is said without a parser.
 func TestLoader(t *testing.T) {
 	dir := t.TempDir()
