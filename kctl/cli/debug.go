@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"bareboat.dev/kctl/api"
@@ -21,6 +20,8 @@ import (
 // debugOptions are the flags of debug.
 type debugOptions struct {
 	image, container, target, pullPolicy string
+	profile                              string
+	copy                                 copyOptions
 	env                                  []string
 	stdin, tty, attach, argsOnly, quiet  bool
 }
@@ -28,10 +29,15 @@ type debugOptions struct {
 func (s *session) debugCommand() *cobra.Command {
 	var o debugOptions
 	c := &cobra.Command{
-		Use: "debug (POD | TYPE/NAME) --image=IMAGE [-it] [--target=CONTAINER] [-- COMMAND ARG…]", Short: "Look into a running pod with a container of another image",
+		Use: "debug (POD | TYPE/NAME | node/NAME) --image=IMAGE [-it] [--target=CONTAINER | --copy-to=POD] [-- COMMAND ARG…]", Short: "Look into a running pod or a node with a container of another image",
 		Long: `Add an ephemeral container to a running pod: it shares the pod's network and, with --target, that container's processes. It stays
-listed in the pod until the pod goes, and is never started again.`,
-		Example: "  kctl debug web-0 -it --image=docker.io/library/busybox --target=web -- sh",
+listed in the pod until the pod goes, and is never started again.
+
+With --copy-to the pod stays as it is, and a copy of it is made, without labels and probes: with another image or command, or one
+more container. For node/NAME a pod on that node sees the node's processes and network, and its files in /host.`,
+		Example: `  kctl debug web-0 -it --image=docker.io/library/busybox --target=web -- sh
+  kctl debug web-0 -it --copy-to=web-debug --container=web -- sh
+  kctl debug node/host-1 -it --image=docker.io/library/busybox`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			command := args
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
@@ -56,7 +62,8 @@ listed in the pod until the pod goes, and is never started again.`,
 	f.BoolVar(&o.attach, "attach", false, "wait until the container runs and attach to it; with -i always")
 	f.BoolVar(&o.argsOnly, "arguments-only", false, "what follows -- is the arguments of the image's own command")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing but what the container says")
-	_ = c.MarkFlagRequired("image")
+	f.StringVar(&o.profile, "profile", "general", "what the container may do: general, baseline, restricted, netadmin or sysadmin")
+	o.copy.register(f)
 	return c
 }
 
@@ -65,9 +72,17 @@ func (s *session) debug(ctx context.Context, o debugOptions, arg string, command
 	if err != nil {
 		return err
 	}
+	if node, isNode := cutAny(arg, "node/", "nodes/", "no/"); isNode {
+		return s.debugNode(ctx, o, node, command)
+	}
 	name, err := s.onePod(ctx, arg)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case o.copy.name != "":
+		return s.debugCopy(ctx, o, name, command)
+	case o.image == "":
+		return errors.New("you must specify --image when not using --copy-to")
 	}
 	infos, err := server.Resolve(ctx, "pods")
 	if err != nil {
@@ -107,6 +122,13 @@ func debugContainer(o debugOptions, command []string) (map[string]any, error) {
 			c[field] = value
 		}
 	}
+	security, err := o.profileFields()
+	if err != nil {
+		return nil, err
+	}
+	if security != nil {
+		c["securityContext"] = security
+	}
 	env, err := envList(o.env)
 	if err != nil {
 		return nil, err
@@ -132,7 +154,7 @@ func (s *session) attachDebugger(ctx context.Context, o debugOptions, t target) 
 	told := ""
 	err := s.follow(ctx, t, func(u *unstructured.Unstructured) error {
 		var err error
-		if state, err = ephemeralState(u, o.container); err != nil {
+		if state, err = startedState(u.Object, o.container); err != nil {
 			return err
 		}
 		if w := state.Waiting; w != nil && w.Message != "" && w.Message != told {
@@ -154,18 +176,4 @@ func (s *session) attachDebugger(ctx context.Context, o debugOptions, t target) 
 		}
 	}
 	return s.logs(ctx, logOptions{tail: -1, container: o.container}, []string{t.name})
-}
-
-// ephemeralState is the state of an ephemeral container of a pod; empty if the pod does not tell yet.
-func ephemeralState(u *unstructured.Unstructured, name string) (corev1.ContainerState, error) {
-	var pod corev1.Pod
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &pod); err != nil {
-		return corev1.ContainerState{}, err
-	}
-	for _, c := range pod.Status.EphemeralContainerStatuses {
-		if c.Name == name {
-			return c.State, nil
-		}
-	}
-	return corev1.ContainerState{}, nil
 }
