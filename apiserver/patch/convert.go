@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -20,11 +21,18 @@ func newConverter(set *registry.Set) converter {
 
 // ConvertToVersion implements runtime.ObjectConvertor. The outcome may be in itself.
 func (c converter) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	from := in.GetObjectKind().GroupVersionKind()
+	if _, loose := in.(*unstructured.Unstructured); loose { // as the merge leaves it
+		typed, err := c.ObjectConvertor.ConvertToVersion(in, from.GroupVersion())
+		if err != nil {
+			return nil, err
+		}
+		in = typed
+	}
 	obj, ok := in.(registry.Object)
 	if !ok {
 		return c.ObjectConvertor.ConvertToVersion(in, target)
 	}
-	from := in.GetObjectKind().GroupVersionKind()
 	gv, isVersion := target.(schema.GroupVersion)
 	if !isVersion || from.GroupVersion() == gv {
 		return c.ObjectConvertor.ConvertToVersion(in, target)

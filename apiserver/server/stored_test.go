@@ -66,3 +66,27 @@ func TestEventsInTwoGroups(t *testing.T) {
 	_, err = admin.Get(t.Context(), &apiv1.GetRequest{Ref: ref("events.k8s.io", "events", "default", "p")})
 	check(t, err)
 }
+
+// One manager applies an object in either version: what it no longer applies goes away, whichever version it applied that in.
+func TestApplyInTwoVersions(t *testing.T) {
+	admin := start(t, engines()["memory"](t)).admin()
+	apply := func(version, spec string) {
+		t.Helper()
+		r := ref("autoscaling", "horizontalpodautoscalers", "default", "a")
+		r.Version = version
+		_, err := admin.Patch(t.Context(), &apiv1.PatchRequest{
+			Ref: r, Type: apiv1.PatchRequest_TYPE_APPLY, Options: &apiv1.WriteOptions{FieldManager: "m"},
+			Patch: []byte("apiVersion: autoscaling/" + version + "\nkind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d}" + spec + "}\n"),
+		})
+		check(t, err)
+	}
+	apply("v1", ", minReplicas: 2")
+	apply("v2", ", behavior: {scaleDown: {stabilizationWindowSeconds: 7}}")
+	apply("v1", "")
+	apply("v2", "")
+	got, err := admin.Get(t.Context(), &apiv1.GetRequest{Ref: ref("autoscaling", "horizontalpodautoscalers", "default", "a")})
+	check(t, err)
+	if a := into(t, got.GetObject(), &autoscalingv2.HorizontalPodAutoscaler{}); *a.Spec.MinReplicas != 1 || a.Spec.Behavior != nil || len(a.ManagedFields) != 1 {
+		t.Errorf("minReplicas %d, behavior %v, managed by %v", *a.Spec.MinReplicas, a.Spec.Behavior, a.ManagedFields)
+	}
+}
