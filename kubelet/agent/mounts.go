@@ -49,6 +49,9 @@ func (a *Agent) blockDevices(ctx context.Context, p *corev1.Pod, c *corev1.Conta
 			return nil, fmt.Errorf("volume %q of container %q is not defined by the pod", d.Name, c.Name)
 		}
 		host, err := a.volumes.Path(ctx, p, v)
+		if err == nil {
+			err = a.volumes.CheckMode(ctx, p, v, corev1.PersistentVolumeBlock)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -105,6 +108,9 @@ func (a *Agent) volumeMount(ctx context.Context, p *corev1.Pod, c *corev1.Contai
 		return specs.Mount{}, fmt.Errorf("volume %q of container %q is not defined by the pod", m.Name, c.Name)
 	}
 	source, err := a.volumes.Path(ctx, p, v)
+	if err == nil {
+		err = a.volumes.CheckMode(ctx, p, v, corev1.PersistentVolumeFilesystem)
+	}
 	if err != nil {
 		return specs.Mount{}, err
 	}

@@ -42,16 +42,14 @@ func (s sources) Certificate(ctx context.Context, p *corev1.Pod, source *corev1.
 	return s.a.certificates.Credential(ctx, p, source, state)
 }
 
-// Claim returns the volume that a claim is bound to.
-func (s sources) Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolume, error) {
+// Claim returns a claim and the volume that it names.
+func (s sources) Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, *corev1.PersistentVolume, error) {
 	c, err := client.Of(s.a.Client, client.PersistentVolumeClaims()).Get(ctx, namespace, name)
-	if err != nil {
-		return nil, err
+	if err != nil || c.Spec.VolumeName == "" {
+		return c, nil, err
 	}
-	if c.Status.Phase != corev1.ClaimBound || c.Spec.VolumeName == "" {
-		return nil, fmt.Errorf("PersistentVolumeClaim %s/%s is not bound", namespace, name)
-	}
-	return client.Of(s.a.Client, client.PersistentVolumes()).Get(ctx, "", c.Spec.VolumeName)
+	pv, err := client.Of(s.a.Client, client.PersistentVolumes()).Get(ctx, "", c.Spec.VolumeName)
+	return c, pv, err
 }
 
 // tokenType names TokenRequest on the wire.

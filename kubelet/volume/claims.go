@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 )
 
 // Figures are how full a volume is. What is not known is 0, as the sizes of block volumes.
@@ -65,6 +66,46 @@ func (m *Manager) Claims(ctx context.Context, p *corev1.Pod) ([]Claimed, error) 
 	return all, errs
 }
 
+// usable refuses claims that a pod must not use: unbound ones, one that somebody else made under the name of the pod's own ephemeral volume, and,
+// if the pod is about to start, one that is being deleted.
+func usable(c *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, p *corev1.Pod, v *corev1.Volume, starting bool) error {
+	if v.Ephemeral != nil {
+		if err := ephemeral.VolumeIsForPod(p, c); err != nil {
+			return err
+		}
+	}
+	switch {
+	case starting && c.DeletionTimestamp != nil:
+		return fmt.Errorf("PersistentVolumeClaim %s/%s is being deleted", c.Namespace, c.Name)
+	case c.Status.Phase != corev1.ClaimBound || pv == nil:
+		return fmt.Errorf("PersistentVolumeClaim %s/%s is not bound", c.Namespace, c.Name)
+	case pv.Spec.ClaimRef == nil:
+		return fmt.Errorf("PersistentVolume %s is not bound to any claim", pv.Name)
+	case pv.Spec.ClaimRef.UID != c.UID:
+		return fmt.Errorf("PersistentVolume %s is bound to a claim of uid %q, not to PersistentVolumeClaim %s/%s of uid %q", pv.Name, pv.Spec.ClaimRef.UID, c.Namespace, c.Name, c.UID)
+	}
+	return nil
+}
+
+// CheckMode refuses a volume that a container has among its volumeMounts but that is a device, or the other way round.
+func (m *Manager) CheckMode(ctx context.Context, p *corev1.Pod, v *corev1.Volume, want corev1.PersistentVolumeMode) error {
+	mode, claim := corev1.PersistentVolumeFilesystem, ClaimName(p, v)
+	if claim != "" {
+		r, err := m.known(ctx, p, v)
+		if err != nil {
+			return err
+		}
+		if r.Block() {
+			mode = corev1.PersistentVolumeBlock
+		}
+	}
+	if mode == want {
+		return nil
+	}
+	field := map[corev1.PersistentVolumeMode]string{corev1.PersistentVolumeFilesystem: "volumeMounts", corev1.PersistentVolumeBlock: "volumeDevices"}[want]
+	return fmt.Errorf("volume %s has volumeMode %s, but is specified in %s", v.Name, mode, field)
+}
+
 // known is a volume as it was looked up once.
 func (m *Manager) known(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (Request, error) {
 	s := m.state(p.UID)
@@ -75,7 +116,7 @@ func (m *Manager) known(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (R
 		r.Pod = p
 		return r, nil
 	}
-	r, err := m.request(ctx, p, v)
+	r, err := m.request(ctx, p, v, false)
 	if err != nil {
 		return Request{}, err
 	}

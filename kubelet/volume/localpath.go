@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 // The local-path provisioner, a controller, makes PersistentVolumes that are directories on one node; what names them is
@@ -62,7 +64,7 @@ func RemoveLocalPath(root, name string) error {
 		return err
 	}
 	defer dir.Close()
-	return removeAt(int(dir.Fd()), name, filepath.Join(root, name))
+	return rmtree.RemoveAt(int(dir.Fd()), name, filepath.Join(root, name))
 }
 
 // openLocalPathRoot opens the directory that volumes are in, made if there is none. It may be a mount of its own, or a link to

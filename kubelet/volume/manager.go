@@ -23,8 +23,8 @@ type Sources interface {
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	// Token asks for a ServiceAccount token bound to the pod (TokenRequest).
 	Token(ctx context.Context, p *corev1.Pod, source *corev1.ServiceAccountTokenProjection) (Token, error)
-	// Claim returns the PersistentVolume that a claim is bound to.
-	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolume, error)
+	// Claim returns a claim and the PersistentVolume that its specification names, nil if it names none.
+	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, *corev1.PersistentVolume, error)
 }
 
 // Trust looks up whom pods trust and how they prove who they are.
@@ -211,7 +211,7 @@ func (m *Manager) dir(uid types.UID, plugin, volume string) string {
 
 // claimPath is where the volume is that a claim is bound to, or that a plug-in makes: a path of this host. With mount it is made there.
 func (m *Manager) claimPath(ctx context.Context, p *corev1.Pod, v *corev1.Volume, mount bool) (string, error) {
-	r, err := m.request(ctx, p, v)
+	r, err := m.request(ctx, p, v, mount)
 	if err != nil {
 		return "", err
 	}

@@ -81,23 +81,23 @@ func pluginOf(r Request) string {
 	return ""
 }
 
-// request is a volume as plug-ins see it. Claims are looked up.
-func (m *Manager) request(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (Request, error) {
+// request is a volume as plug-ins see it. Claims are looked up, and refused if the pod must not use them; starting says that it is about to
+// start.
+func (m *Manager) request(ctx context.Context, p *corev1.Pod, v *corev1.Volume, starting bool) (Request, error) {
 	r := Request{Pod: p, Name: v.Name, Source: v}
-	if v.PersistentVolumeClaim == nil && v.Ephemeral == nil {
-		r.Dir = m.dir(p.UID, pluginOf(r), v.Name)
+	if name := ClaimName(p, v); name != "" {
+		c, pv, err := m.c.Sources.Claim(ctx, p.Namespace, name)
+		if err == nil {
+			err = usable(c, pv, p, v, starting)
+		}
+		if err != nil {
+			return Request{}, err
+		}
+		r.PV = pv
+		r.Dir = m.dir(p.UID, pluginOf(r), pv.Name)
 		return r, nil
 	}
-	name := p.Name + "-" + v.Name
-	if v.PersistentVolumeClaim != nil {
-		name = v.PersistentVolumeClaim.ClaimName
-	}
-	pv, err := m.c.Sources.Claim(ctx, p.Namespace, name)
-	if err != nil {
-		return Request{}, err
-	}
-	r.PV = pv
-	r.Dir = m.dir(p.UID, pluginOf(r), pv.Name)
+	r.Dir = m.dir(p.UID, pluginOf(r), v.Name)
 	return r, nil
 }
 

@@ -19,6 +19,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 // world is what volumes are filled with.
@@ -56,8 +58,8 @@ func (w *world) Token(context.Context, *corev1.Pod, *corev1.ServiceAccountTokenP
 	return Token{Value: fmt.Sprint("token", w.tokens), Renew: w.now.Add(48 * time.Minute), Expires: w.now.Add(time.Hour)}, nil
 }
 
-func (w *world) Claim(context.Context, string, string) (*corev1.PersistentVolume, error) {
-	return nil, fmt.Errorf("no claims here")
+func (w *world) Claim(context.Context, string, string) (*corev1.PersistentVolumeClaim, *corev1.PersistentVolume, error) {
+	return nil, nil, fmt.Errorf("no claims here")
 }
 
 func setup(t *testing.T, spec string) (*Manager, *world, *corev1.Pod) {
@@ -327,7 +329,7 @@ func TestRemovalRefusesMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer parent.Close()
-	if err := removeAt(int(parent.Fd()), "v", dir); err == nil || !strings.Contains(err.Error(), "refusing to delete through it") {
+	if err := rmtree.RemoveAt(int(parent.Fd()), "v", dir); !errors.Is(err, rmtree.ErrMounted) {
 		t.Errorf("deleting with a mount in the way: %v", err)
 	}
 	if err := m.Unmount(p.UID); err != nil {

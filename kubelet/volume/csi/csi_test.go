@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -62,6 +63,8 @@ type disks struct {
 	spec.UnimplementedNodeServer
 	registration.UnimplementedRegistrationServer
 	dir string
+	// more is how many volumes it can have beyond seven.
+	more atomic.Int64
 	// told is what the kubelet has said of the registration.
 	told chan *registration.RegistrationStatus
 
@@ -99,7 +102,7 @@ func (d *disks) NotifyRegistrationStatus(_ context.Context, s *registration.Regi
 }
 
 func (d *disks) NodeGetInfo(context.Context, *spec.NodeGetInfoRequest) (*spec.NodeGetInfoResponse, error) {
-	return &spec.NodeGetInfoResponse{NodeId: "disks-on-node1", MaxVolumesPerNode: 7, AccessibleTopology: &spec.Topology{Segments: map[string]string{"disks.example/rack": "r1"}}}, nil
+	return &spec.NodeGetInfoResponse{NodeId: "disks-on-node1", MaxVolumesPerNode: 7 + d.more.Load(), AccessibleTopology: &spec.Topology{Segments: map[string]string{"disks.example/rack": "r1"}}}, nil
 }
 
 func (d *disks) NodeGetCapabilities(context.Context, *spec.NodeGetCapabilitiesRequest) (*spec.NodeGetCapabilitiesResponse, error) {
@@ -260,8 +263,11 @@ type sources struct {
 	pv *corev1.PersistentVolume
 }
 
-func (s sources) Claim(context.Context, string, string) (*corev1.PersistentVolume, error) {
-	return s.pv, nil
+func (s sources) Claim(_ context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, *corev1.PersistentVolume, error) {
+	c := &corev1.PersistentVolumeClaim{}
+	c.Namespace, c.Name, c.UID, c.Status.Phase = namespace, name, "claim", corev1.ClaimBound
+	s.pv.Spec.ClaimRef = &corev1.ObjectReference{UID: c.UID}
+	return c, s.pv, nil
 }
 
 // node is a kubelet's volumes with a registry that runs, and a driver that has not registered yet.
@@ -632,6 +638,28 @@ func TestRepublish(t *testing.T) {
 	}
 	if err := n.volumes.RemovePodDir(p.UID); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRecount shows that a driver that wants it is asked again how many volumes it can have here, and the API told; and no other.
+func TestRecount(t *testing.T) {
+	n := newNode(t)
+	n.register()
+	d := n.registry.list()[0]
+	n.disks.more.Store(1)
+	if next, changed := n.registry.recount(t.Context()); next != periodEvery || changed || n.registry.list()[0] != d {
+		t.Errorf("a driver that does not want it is asked, and again in %v", next)
+	}
+	n.api.mu.Lock()
+	n.api.driver = &storagev1.CSIDriver{Spec: storagev1.CSIDriverSpec{NodeAllocatableUpdatePeriodSeconds: new(int64(60))}}
+	n.api.driver.Name = "disks.example"
+	n.api.mu.Unlock()
+	if next, changed := n.registry.recount(t.Context()); next != time.Minute || !changed {
+		t.Errorf("it is asked again in %v", next)
+	}
+	n.registry.Synced()
+	if drivers := n.awaitDrivers(1); *drivers[0].Allocatable.Count != 8 {
+		t.Errorf("the API is told of %d volumes", *drivers[0].Allocatable.Count)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
@@ -41,8 +42,12 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// publishRetry is when telling the API is tried again.
-const publishRetry = 30 * time.Second
+const (
+	// publishRetry is when telling the API is tried again.
+	publishRetry = 30 * time.Second
+	// periodEvery is how often it is looked whether drivers want to be asked again and again how many volumes they can have here.
+	periodEvery = 5 * time.Minute
+)
 
 // Registry knows the drivers that are registered on this node.
 type Registry struct {
@@ -61,15 +66,24 @@ func NewRegistry(c Config) *Registry {
 
 // Run tells the API of the drivers until ctx ends. It begins when it is known which there are.
 func (r *Registry) Run(ctx context.Context) error {
-	again := time.NewTimer(publishRetry)
+	again, recount := time.NewTimer(publishRetry), time.NewTimer(0)
 	again.Stop()
+	recount.Stop()
 	defer again.Stop()
+	defer recount.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.changed:
+			next, _ := r.recount(ctx)
+			recount.Reset(next)
 		case <-again.C:
+		case <-recount.C:
+			next, changed := r.recount(ctx)
+			if recount.Reset(next); !changed {
+				continue
+			}
 		}
 		if err := r.publish(ctx); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
@@ -80,6 +94,47 @@ func (r *Registry) Run(ctx context.Context) error {
 			again.Reset(publishRetry)
 		}
 	}
+}
+
+// recount asks drivers how many volumes they can have here that want to be asked (CSIDriver.spec.nodeAllocatableUpdatePeriodSeconds). It returns
+// when to do so again, and whether any has said another number.
+func (r *Registry) recount(ctx context.Context) (next time.Duration, changed bool) {
+	next = periodEvery
+	for _, d := range r.list() {
+		object, err := r.object(ctx, d.name)
+		if err != nil || object.Spec.NodeAllocatableUpdatePeriodSeconds == nil {
+			continue
+		}
+		next = min(next, time.Duration(*object.Spec.NodeAllocatableUpdatePeriodSeconds)*time.Second)
+		other, err := r.count(ctx, d)
+		if changed = changed || other; err != nil {
+			r.c.Log.Warn("CSI driver does not say how many volumes it can have here", "driver", d.name, "error", err)
+		}
+	}
+	return next, changed
+}
+
+// count asks a driver how many volumes it can have here, and says whether that is another number than before.
+func (r *Registry) count(ctx context.Context, d *driver) (changed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, measureLimit)
+	defer cancel()
+	info, err := d.node.NodeGetInfo(ctx, &spec.NodeGetInfoRequest{})
+	if err != nil {
+		return false, fmt.Errorf("NodeGetInfo: %w", err)
+	}
+	if info.GetMaxVolumesPerNode() == d.maxVolumes {
+		return false, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for socket, known := range r.drivers {
+		if known == d {
+			other := *d
+			other.maxVolumes, changed = info.GetMaxVolumesPerNode(), true
+			r.drivers[socket] = &other
+		}
+	}
+	return changed, nil
 }
 
 // Register implements [plugins.Handler], of the type CSIPlugin.
