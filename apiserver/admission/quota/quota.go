@@ -41,7 +41,7 @@ func (w *Write) Counts() bool {
 	}
 	switch w.Resource {
 	case pods:
-		return w.Subresource == "resize"
+		return w.Subresource == "resize" || w.Subresource == "" && terminating(w.Object) != terminating(w.Old)
 	case services:
 		return w.Subresource == ""
 	case claims:

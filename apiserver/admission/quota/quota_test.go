@@ -113,6 +113,8 @@ func TestCheck(t *testing.T) {
 		"not best effort": {quota: quota(list("pods", "5"), list("pods", "0"), corev1.ResourceQuotaScopeNotBestEffort), resource: podsOf, obj: pod(nil, nil, nil)},
 		"terminating":     {quota: quota(list("pods", "5"), list("pods", "0"), corev1.ResourceQuotaScopeTerminating), resource: podsOf, obj: pod(deadline, nil, nil), used: list("pods", "1")},
 		"not terminating": {quota: quota(list("pods", "5"), list("pods", "0"), corev1.ResourceQuotaScopeNotTerminating), resource: podsOf, obj: pod(deadline, nil, nil)},
+		"gets a deadline": {quota: quota(list("pods", "5"), list("pods", "0"), corev1.ResourceQuotaScopeTerminating), resource: podsOf, obj: pod(deadline, nil, nil), old: pod(nil, nil, nil), used: list("pods", "1")},
+		"has a deadline":  {quota: quota(list("pods", "5"), list("pods", "1"), corev1.ResourceQuotaScopeTerminating), resource: podsOf, obj: pod(deadline, nil, nil), old: pod(deadline, nil, nil)},
 		"of no scope":     {quota: quota(list("configmaps", "0"), list("configmaps", "0"), corev1.ResourceQuotaScopeNotTerminating), resource: configMaps, obj: &corev1.ConfigMap{}},
 		"affinity": {quota: quota(list("pods", "0"), list("pods", "0"), corev1.ResourceQuotaScopeCrossNamespacePodAffinity), resource: podsOf, forbidden: "exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0", obj: pod(func(s *corev1.PodSpec) {
 			s.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{PodAffinityTerm: corev1.PodAffinityTerm{NamespaceSelector: &metav1.LabelSelector{}}}}}}

@@ -33,13 +33,18 @@ func inScope(obj registry.Object, r corev1.ScopedResourceSelectorRequirement) bo
 	return false
 }
 
+// terminating says whether an object is a pod with a deadline.
+func terminating(obj registry.Object) bool {
+	pod, ok := obj.(*corev1.Pod)
+	return ok && pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
+}
+
 func podInScope(pod *corev1.Pod, r corev1.ScopedResourceSelectorRequirement) bool {
-	deadline := pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
 	switch r.ScopeName {
 	case corev1.ResourceQuotaScopeTerminating:
-		return deadline
+		return terminating(pod)
 	case corev1.ResourceQuotaScopeNotTerminating:
-		return !deadline
+		return !terminating(pod)
 	case corev1.ResourceQuotaScopeBestEffort:
 		return podspec.QOSClass(pod) == corev1.PodQOSBestEffort
 	case corev1.ResourceQuotaScopeNotBestEffort:
