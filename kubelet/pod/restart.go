@@ -95,10 +95,13 @@ func (s *stepper) innocent(c *container) bool {
 	return c.retired && c.latest.ID != s.memory.restart.trigger
 }
 
-// forgiven says whether the last instance ran long enough for its container's back-off to start anew.
+// forgiven says whether the container's back-off starts anew: the last instance ran long enough, or it is not what is started next.
 func (s *stepper) forgiven(c *container, m containerMemory) bool {
-	return !c.latest.StartedAt.IsZero() && c.ended().Sub(c.latest.StartedAt) >= backOffReset
+	return c.changed() || !c.latest.StartedAt.IsZero() && c.ended().Sub(c.latest.StartedAt) >= backOffReset
 }
+
+// changed says whether the newest instance is of another image than the container now is.
+func (c *container) changed() bool { return c.latest.Image != "" && c.latest.Image != c.spec.Image }
 
 // noteRestart advances the back-off as an instance that follows a dead one is started.
 func (s *stepper) noteRestart(c *container) {

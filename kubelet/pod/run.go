@@ -255,7 +255,7 @@ type stopReason struct {
 func (s *stepper) mustStop(c *container) (stopReason, bool) {
 	grace := seconds(s.specGrace())
 	switch {
-	case c.latest.Image != "" && c.latest.Image != c.spec.Image:
+	case c.changed():
 		return stopReason{grace, fmt.Sprintf("Container %s definition changed", c.spec.Name), true}, true
 	case s.resizeRestarts(c):
 		return stopReason{grace, fmt.Sprintf("Container %s resize requires restart", c.spec.Name), true}, true
