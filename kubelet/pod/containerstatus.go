@@ -126,6 +126,20 @@ func (s *stepper) refusal(c *container) *corev1.ContainerStateWaiting {
 	return &corev1.ContainerStateWaiting{Reason: f.Reason, Message: f.Message}
 }
 
+// mountStatus tells of a volume's mount, as it is: what was to be recursively read-only if possible is so (KEP-3857).
+func mountStatus(m corev1.VolumeMount) corev1.VolumeMountStatus {
+	v := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+	if !m.ReadOnly {
+		return v
+	}
+	mode := corev1.RecursiveReadOnlyDisabled
+	if r := m.RecursiveReadOnly; r != nil && *r != corev1.RecursiveReadOnlyDisabled {
+		mode = corev1.RecursiveReadOnlyEnabled
+	}
+	v.RecursiveReadOnly = &mode
+	return v
+}
+
 // describe adds what is true of an instance whatever its state.
 func (s *stepper) describe(c *container, st *corev1.ContainerStatus) {
 	if c.kind != ephemeral && c.live() {
@@ -137,15 +151,7 @@ func (s *stepper) describe(c *container, st *corev1.ContainerStatus) {
 		st.AllocatedResources = s.allocated(c).Requests.DeepCopy()
 	}
 	for _, m := range c.spec.VolumeMounts {
-		v := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
-		if m.ReadOnly {
-			v.RecursiveReadOnly = m.RecursiveReadOnly
-			if v.RecursiveReadOnly == nil {
-				disabled := corev1.RecursiveReadOnlyDisabled
-				v.RecursiveReadOnly = &disabled
-			}
-		}
-		st.VolumeMounts = append(st.VolumeMounts, v)
+		st.VolumeMounts = append(st.VolumeMounts, mountStatus(m))
 	}
 	if c.latest.User != nil {
 		st.User = &corev1.ContainerUser{Linux: c.latest.User.DeepCopy()}
