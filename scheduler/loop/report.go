@@ -36,7 +36,7 @@ func newReports() reports { return reports{waiting: map[types.UID]report{}} }
 func (r *reports) add(pod *corev1.Pod, message, nominated string) {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == message &&
-			pod.Status.NominatedNodeName == nominated {
+			c.ObservedGeneration == pod.Generation && pod.Status.NominatedNodeName == nominated {
 			return
 		}
 	}
@@ -86,7 +86,7 @@ func conditionPatch(r report, now metav1.Time) []byte {
 		"metadata": object{"uid": r.pod.UID},
 		"status": object{"nominatedNodeName": r.nominated, "conditions": []object{{
 			"type": corev1.PodScheduled, "status": corev1.ConditionFalse, "reason": corev1.PodReasonUnschedulable,
-			"message": r.message, "lastTransitionTime": transition,
+			"message": r.message, "lastTransitionTime": transition, "observedGeneration": r.pod.Generation,
 		}}},
 	})
 	if err != nil { // plain values always encode
