@@ -2,7 +2,6 @@ package image
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -24,83 +23,10 @@ func openIn(root int, path string, flags int) (int, error) {
 	}
 }
 
-// removeTree removes a directory and all below it, following no symbolic link and entering no other mount: then it fails, and what is
-// mounted there keeps its files. A missing one is fine.
-func removeTree(path string) error {
-	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
-	}
-	defer unix.Close(parent)
-	mount, err := mountID(parent, "")
-	if err != nil {
-		return err
-	}
-	if err := removeAt(parent, filepath.Base(path), mount); err != nil {
-		return fmt.Errorf("remove %s: %w", path, err)
-	}
-	return nil
-}
-
-// errMounted says that a tree was not removed because something is mounted in it.
-var errMounted = errors.New("something is mounted in it")
-
-func removeAt(dir int, name string, mount uint64) error {
-	err := unix.Unlinkat(dir, name, 0)
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
-		return err
-	}
-	if at, err := mountID(dir, name); err != nil || at != mount {
-		return errors.Join(err, errMounted)
-	}
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	d := os.NewFile(uintptr(fd), name)
-	defer d.Close()
-	if err := removeEntries(d, mount); err != nil {
-		return err
-	}
-	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-}
-
-// removeEntries empties a directory. Reading goes on from the start after each batch, as entries vanish under it.
-func removeEntries(d *os.File, mount uint64) error {
-	const batch = 1024
-	for {
-		names, err := d.Readdirnames(batch)
-		for _, name := range names {
-			if err := removeAt(int(d.Fd()), name, mount); err != nil {
-				return err
-			}
-		}
-		if len(names) == 0 || err != nil {
-			return nil
-		}
-		if _, err := d.Seek(0, 0); err != nil {
-			return err
-		}
-	}
-}
-
 // mountID says which mount a path is in: unlike the device, it tells bind mounts of one file system apart.
-func mountID(dir int, name string) (uint64, error) {
+func mountID(path string) (uint64, error) {
 	var st unix.Statx_t
-	flags := unix.AT_SYMLINK_NOFOLLOW
-	if name == "" {
-		flags |= unix.AT_EMPTY_PATH
-	}
-	if err := unix.Statx(dir, name, flags, unix.STATX_MNT_ID, &st); err != nil {
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st); err != nil {
 		return 0, err
 	}
 	return st.Mnt_id, nil

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 // unpackEntries unpacks an archive next to a file that must stay as it is.
@@ -229,13 +231,13 @@ func TestRemoveTree(t *testing.T) {
 	if err := unix.Mount(kept, filepath.Join(doomed, "mnt"), "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := removeTree(doomed); !errors.Is(err, errMounted) {
+	if err := rmtree.Remove(doomed); !errors.Is(err, rmtree.ErrMounted) {
 		t.Errorf("with a mount inside: %v", err)
 	}
 	if err := unix.Unmount(filepath.Join(doomed, "mnt"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := removeTree(doomed); err != nil {
+	if err := rmtree.Remove(doomed); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(kept, "precious")); err != nil {

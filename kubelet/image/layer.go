@@ -16,6 +16,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 const (
@@ -89,7 +91,7 @@ func (s *Store) unpackLayer(ctx context.Context, diffID string, archive io.Reade
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("layer %s: %w", diffID, err), removeTree(work))
+			err = errors.Join(fmt.Errorf("layer %s: %w", diffID, err), rmtree.Remove(work))
 		}
 	}()
 	root := filepath.Join(work, layerFS)

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 const (
@@ -38,7 +40,7 @@ func (s *Store) Load(ctx context.Context, archive io.Reader) ([]Image, error) {
 		return nil, err
 	}
 	images, err := s.loadIn(ctx, work, archive)
-	return images, errors.Join(err, removeTree(work))
+	return images, errors.Join(err, rmtree.Remove(work))
 }
 
 func (s *Store) loadIn(ctx context.Context, work string, archive io.Reader) ([]Image, error) {

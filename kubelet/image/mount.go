@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bareboat.dev/kubelet/du"
+	"bareboat.dev/kubelet/rmtree"
 )
 
 // A container's directory has these.
@@ -61,7 +62,7 @@ func (s *Store) mount(imageID, containerID string, o *Owners) (rootfs string, er
 			return filepath.Join(dir, rootfsDir), err
 		}
 		// Recorded but not mounted: the host was restarted. What the container wrote may be half of something.
-		if err := removeTree(dir); err != nil {
+		if err := rmtree.Remove(dir); err != nil {
 			return "", err
 		}
 	}
@@ -69,7 +70,7 @@ func (s *Store) mount(imageID, containerID string, o *Owners) (rootfs string, er
 		s.mu.Lock()
 		delete(s.mounts, containerID)
 		s.mu.Unlock()
-		return "", errors.Join(fmt.Errorf("mount image %s for container %s: %w", imageID, containerID, err), unmountAll(filepath.Join(dir, rootfsDir)), removeTree(dir))
+		return "", errors.Join(fmt.Errorf("mount image %s for container %s: %w", imageID, containerID, err), unmountAll(filepath.Join(dir, rootfsDir)), rmtree.Remove(dir))
 	}
 	return filepath.Join(dir, rootfsDir), nil
 }
@@ -196,7 +197,7 @@ func (s *Store) Unmount(_ context.Context, containerID string) error {
 	s.mu.Lock()
 	delete(s.mounts, containerID)
 	s.mu.Unlock()
-	return removeTree(doomed)
+	return rmtree.Remove(doomed)
 }
 
 // unmountAll takes away what is mounted at a path, however often. Not being a mount point, or not existing, is fine.
@@ -219,14 +220,14 @@ func unmountAll(path string) error {
 
 // isMountPoint compares a directory's mount with its parent's.
 func isMountPoint(path string) (bool, error) {
-	own, err := mountID(unix.AT_FDCWD, path)
+	own, err := mountID(path)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	parent, err := mountID(unix.AT_FDCWD, filepath.Dir(path))
+	parent, err := mountID(filepath.Dir(path))
 	return own != parent, err
 }
 
@@ -256,7 +257,7 @@ func (s *Store) readMounts() error {
 		}
 		if err != nil { // cut short while being made: nobody was told of it
 			dir := s.path(containersDir, e.Name())
-			if err := errors.Join(unmountAll(filepath.Join(dir, rootfsDir)), removeTree(dir)); err != nil {
+			if err := errors.Join(unmountAll(filepath.Join(dir, rootfsDir)), rmtree.Remove(dir)); err != nil {
 				return err
 			}
 			continue

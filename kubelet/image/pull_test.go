@@ -237,6 +237,7 @@ func TestPullErrors(t *testing.T) {
 // Shows that registries that stop in the middle of a layer hold up nobody for ever: their pulls end, and others get the slots, and the
 // layer that one of them claimed to have.
 func TestStalledRegistries(t *testing.T) {
+	stalled := make(chan struct{}, 10)
 	stall := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
@@ -252,6 +253,7 @@ func TestStalledRegistries(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(answer.Body.Len()))
 			_, _ = w.Write(answer.Body.Bytes()[:1])
 			w.(http.Flusher).Flush()
+			stalled <- struct{}{}
 			<-r.Context().Done()
 		})
 	}
@@ -265,6 +267,9 @@ func TestStalledRegistries(t *testing.T) {
 				t.Errorf("pull %d: %v", i, err)
 			}
 		})
+		if i == 0 {
+			<-stalled // else the healthy registry may give it the layer first
+		}
 	}
 	good := newRegistry(t, nil).push(t, "good:1", newImage(t, v1.Config{}, shared))
 	if _, err := s.Pull(t.Context(), good, PullOptions{}); err != nil {

@@ -16,6 +16,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 // The store's directories and files.
@@ -163,7 +165,7 @@ func (s *Store) emptyTmp() error {
 		return err
 	}
 	for _, e := range entries {
-		if err := removeTree(s.path(tmpDir, e.Name())); err != nil {
+		if err := rmtree.Remove(s.path(tmpDir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -399,7 +401,7 @@ func (s *Store) sweep() error {
 	}
 	s.mu.Unlock()
 	if doomed != "" {
-		err = errors.Join(err, removeTree(doomed))
+		err = errors.Join(err, rmtree.Remove(doomed))
 	}
 	return errors.Join(err, s.sweepPartial())
 }

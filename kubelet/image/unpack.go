@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bareboat.dev/kubelet/rmtree"
 )
 
 // How a layer says that something of the layers below is gone (OCI image specification, "Whiteouts").
@@ -195,11 +197,7 @@ func (u *unpacker) clear(parent int, base string, dir bool) (hidden bool, err er
 		if dir {
 			return false, nil
 		}
-		mount, err := mountID(parent, "")
-		if err != nil {
-			return false, err
-		}
-		return false, removeAt(parent, base, mount)
+		return false, rmtree.RemoveAt(parent, base, base)
 	}
 	hidden = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 	return hidden, unix.Unlinkat(parent, base, 0)
