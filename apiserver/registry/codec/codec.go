@@ -60,6 +60,7 @@ var magic = []byte("k8s\x00")
 type Codec struct {
 	scheme                *runtime.Scheme
 	jsonLax, jsonStrict   *kjson.Serializer
+	quickLax, quick       *kjson.Serializer // the same, but for the wording of their errors
 	yamlLax, yamlStrict   *kjson.Serializer
 	jsonPretty, jsonPlain *kjson.Serializer
 	proto                 *protobuf.Serializer
@@ -77,6 +78,8 @@ func New(set *registry.Set) *Codec {
 		scheme:     s,
 		jsonLax:    of(kjson.SerializerOptions{}),
 		jsonStrict: of(kjson.SerializerOptions{Strict: true}),
+		quickLax:   kjson.NewSerializerWithOptions(quickMeta{}, s, s, kjson.SerializerOptions{}),
+		quick:      kjson.NewSerializerWithOptions(quickMeta{}, s, s, kjson.SerializerOptions{Strict: true}),
 		yamlLax:    of(kjson.SerializerOptions{Yaml: true}),
 		yamlStrict: of(kjson.SerializerOptions{Yaml: true, Strict: true}),
 		jsonPlain:  of(kjson.SerializerOptions{}),
@@ -198,6 +201,10 @@ func (c *Codec) DecodeBody(contentType string, body []byte, want schema.GroupVer
 	}
 	_, actual, err := decoder.Decode(body, &want, into)
 	strict, isStrict := runtime.AsStrictDecodingError(err)
+	if err != nil && !isStrict && (decoder == c.quick || decoder == c.quickLax) {
+		_, actual, err = pick(fv, c.jsonLax, c.jsonStrict).Decode(body, &want, into)
+		strict, isStrict = runtime.AsStrictDecodingError(err)
+	}
 	switch {
 	case err == nil:
 	case isStrict && fv == Warn:
@@ -223,7 +230,10 @@ func (c *Codec) decoder(contentType string, body []byte, fv FieldValidation, int
 		if err := checkJSON(body); err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
-		return pick(fv, c.jsonLax, c.jsonStrict), nil
+		if _, custom := into.(*registry.CustomObject); custom {
+			return pick(fv, c.jsonLax, c.jsonStrict), nil
+		}
+		return pick(fv, c.quickLax, c.quick), nil
 	case YAML:
 		if err := checkYAML(body); errors.Is(err, errAliasing) {
 			return nil, err

@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -180,15 +179,21 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > codec.MaxBody {
 		return nil, tooLarge()
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, codec.MaxBody))
-	if err != nil {
-		if len(body) >= codec.MaxBody {
+	var body bytes.Buffer
+	if n := r.ContentLength; n > 0 {
+		body.Grow(int(min(n, believed)) + bytes.MinRead)
+	}
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, codec.MaxBody)); err != nil {
+		if body.Len() >= codec.MaxBody {
 			return nil, tooLarge()
 		}
 		return nil, apierrors.NewBadRequest("reading the request's body: " + err.Error())
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
+
+// believed is the most that a request which says how long it is gets reserved before it has been sent: more than most objects have.
+const believed = 64 << 10
 
 func tooLarge() error {
 	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", codec.MaxBody))
