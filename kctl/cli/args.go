@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/term"
+	"github.com/spf13/pflag"
 
 	"bareboat.dev/kctl/api"
 	"bareboat.dev/kctl/manifest"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
-
-func isTerminal(fd int) bool { return term.IsTerminal(fd) }
 
 // target is one object, or with an empty name a collection, that a command's arguments name.
 type target struct {
@@ -123,6 +121,20 @@ func (s *session) chosen(ctx context.Context, args []string, selector string, al
 type fileFlags struct {
 	files     []string
 	recursive bool
+}
+
+// register adds the flags; verb is what becomes of the files' objects.
+func (o *fileFlags) register(f *pflag.FlagSet, verb string) {
+	f.StringSliceVarP(&o.files, "filename", "f", nil, "`file`, folder or - whose objects to "+verb)
+	f.BoolVarP(&o.recursive, "recursive", "R", false, "with -f, go through folders below")
+}
+
+// fileOrNamed is the files' objects, or named without files.
+func (s *session) fileOrNamed(ctx context.Context, f fileFlags, args []string) ([]target, error) {
+	if len(f.files) > 0 {
+		return s.fileTargets(ctx, f)
+	}
+	return s.named(ctx, args)
 }
 
 // fileTargets names the files' objects.

@@ -229,6 +229,7 @@ func (s *session) askAt(ctx context.Context, answer *apiv1.ResourceInfo, ref *ap
 func (s *session) createToken() *cobra.Command {
 	var audiences []string
 	var duration time.Duration
+	var boundKind, boundName, boundUID string
 	c := &cobra.Command{
 		Use: "token SERVICEACCOUNT", Short: "Ask for a token of a service account", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -242,6 +243,13 @@ func (s *session) createToken() *cobra.Command {
 			}
 			if duration > 0 {
 				spec["expirationSeconds"] = int64(duration / time.Second)
+			}
+			bound, err := boundObject(boundKind, boundName, boundUID)
+			if err != nil {
+				return err
+			}
+			if bound != nil {
+				spec["boundObjectRef"] = bound
 			}
 			account, err := server.ForKind(cmd.Context(), schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"})
 			if err != nil {
@@ -259,6 +267,29 @@ func (s *session) createToken() *cobra.Command {
 		},
 	}
 	c.Flags().StringSliceVar(&audiences, "audience", nil, "whom the token is for; default the API server")
+	c.Flags().StringVar(&boundKind, "bound-object-kind", "", "`kind` of an object with which the token ends: Pod, Secret or Node")
+	c.Flags().StringVar(&boundName, "bound-object-name", "", "its `name`")
+	c.Flags().StringVar(&boundUID, "bound-object-uid", "", "its `uid`")
 	c.Flags().DurationVar(&duration, "duration", 0, "how long the token lives, at least 10m; default an hour")
 	return c
+}
+
+// boundObject is the object with which a token ends, nil for none.
+func boundObject(kind, name, uid string) (map[string]any, error) {
+	known := slices.Contains([]string{"Node", "Pod", "Secret"}, kind)
+	switch {
+	case kind == "" && name == "" && uid == "":
+		return nil, nil
+	case kind == "":
+		return nil, errors.New("--bound-object-kind is required if --bound-object-name or --bound-object-uid is specified")
+	case !known:
+		return nil, fmt.Errorf("supported --bound-object-kind values are Node, Pod, Secret: %q", kind)
+	case name == "":
+		return nil, errors.New("--bound-object-name is required if --bound-object-kind is specified")
+	}
+	out := map[string]any{"kind": kind, "apiVersion": "v1", "name": name}
+	if uid != "" {
+		out["uid"] = uid
+	}
+	return out, nil
 }

@@ -22,7 +22,7 @@ import (
 func (s *session) describeCommand() *cobra.Command {
 	var f fileFlags
 	var selector string
-	var all bool
+	var all, showEvents bool
 	c := &cobra.Command{
 		Use: "describe (TYPE [NAME…] | TYPE/NAME… | -f FILE)", Short: "Show objects with their events, for reading",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,6 +38,9 @@ func (s *session) describeCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if !showEvents {
+					rel.Events = nil
+				}
 				if err := describe.Object(s.out, u, rel, time.Now()); err != nil {
 					return err
 				}
@@ -45,7 +48,9 @@ func (s *session) describeCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringSliceVarP(&f.files, "filename", "f", nil, "`file`, folder or - whose objects to describe")
+	f.register(c.Flags(), "describe")
+	c.Flags().BoolVar(&showEvents, "show-events", true, "show the objects' events")
+	c.Flags().Int("chunk-size", 500, "accepted for kubectl's sake: lists come as a stream")
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
 	c.Flags().BoolVarP(&all, "all-namespaces", "A", false, "in every namespace")
 	return c

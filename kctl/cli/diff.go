@@ -22,12 +22,13 @@ import (
 
 func (s *session) diffCommand() *cobra.Command {
 	var w writeFlags
+	var force bool
 	c := &cobra.Command{
 		Use: "diff -f FILE…", Short: "Show what apply would change", Args: cobra.NoArgs,
 		Long: `Show what apply would change, as the server would store it. The exit code is 0 without a difference, 1 with one, and greater for an
 error. $KUBECTL_EXTERNAL_DIFF names another program than diff; its arguments are two folders.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := s.diff(cmd.Context(), w)
+			err := s.diff(cmd.Context(), w, force)
 			var exit *exitError
 			if err != nil && !errors.As(err, &exit) {
 				return &exitError{code: 2, msg: describeError(s, err)}
@@ -38,11 +39,15 @@ error. $KUBECTL_EXTERNAL_DIFF names another program than diff; its arguments are
 	c.Flags().StringSliceVarP(&w.files, "filename", "f", nil, "`file`, folder or - (standard input) that holds the objects")
 	c.Flags().BoolVarP(&w.recursive, "recursive", "R", false, "go through folders below, too")
 	c.Flags().StringVarP(&w.labels, "selector", "l", "", "only objects whose labels match")
+	c.Flags().StringVar(&w.manager, "field-manager", fieldManager, "`name` of the writer in managed fields")
+	c.Flags().BoolVar(&w.showManaged, "show-managed-fields", false, "compare metadata.managedFields, too")
+	c.Flags().BoolVar(&force, "force-conflicts", true, "show what becomes of fields that other managers have set; with =false that is an error")
+	c.Flags().Bool("server-side", true, "the difference is always what the server would store; accepted for kubectl's sake")
 	_ = c.MarkFlagRequired("filename")
 	return c
 }
 
-func (s *session) diff(ctx context.Context, w writeFlags) error {
+func (s *session) diff(ctx context.Context, w writeFlags, force bool) error {
 	docs, err := s.selected(ctx, w)
 	if err != nil {
 		return err
@@ -53,7 +58,7 @@ func (s *session) diff(ctx context.Context, w writeFlags) error {
 	}
 	defer os.RemoveAll(dir)
 	for _, d := range docs {
-		live, merged, err := s.dryApply(ctx, d)
+		live, merged, err := s.dryApply(ctx, d, w.manager, force)
 		if err != nil {
 			return aboutDocument(d, err)
 		}
@@ -61,7 +66,7 @@ func (s *session) diff(ctx context.Context, w writeFlags) error {
 			maskSecret(live, merged)
 		}
 		name := strings.Join([]string{d.info.Group, d.info.Version, d.info.Kind, d.namespace, d.name()}, ".")
-		if err := errors.Join(diffFile(dir, "LIVE", name, live), diffFile(dir, "MERGED", name, merged)); err != nil {
+		if err := errors.Join(diffFile(dir, "LIVE", name, live, w.showManaged), diffFile(dir, "MERGED", name, merged, w.showManaged)); err != nil {
 			return err
 		}
 	}
@@ -69,14 +74,14 @@ func (s *session) diff(ctx context.Context, w writeFlags) error {
 }
 
 // dryApply returns an object as it is, or nil, and as apply would make it.
-func (s *session) dryApply(ctx context.Context, d document) (live, merged *unstructured.Unstructured, err error) {
+func (s *session) dryApply(ctx context.Context, d document, manager string, force bool) (live, merged *unstructured.Unstructured, err error) {
 	live, err = s.server.Get(ctx, d.info, d.namespace, d.name())
 	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, nil, err
 	}
 	resp, err := s.server.Patch(ctx, &apiv1.PatchRequest{
-		Ref: api.Ref(d.info, d.namespace, d.name()), Type: apiv1.PatchRequest_TYPE_APPLY, Patch: d.Data, Force: true,
-		Options: &apiv1.WriteOptions{FieldManager: fieldManager, DryRun: true, FieldValidation: apiv1.FieldValidation_FIELD_VALIDATION_STRICT},
+		Ref: api.Ref(d.info, d.namespace, d.name()), Type: apiv1.PatchRequest_TYPE_APPLY, Patch: d.Data, Force: force,
+		Options: &apiv1.WriteOptions{FieldManager: manager, DryRun: true, FieldValidation: apiv1.FieldValidation_FIELD_VALIDATION_STRICT},
 	})
 	if err != nil {
 		return nil, nil, err
@@ -85,12 +90,12 @@ func (s *session) dryApply(ctx context.Context, d document) (live, merged *unstr
 	return live, merged, err
 }
 
-func diffFile(dir, side, name string, u *unstructured.Unstructured) error {
+func diffFile(dir, side, name string, u *unstructured.Unstructured, showManaged bool) error {
 	if err := os.MkdirAll(filepath.Join(dir, side), 0o700); err != nil || u == nil {
 		return err
 	}
 	unstructured.RemoveNestedField(u.Object, "metadata", "resourceVersion") // differs with every write
-	p, err := output.New("yaml", output.Options{})
+	p, err := output.New("yaml", output.Options{ShowManaged: showManaged})
 	if err != nil {
 		return err
 	}

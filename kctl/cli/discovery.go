@@ -2,15 +2,18 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"bareboat.dev/client"
+	"bareboat.dev/kctl/output"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
@@ -93,27 +96,57 @@ func groupVersion(i *apiv1.ResourceInfo) string {
 
 func (s *session) versionCommand() *cobra.Command {
 	var clientOnly bool
+	var format string
 	c := &cobra.Command{
 		Use: "version", Short: "Print kctl's and the server's version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "" {
+				return s.printVersions(cmd.Context(), clientOnly, format)
+			}
 			fmt.Fprintf(s.out, "Client Version: %s (%s, %s/%s)\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			if clientOnly {
 				return nil
 			}
-			server, err := s.connect()
+			v, err := s.serverVersion(cmd.Context())
 			if err != nil {
 				return err
-			}
-			v, err := apiv1.NewDiscoveryServiceClient(server.Conn()).GetVersion(cmd.Context(), &apiv1.GetVersionRequest{})
-			if err != nil {
-				return client.FromGRPC(cmd.Context(), err)
 			}
 			fmt.Fprintf(s.out, "Server Version: %s (%s, %s)\n", v.GitVersion, v.GoVersion, v.Platform)
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&clientOnly, "client", false, "kctl's only")
+	c.Flags().StringVarP(&format, "output", "o", "", "json or yaml")
 	return c
+}
+
+func (s *session) serverVersion(ctx context.Context) (*apiv1.GetVersionResponse, error) {
+	server, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	v, err := apiv1.NewDiscoveryServiceClient(server.Conn()).GetVersion(ctx, &apiv1.GetVersionRequest{})
+	return v, client.FromGRPC(ctx, err)
+}
+
+// printVersions prints the versions under kubectl's names.
+func (s *session) printVersions(ctx context.Context, clientOnly bool, format string) error {
+	if format != "json" && format != "yaml" {
+		return errors.New(`--output must be 'yaml' or 'json'`)
+	}
+	about := map[string]any{"clientVersion": map[string]any{"gitVersion": Version, "goVersion": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}}
+	if !clientOnly {
+		v, err := s.serverVersion(ctx)
+		if err != nil {
+			return err
+		}
+		about["serverVersion"] = map[string]any{"gitVersion": v.GitVersion, "goVersion": v.GoVersion, "platform": v.Platform}
+	}
+	p, err := output.New(format, output.Options{})
+	if err != nil {
+		return err
+	}
+	return p.Print(s.out, &unstructured.Unstructured{Object: about})
 }
 
 func (s *session) printYAML(v any) error {

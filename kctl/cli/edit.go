@@ -21,12 +21,13 @@ import (
 
 func (s *session) editCommand() *cobra.Command {
 	var subresource string
+	var f fileFlags
 	c := &cobra.Command{
-		Use: "edit TYPE/NAME…", Short: "Change objects in an editor ($KUBE_EDITOR, $EDITOR, or vi)",
+		Use: "edit (TYPE/NAME… | -f FILE)", Short: "Change objects in an editor ($KUBE_EDITOR, $EDITOR, or vi)",
 		Long: `Change objects in an editor. What the server refuses is opened again with its reasons on top. An edit that is left as it was, or
 emptied, changes nothing. A change that somebody else made meanwhile is never overwritten.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := s.named(cmd.Context(), args)
+			targets, err := s.fileOrNamed(cmd.Context(), f, args)
 			if err != nil {
 				return err
 			}
@@ -38,6 +39,7 @@ emptied, changes nothing. A change that somebody else made meanwhile is never ov
 			return nil
 		},
 	}
+	f.register(c.Flags(), "edit")
 	c.Flags().StringVar(&subresource, "subresource", "", "edit this subresource, e.g. status")
 	return c
 }

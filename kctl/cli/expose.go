@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -14,17 +15,20 @@ import (
 // exposeOptions are the flags of expose.
 type exposeOptions struct {
 	name, targetPort, kind, protocol, clusterIP string
+	selector, labels                            string
+	externalIP, loadBalancerIP, affinity        string
 	port                                        int64
 }
 
 func (s *session) exposeCommand() *cobra.Command {
 	var o exposeOptions
 	var w writeFlags
+	var from fileFlags
 	c := &cobra.Command{
-		Use: "expose TYPE/NAME --port=PORT", Short: "Make a service for a pod or workload",
+		Use: "expose (TYPE/NAME | -f FILE) --port=PORT", Short: "Make a service for a pod or workload",
 		Example: "  kctl expose deploy/web --port=80 --target-port=8080",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := s.named(cmd.Context(), args)
+			targets, err := s.fileOrNamed(cmd.Context(), from, args)
 			if err != nil {
 				return err
 			}
@@ -43,6 +47,12 @@ func (s *session) exposeCommand() *cobra.Command {
 	f.StringVar(&o.kind, "type", "ClusterIP", "ClusterIP, NodePort or LoadBalancer")
 	f.StringVar(&o.protocol, "protocol", "TCP", "TCP or UDP")
 	f.StringVar(&o.clusterIP, "cluster-ip", "", "`address` of the service, or None for a headless one")
+	f.StringVar(&o.selector, "selector", "", "label `selector` of the service; default the object's own")
+	f.StringVarP(&o.labels, "labels", "l", "", "`labels` of the service, e.g. app=web; default the object's")
+	f.StringVar(&o.externalIP, "external-ip", "", "another `address` at which nodes take the service's traffic")
+	f.StringVar(&o.loadBalancerIP, "load-balancer-ip", "", "`address` that the load balancer should have")
+	f.StringVar(&o.affinity, "session-affinity", "", "None or ClientIP")
+	from.register(f, "expose")
 	w.writing.register(f)
 	w.validate = "strict"
 	_ = c.MarkFlagRequired("port")
@@ -54,8 +64,11 @@ func (s *session) expose(ctx context.Context, w writeFlags, o exposeOptions, t t
 	if err != nil {
 		return err
 	}
-	selector := labels.Set(u.GetLabels()).String()
-	if t.info.Kind != "Pod" {
+	selector := cmp.Or(o.selector, labels.Set(u.GetLabels()).String())
+	if o.selector == "" && t.info.Kind == "Service" {
+		own, _, _ := unstructured.NestedStringMap(u.Object, "spec", "selector")
+		selector = labels.Set(own).String()
+	} else if o.selector == "" && t.info.Kind != "Pod" {
 		if selector, err = workloadSelector(u); err != nil {
 			return err
 		}
@@ -71,7 +84,17 @@ func (s *session) expose(ctx context.Context, w writeFlags, o exposeOptions, t t
 	if name == "" {
 		name = t.name
 	}
-	return s.createObject(ctx, w, &unstructured.Unstructured{Object: serviceObject(o, anyMap(match.MatchLabels))}, name, "exposed")
+	svc := &unstructured.Unstructured{Object: serviceObject(o, anyMap(match.MatchLabels))}
+	own := u.GetLabels()
+	if o.labels != "" {
+		if own, err = labels.ConvertSelectorToLabelsMap(o.labels); err != nil {
+			return fmt.Errorf("--labels: %w", err)
+		}
+	}
+	if len(own) > 0 {
+		svc.SetLabels(own)
+	}
+	return s.createObject(ctx, w, svc, name, "exposed")
 }
 
 func anyMap(m map[string]string) map[string]any {
@@ -92,6 +115,14 @@ func serviceObject(o exposeOptions, selector map[string]any) map[string]any {
 	spec := map[string]any{"type": o.kind, "selector": selector, "ports": []any{port}}
 	if o.clusterIP != "" {
 		spec["clusterIP"] = o.clusterIP
+	}
+	for field, value := range map[string]string{"loadBalancerIP": o.loadBalancerIP, "sessionAffinity": o.affinity} {
+		if value != "" {
+			spec[field] = value
+		}
+	}
+	if o.externalIP != "" {
+		spec["externalIPs"] = []any{o.externalIP}
 	}
 	svc := object("v1", "Service")
 	svc["spec"] = spec

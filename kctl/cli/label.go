@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ type labelOptions struct {
 	fileFlags
 	writing
 	overwrite, all, list bool
-	selector             string
+	selector, fields     string
+	version              string
+	everywhere           bool
 	// field is what changes: labels or annotations.
 	field string
 }
@@ -44,9 +47,12 @@ func (s *session) labelCommand(verb string) *cobra.Command {
 			if len(changes) == 0 && !o.list {
 				return errors.New("at least one change is required: KEY=VALUE sets, KEY- removes, --list shows what there is")
 			}
-			targets, err := s.fileOrChosen(cmd.Context(), o.fileFlags, names, o.selector, o.all)
+			targets, err := s.labelled(cmd.Context(), o, names)
 			if err != nil {
 				return err
+			}
+			if o.version != "" && len(targets) > 1 {
+				return errors.New("--resource-version may only be used with a single resource")
 			}
 			for _, t := range targets {
 				if err := s.changeMap(cmd.Context(), t, o, changes, len(targets) > 1); err != nil {
@@ -61,10 +67,46 @@ func (s *session) labelCommand(verb string) *cobra.Command {
 	f.BoolVar(&o.list, "list", false, "print the "+o.field+" as they are, or have become")
 	f.BoolVar(&o.all, "all", false, "all objects of the type")
 	f.StringVarP(&o.selector, "selector", "l", "", "label `selector`")
-	f.StringSliceVarP(&o.files, "filename", "f", nil, "`file`, folder or - whose objects to change")
-	f.BoolVarP(&o.recursive, "recursive", "R", false, "with -f, go through folders below")
+	f.StringVar(&o.fields, "field-selector", "", "field `selector`, e.g. status.phase=Running")
+	f.BoolVarP(&o.everywhere, "all-namespaces", "A", false, "in every namespace")
+	f.StringVar(&o.version, "resource-version", "", "change the object only if it is still at this `version`")
+	o.fileFlags.register(f, "change")
 	o.writing.register(f)
 	return c
+}
+
+// labelled are the objects that the arguments and flags name.
+func (s *session) labelled(ctx context.Context, o labelOptions, names []string) ([]target, error) {
+	if o.fields == "" && !o.everywhere {
+		return s.fileOrChosen(ctx, o.fileFlags, names, o.selector, o.all)
+	}
+	get := getOptions{labels: o.selector, fields: o.fields}
+	kinds, err := s.targets(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	var out []target
+	for _, t := range kinds {
+		switch {
+		case t.name != "":
+			return nil, errors.New("name objects, or pass --field-selector or --all-namespaces, not both")
+		case o.everywhere && o.selector == "" && o.fields == "" && !o.all:
+			return nil, errors.New("pass -l, --field-selector or --all as well: which objects of all namespaces?")
+		case o.everywhere:
+			t.namespace = ""
+		}
+		items, err := s.fetch(ctx, get, []target{t})
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range items {
+			out = append(out, target{t.info, u.GetNamespace(), u.GetName()})
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no matching resources found")
+	}
+	return out, nil
 }
 
 // splitChanges parts the object names from the changes: the first argument with "=" or a trailing "-" begins the changes.
@@ -96,7 +138,7 @@ func (s *session) changeMap(ctx context.Context, t target, o labelOptions, chang
 		}
 	}
 	if len(changes) > 0 {
-		obj, err := s.mergePatch(ctx, t, map[string]any{"metadata": map[string]any{o.field: set, "resourceVersion": u.GetResourceVersion()}}, o.writing)
+		obj, err := s.mergePatch(ctx, t, map[string]any{"metadata": map[string]any{o.field: set, "resourceVersion": cmp.Or(o.version, u.GetResourceVersion())}}, o.writing)
 		if err != nil {
 			return err
 		}

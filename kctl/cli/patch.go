@@ -17,9 +17,10 @@ import (
 
 func (s *session) patchCommand() *cobra.Command {
 	var kind, patch, file, subresource string
+	var from fileFlags
 	var w writing
 	c := &cobra.Command{
-		Use:   "patch TYPE/NAME (-p PATCH | --patch-file FILE)",
+		Use:   "patch (TYPE/NAME | -f FILE) (-p PATCH | --patch-file FILE)",
 		Short: "Change fields of an object",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data := []byte(patch)
@@ -32,7 +33,11 @@ func (s *session) patchCommand() *cobra.Command {
 			if len(data) == 0 {
 				return errors.New("must specify -p or --patch-file to patch")
 			}
-			return s.patch(cmd.Context(), args, kind, data, subresource, w)
+			targets, err := s.fileOrNamed(cmd.Context(), from, args)
+			if err != nil {
+				return err
+			}
+			return s.patch(cmd.Context(), targets, kind, data, subresource, w)
 		},
 	}
 	f := c.Flags()
@@ -40,11 +45,12 @@ func (s *session) patchCommand() *cobra.Command {
 	f.StringVarP(&patch, "patch", "p", "", "the `patch`, JSON or YAML")
 	f.StringVar(&file, "patch-file", "", "`file` that holds the patch")
 	f.StringVar(&subresource, "subresource", "", "patch this subresource, e.g. status or scale")
+	from.register(f, "patch")
 	w.register(f)
 	return c
 }
 
-func (s *session) patch(ctx context.Context, args []string, kind string, data []byte, subresource string, w writing) error {
+func (s *session) patch(ctx context.Context, targets []target, kind string, data []byte, subresource string, w writing) error {
 	types := map[string]apiv1.PatchRequest_Type{
 		"strategic": apiv1.PatchRequest_TYPE_STRATEGIC_MERGE, "merge": apiv1.PatchRequest_TYPE_MERGE, "json": apiv1.PatchRequest_TYPE_JSON,
 	}
@@ -55,10 +61,6 @@ func (s *session) patch(ctx context.Context, args []string, kind string, data []
 	data, err := yaml.YAMLToJSON(data)
 	if err != nil {
 		return fmt.Errorf("unable to parse the patch: %w", err)
-	}
-	targets, err := s.named(ctx, args)
-	if err != nil {
-		return err
 	}
 	for _, tg := range targets {
 		ref := api.Ref(tg.info, tg.namespace, tg.name)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -28,11 +29,13 @@ func (s *session) rolloutCommand() *cobra.Command {
 
 func (s *session) rolloutStatus() *cobra.Command {
 	var watch bool
+	var selector string
+	var f fileFlags
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "status TYPE/NAME", Short: "Wait for a rollout and say how far it is",
+		Use: "status (TYPE/NAME | TYPE -l SELECTOR | -f FILE)", Short: "Wait for a rollout and say how far it is",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := s.named(cmd.Context(), args)
+			targets, err := s.fileOrChosen(cmd.Context(), f, args, selector, false)
 			if err != nil {
 				return err
 			}
@@ -46,6 +49,8 @@ func (s *session) rolloutStatus() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", true, "wait until the rollout is done")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait; 0 is for ever")
+	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	f.register(c.Flags(), "follow")
 	return c
 }
 
@@ -225,11 +230,12 @@ func (s *session) rolloutUndo() *cobra.Command {
 
 func (s *session) rolloutRestart() *cobra.Command {
 	var selector string
+	var f fileFlags
 	var w writing
 	c := &cobra.Command{
-		Use: "restart (TYPE/NAME… | TYPE -l SELECTOR)", Short: "Replace every pod of a workload",
+		Use: "restart (TYPE/NAME… | TYPE -l SELECTOR | -f FILE)", Short: "Replace every pod of a workload",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := s.chosen(cmd.Context(), args, selector, false)
+			targets, err := s.fileOrChosen(cmd.Context(), f, args, selector, len(args) == 1 && !strings.Contains(args[0], "/") && selector == "")
 			if err != nil {
 				return err
 			}
@@ -248,6 +254,7 @@ func (s *session) rolloutRestart() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	f.register(c.Flags(), "restart")
 	w.register(c.Flags())
 	return c
 }
@@ -257,11 +264,13 @@ func (s *session) rolloutPause(pause bool) *cobra.Command {
 	if pause {
 		verb, done, short = "pause", "paused", "Hold a rollout"
 	}
+	var selector string
+	var f fileFlags
 	var w writing
 	c := &cobra.Command{
-		Use: verb + " deploy/NAME…", Short: short,
+		Use: verb + " (deploy/NAME… | deploy -l SELECTOR | -f FILE)", Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := s.named(cmd.Context(), args)
+			targets, err := s.fileOrChosen(cmd.Context(), f, args, selector, false)
 			if err != nil {
 				return err
 			}
@@ -284,6 +293,8 @@ func (s *session) rolloutPause(pause bool) *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
+	f.register(c.Flags(), verb)
 	w.register(c.Flags())
 	return c
 }

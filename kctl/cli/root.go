@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -213,10 +212,4 @@ func (s *session) connect() (*api.Server, error) {
 	}
 	s.server = api.New(c, s.warn)
 	return s.server, nil
-}
-
-// terminal reports whether a stream is a terminal that may get colour and progress.
-func terminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && isTerminal(int(f.Fd()))
 }

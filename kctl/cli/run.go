@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,9 +20,11 @@ import (
 // runOptions are the flags of run.
 type runOptions struct {
 	image, restart, labels, pullPolicy  string
-	env                                 []string
+	overrides                           string
+	env, annotations                    []string
 	port                                int64
 	command, stdin, tty, remove, attach bool
+	privileged, leaveOpen               bool
 }
 
 func (s *session) runCommand() *cobra.Command {
@@ -52,6 +56,11 @@ func (s *session) runCommand() *cobra.Command {
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the container a terminal")
 	f.BoolVar(&o.attach, "attach", false, "wait until the pod runs and attach to it; with -i always")
 	f.BoolVar(&o.remove, "rm", false, "delete the pod when attaching ends")
+	f.StringVar(&o.overrides, "overrides", "", "`JSON` that is merged into the pod (a merge patch)")
+	f.StringArrayVar(&o.annotations, "annotations", nil, "`NAME=VALUE` of the pod's annotations")
+	f.BoolVar(&o.privileged, "privileged", false, "let the container do everything that the host's root can")
+	f.BoolVar(&o.leaveOpen, "leave-stdin-open", false, "with -i, keep the container's standard input open after the first attaching")
+	f.BoolP("quiet", "q", false, "accepted for kubectl's sake: there is no prompt to explain")
 	w.writing.register(f)
 	w.validate = "strict"
 	_ = c.MarkFlagRequired("image")
@@ -137,15 +146,50 @@ func podObject(o runOptions, name string, args []string) (map[string]any, error)
 		container["imagePullPolicy"] = o.pullPolicy
 	}
 	if o.stdin {
-		container["stdin"], container["stdinOnce"] = true, true
+		container["stdin"], container["stdinOnce"] = true, !o.leaveOpen
 	}
 	if o.tty {
 		container["tty"] = true
 	}
 	pod := object("v1", "Pod")
-	pod["metadata"] = map[string]any{"labels": labels}
+	if o.privileged {
+		container["securityContext"] = map[string]any{"privileged": true}
+	}
+	meta := map[string]any{"name": name, "labels": labels}
+	notes := map[string]any{}
+	for _, pair := range o.annotations {
+		k, v, ok := strings.Cut(pair, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--annotations: %q is not NAME=VALUE", pair)
+		}
+		notes[k] = v
+	}
+	if len(notes) > 0 {
+		meta["annotations"] = notes
+	}
+	pod["metadata"] = meta
 	pod["spec"] = map[string]any{"containers": []any{container}, "restartPolicy": o.restart}
-	return pod, nil
+	return overridden(pod, o.overrides)
+}
+
+// overridden is an object with a merge patch applied to it.
+func overridden(object map[string]any, patch string) (map[string]any, error) {
+	if patch == "" {
+		return object, nil
+	}
+	before, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	after, err := jsonpatch.MergePatch(before, []byte(patch))
+	if err != nil {
+		return nil, fmt.Errorf("--overrides: %w", err)
+	}
+	out := &unstructured.Unstructured{}
+	if err := out.UnmarshalJSON(after); err != nil {
+		return nil, fmt.Errorf("--overrides: %w", err)
+	}
+	return out.Object, nil
 }
 
 func anyList(list []string) []any {
