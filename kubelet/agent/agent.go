@@ -138,7 +138,7 @@ func New(c Config, d Deps) *Agent {
 	a.certificates = podcert.New(podcert.Config{API: certificateAPI{a}})
 	a.drivers = csi.NewRegistry(csi.Config{Root: c.Root, Node: c.NodeName, API: csiAPI{a}, Log: d.Log})
 	a.volumes = volume.New(volume.Config{Root: c.Root, Sources: sources{a}, Trust: sources{a}, Allocatable: d.Node.Allocatable, Plugins: map[string]volume.Plugin{
-		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a},
+		volume.PluginCSI: csi.NewPlugin(a.drivers), volume.PluginNFS: volume.NFS{}, volume.PluginImage: imageVolumes{a}, volume.PluginLocal: &volume.LocalDevice{},
 	}})
 	a.writer = newStatusWriter(a)
 	return a

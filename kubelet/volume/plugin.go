@@ -66,6 +66,7 @@ const (
 	PluginCSI   = "kubernetes.io~csi"
 	PluginNFS   = "kubernetes.io~nfs"
 	PluginImage = "kubernetes.io~image"
+	PluginLocal = "kubernetes.io~local-volume"
 )
 
 // pluginOf names the plug-in of a volume that one makes; empty for others.
@@ -77,6 +78,8 @@ func pluginOf(r Request) string {
 		return PluginNFS
 	case r.PV == nil && r.Source.Image != nil:
 		return PluginImage
+	case localDevice(r):
+		return PluginLocal
 	}
 	return ""
 }
