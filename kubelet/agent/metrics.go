@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
+	"bareboat.dev/kubelet/pod"
 	"bareboat.dev/kubelet/probe"
 )
 
@@ -11,7 +14,11 @@ import (
 type metrics struct {
 	started  *prometheus.HistogramVec
 	restarts prometheus.Counter
-	probes   *prometheus.CounterVec
+	// probes and probed are of /metrics/probes: their series are containers', and go with their probes.
+	probes *prometheus.CounterVec
+	probed *prometheus.HistogramVec
+	begun  *prometheus.CounterVec
+	failed *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -25,16 +32,50 @@ func newMetrics() *metrics {
 			Name: "kubelet_container_restarts_total", Help: "Containers that were started again.",
 		}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kubelet_prober_probe_total", Help: "Attempts of probes by kind and result.",
-		}, []string{"probe_type", "result"}),
+			Name: "prober_probe_total", Help: "Cumulative number of a liveness, readiness or startup probe for a container by result.",
+		}, []string{"probe_type", "result", "container", "pod", "namespace", "pod_uid"}),
+		probed: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "prober_probe_duration_seconds", Help: "Duration in seconds for a probe response.",
+		}, []string{"probe_type", "container", "pod", "namespace"}),
+		begun: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kubelet_started_containers_total", Help: "Cumulative number of containers started",
+		}, []string{"container_type"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kubelet_started_containers_errors_total", Help: "Cumulative number of errors when starting containers",
+		}, []string{"container_type", "code"}),
 	}
 }
 
 // Register gives the agent's metrics to a registry.
 func (a *Agent) Register(r prometheus.Registerer) {
-	r.MustRegister(a.metrics.started, a.metrics.restarts, a.metrics.probes,
+	name := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kubelet_node_name", Help: "The node's name. The count is always 1."}, []string{"node"})
+	name.WithLabelValues(a.NodeName).Set(1)
+	r.MustRegister(a.metrics.started, a.metrics.restarts, a.metrics.begun, a.metrics.failed, name,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "kubelet_running_containers", Help: "Number of containers currently running", ConstLabels: prometheus.Labels{"container_state": "running"},
+		}, func() float64 { return float64(a.runningContainers()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kubelet_running_pods", Help: "Number of pods that have a running pod sandbox"},
 			func() float64 { return float64(a.runningPods()) }))
+}
+
+// Probes counts and times probes by container.
+func (a *Agent) Probes() prometheus.Gatherer {
+	r := prometheus.NewRegistry()
+	r.MustRegister(a.metrics.probes, a.metrics.probed)
+	return r
+}
+
+func (a *Agent) runningContainers() (n int) {
+	for _, w := range a.all() {
+		w.mu.Lock()
+		for _, c := range w.seen.Containers {
+			if c.State == pod.Running {
+				n++
+			}
+		}
+		w.mu.Unlock()
+	}
+	return n
 }
 
 func (a *Agent) runningPods() (n int) {
@@ -68,7 +109,18 @@ func (m *metrics) transition(p *corev1.Pod, before, after *corev1.PodStatus) {
 	}
 }
 
-func (m *metrics) probe(kind string, o probe.Outcome) {
+// probe counts one attempt.
+func (m *metrics) probe(who probeLabels, o probe.Outcome, took time.Duration) {
 	result := map[probe.Outcome]string{probe.Success: "successful", probe.Failure: "failed", probe.Errored: "unknown"}[o]
-	m.probes.WithLabelValues(kind, result).Inc()
+	m.probes.WithLabelValues(who.kind, result, who.container, who.pod, who.namespace, who.uid).Inc()
+	m.probed.WithLabelValues(who.kind, who.container, who.pod, who.namespace).Observe(took.Seconds())
 }
+
+// forget drops the series of a probe that has ended.
+func (m *metrics) forget(who probeLabels) {
+	m.probes.DeletePartialMatch(prometheus.Labels{"probe_type": who.kind, "container": who.container, "pod_uid": who.uid})
+	m.probed.DeleteLabelValues(who.kind, who.container, who.pod, who.namespace)
+}
+
+// probeLabels say whose a probe is.
+type probeLabels struct{ kind, container, pod, namespace, uid string }

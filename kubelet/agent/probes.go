@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -37,7 +39,12 @@ func (w *worker) syncProbesLocked(want []pod.Probe) {
 
 // probe runs one probe until ctx ends.
 func (w *worker) probe(ctx context.Context, p pod.Probe) {
+	namespace, name, _ := strings.Cut(w.key, "/")
+	who := probeLabels{kind: string(p.Kind), container: p.Container, pod: name, namespace: namespace, uid: string(w.uid)}
+	defer w.a.metrics.forget(who)
+	began := time.Time{}
 	attempt := func(ctx context.Context) probe.Result {
+		began = time.Now()
 		view := w.snapshot()
 		c := findContainer(view.pod, p.Container)
 		if c == nil {
@@ -53,7 +60,10 @@ func (w *worker) probe(ctx context.Context, p pod.Probe) {
 			w.edit(p.ID, func(c *pod.Container) { setVerdict(c, p.Kind, v) })
 		}
 	}
-	observe := func(r probe.Result) { w.observeProbe(p, r) }
+	observe := func(r probe.Result) {
+		w.a.metrics.probe(who, r.Outcome, time.Since(began))
+		w.observeProbe(p, r)
+	}
 	probe.Run(ctx, p.Spec, p.Started, attempt, verdict, observe)
 }
 
@@ -69,7 +79,6 @@ func setVerdict(c *pod.Container, kind pod.ProbeKind, v pod.Verdict) {
 }
 
 func (w *worker) observeProbe(p pod.Probe, r probe.Result) {
-	w.a.metrics.probe(string(p.Kind), r.Outcome)
 	if r.Outcome == probe.Success {
 		return
 	}

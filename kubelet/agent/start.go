@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,7 @@ func (w *worker) startContainer(ctx context.Context, act pod.Action) func() {
 	status, err := w.create(ctx, view, c, r)
 	switch {
 	case err == nil:
+		w.a.metrics.begun.WithLabelValues(containerType(view.pod, c.Name)).Inc()
 		w.a.event(view.pod, corev1.EventTypeNormal, "Started", c.Name, "Started container %s", c.Name)
 		return w.noteStarted(c, r, status)
 	case ctx.Err() != nil || errors.Is(err, shim.ErrShimDead):
@@ -46,6 +48,7 @@ func (w *worker) startContainer(ctx context.Context, act pod.Action) func() {
 	w.a.event(view.pod, corev1.EventTypeWarning, "Failed", c.Name, "Error: %v", err)
 	w.a.Log.Warn("container was not started", "pod", podKey(view.pod), "container", c.Name, "error", err)
 	if errors.Is(err, shim.ErrStart) {
+		w.a.metrics.failed.WithLabelValues(containerType(view.pod, c.Name), "StartError").Inc()
 		return w.noteStartError(r, err)
 	}
 	reason := "CreateContainerError"
@@ -53,12 +56,25 @@ func (w *worker) startContainer(ctx context.Context, act pod.Action) func() {
 	if errors.As(err, &refused) {
 		reason = refused.reason
 	}
+	w.a.metrics.failed.WithLabelValues(containerType(view.pod, c.Name), reason).Inc()
 	return func() {
 		w.seen.Refused[c.Name] = *failure(nil, reason, err)
 		if errors.Is(err, image.ErrNotFound) {
 			delete(w.seen.Images, c.Name) // it was removed after it had been found
 		}
 	}
+}
+
+// containerType is what metrics call a container of a pod.
+func containerType(p *corev1.Pod, name string) string {
+	named := func(c corev1.Container) bool { return c.Name == name }
+	switch {
+	case slices.ContainsFunc(p.Spec.Containers, named):
+		return "container"
+	case slices.ContainsFunc(p.Spec.InitContainers, named):
+		return "init_container"
+	}
+	return "ephemeral_container"
 }
 
 // create makes an instance and starts it. If it fails nothing is left behind.

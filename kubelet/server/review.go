@@ -132,14 +132,21 @@ func (r *Reviewer) remember(key [sha256.Size]byte, a answer) {
 	r.answers[key] = a
 }
 
-// subresource is the part of the node that a path is, as RBAC rules for kubelets name it.
-func subresource(path string) string {
-	for _, s := range []struct{ prefix, name string }{{"/stats", "stats"}, {"/metrics", "metrics"}, {"/logs", "log"}, {"/spec", "spec"}} {
+// subresources are the parts of the node that a path is, as RBAC rules for kubelets name them; the right to one is enough. Those of fine
+// grain (KEP-2862) are of proxy, too.
+func subresources(path string) []string {
+	for _, s := range []struct {
+		prefix string
+		names  []string
+	}{
+		{"/stats", []string{"stats"}}, {"/metrics", []string{"metrics"}}, {"/logs", []string{"log"}}, {"/spec", []string{"spec"}},
+		{"/pods", []string{"pods", "proxy"}}, {"/configz", []string{"configz", "proxy"}},
+	} {
 		if path == s.prefix || strings.HasPrefix(path, s.prefix+"/") {
-			return s.name
+			return s.names
 		}
 	}
-	return "proxy"
+	return []string{"proxy"}
 }
 
 // verb is what a method does, in RBAC's words.

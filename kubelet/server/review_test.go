@@ -90,7 +90,7 @@ func TestReviewer(t *testing.T) {
 	reviewer := NewReviewer(c, "node1")
 	now := time.Now()
 	reviewer.now = func() time.Time { return now }
-	web := Web(stats.New("node1", none{}, none{}, nil), reviewer, http.NotFoundHandler())
+	web := Web(stats.New("node1", none{}, none{}, nil), local(), reviewer, http.NotFoundHandler())
 	get := func(path, token string, code int) {
 		t.Helper()
 		r := httptest.NewRequest(http.MethodGet, path, nil)

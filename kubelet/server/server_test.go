@@ -15,8 +15,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/kubelet/agent"
 	"bareboat.dev/kubelet/cgroup"
@@ -84,10 +87,19 @@ func request(path string, cert *x509.Certificate) *http.Request {
 	return r
 }
 
+// local is a kubelet with one pod and one probe.
+func local() Local {
+	r := prometheus.NewRegistry()
+	r.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "probes"}))
+	return Local{Probes: r, Config: map[string]int{"maxPods": 7}, Pods: func() *corev1.PodList {
+		return &corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "web"}}}}
+	}}
+}
+
 // TestWeb shows what is answered over HTTPS, and to whom: health to all, the rest to those who may speak to a kubelet.
 func TestWeb(t *testing.T) {
 	admin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "admin "+r.URL.Path) })
-	web := Web(stats.New("node1", none{}, none{}, nil), scrapers{}, admin)
+	web := Web(stats.New("node1", none{}, none{}, nil), local(), scrapers{}, admin)
 	master, node := certificate("a", "system:masters"), certificate("system:node:b", "system:nodes")
 	for _, c := range []struct {
 		path string
@@ -107,6 +119,10 @@ func TestWeb(t *testing.T) {
 		{"/metrics/cadvisor", master, 200, "machine_memory_bytes"},
 		{"/metrics/cadvisor", nil, 401, ""},
 		{"/healthz/../metrics", nil, 401, ""},
+		{"/metrics/probes", master, 200, "probes 0"},
+		{"/configz", master, 200, `{"kubeletconfig":{"maxPods":7}}`},
+		{"/pods", master, 200, `{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[{"metadata":{"name":"web"`},
+		{"/pods", node, 403, "subresource=[pods proxy]"},
 	} {
 		w := httptest.NewRecorder()
 		web.ServeHTTP(w, request(c.path, c.cert))
@@ -119,7 +135,7 @@ func TestWeb(t *testing.T) {
 // TestTokens shows that a token opens what its owner has the right to, and nothing when the API server cannot be asked.
 func TestTokens(t *testing.T) {
 	admin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "admin "+r.URL.Path) })
-	web := Web(stats.New("node1", none{}, none{}, nil), scrapers{}, admin)
+	web := Web(stats.New("node1", none{}, none{}, nil), local(), scrapers{}, admin)
 	for _, c := range []struct {
 		method, path, token string
 		cert                *x509.Certificate

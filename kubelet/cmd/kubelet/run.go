@@ -302,7 +302,8 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	}
 	collector := stats.New(k.nodeName, k.agent, groups, k.images)
 	k.env.Registry.MustRegister(collector.Volumes())
-	web := server.Web(collector, server.NewReviewer(k.api, k.nodeName), daemon.AdminEndpoints(k.env))
+	local := server.Local{Pods: k.agent.Pods, Config: k.c, Probes: k.agent.Probes()}
+	web := server.Web(collector, local, server.NewReviewer(k.api, k.nodeName), daemon.AdminEndpoints(k.env))
 	if err := k.startNetwork(ctx); err != nil {
 		return err
 	}

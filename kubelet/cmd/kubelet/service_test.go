@@ -205,8 +205,8 @@ func forward(t *testing.T, n nodev1.NodeServiceClient, pod string, port uint32, 
 func TestNodeHTTPS(t *testing.T) {
 	h := newHost(t)
 	h.load()
-	h.create("web", `containers: [{name: app, resources: {limits: {memory: 64Mi}}}]`)
-	h.await("web", "Running", running)
+	h.create("web", `containers: [{name: app, resources: {limits: {memory: 64Mi}}, readinessProbe: {exec: {command: ["true"]}}}]`)
+	web := h.await("web", "Running", running)
 	config, err := tlsconf.Client(h.c.TLSCertFile, h.c.TLSPrivateKeyFile, h.c.ClientCAFile)
 	if err != nil {
 		t.Fatal(err)
@@ -227,8 +227,22 @@ func TestNodeHTTPS(t *testing.T) {
 	if text := h.get(admin, "/metrics/resource"); !strings.Contains(text, `container_memory_working_set_bytes{container="app",namespace="default",pod="web"}`) {
 		t.Errorf("metrics: %s", text)
 	}
-	if text := h.get(admin, "/metrics"); !strings.Contains(text, "kubelet_running_pods 1") {
-		t.Error("the kubelet's own metrics are not there")
+	for _, want := range []string{"kubelet_running_pods 1", `kubelet_node_name{node="node1"} 1`, `kubelet_running_containers{container_state="running"} 1`,
+		`kubelet_started_containers_total{container_type="container"} 1`} {
+		if text := h.get(admin, "/metrics"); !strings.Contains(text, want) {
+			t.Errorf("%s is not among the kubelet's own metrics", want)
+		}
+	}
+	labels := `{container="app",namespace="default",pod="web",pod_uid="` + string(web.UID) + `",probe_type="Readiness",result="successful"}`
+	if text := h.get(admin, "/metrics/probes"); !strings.Contains(text, "prober_probe_total"+labels) {
+		t.Errorf("probes: %s", text)
+	}
+	if text := h.get(admin, "/configz"); !strings.HasPrefix(text, `{"kubeletconfig":{`) || !strings.Contains(text, `"maxPods":110`) {
+		t.Errorf("configuration: %s", text)
+	}
+	var pods corev1.PodList
+	if err := json.Unmarshal([]byte(h.get(admin, "/pods")), &pods); err != nil || len(pods.Items) != 1 || pods.Items[0].Status.Phase != corev1.PodRunning {
+		t.Errorf("pods: %+v, %v", pods, err)
 	}
 	config = config.Clone()
 	config.Certificates, config.GetClientCertificate = nil, nil
