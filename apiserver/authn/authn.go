@@ -60,6 +60,8 @@ func (id *Identity) In(group string) bool { return slices.Contains(id.Groups, gr
 type Credentials struct {
 	// Chains are the verified chains of the client certificate, the leaf first in each; empty if there was none.
 	Chains [][]*x509.Certificate
+	// Path is what is asked for: an HTTP request's path, or a gRPC method, which begins with a slash as well.
+	Path string
 	// Token is the bearer token; empty if there was none.
 	Token string
 	// Header are the request's headers, in which a front proxy says who the request is from.
@@ -81,8 +83,9 @@ type Authenticator struct {
 	// Clients are the authorities of client certificates; nil means that every verified certificate is a client's. It is needed
 	// where the connection is also verified against others, such as the front proxies'.
 	Clients func() (*x509.CertPool, error)
-	// NoAnonymous refuses requests that prove nothing.
+	// NoAnonymous refuses requests that prove nothing; Anonymous, if it is set, says for each path whether they are let in.
 	NoAnonymous bool
+	Anonymous   func(path string) bool
 	// Audiences are the server's own, for which every good token is.
 	Audiences []string
 }
@@ -104,7 +107,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*Ident
 		}
 	}
 	if c.Token == "" {
-		if a.NoAnonymous {
+		if a.NoAnonymous || a.Anonymous != nil && !a.Anonymous(c.Path) {
 			return nil, fmt.Errorf("%w: no credentials", ErrUnauthenticated)
 		}
 		return &Identity{Name: Anonymous, Groups: []string{Unauthenticated}}, nil

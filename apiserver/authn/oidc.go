@@ -2,10 +2,14 @@ package authn
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +29,13 @@ const (
 type OIDCConfig struct {
 	// IssuerURL is the tokens' iss, an https URL at which the issuer's discovery document is found.
 	IssuerURL string
-	// ClientID is the audience that tokens must be for.
-	ClientID string
+	// DiscoveryURL is where that document is, if it is elsewhere.
+	DiscoveryURL string
+	// ClientID is the audience that tokens must be for; or Audiences, one of which they must be for.
+	ClientID  string
+	Audiences []string
+	// Map says who the subject of a token is by its claims; nil: the claims and prefixes below do.
+	Map func(ctx context.Context, claims map[string]any) (*Identity, error)
 	// UsernameClaim is the claim that names the user, usually "sub" or "email".
 	UsernameClaim string
 	// UsernamePrefix is put before the name. Empty means the issuer's URL and "#" unless the claim is "email"; "-" means none.
@@ -57,8 +66,11 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 	switch {
 	case !strings.HasPrefix(cfg.IssuerURL, "https://"):
 		return nil, fmt.Errorf("the issuer's URL %q does not begin with https://", cfg.IssuerURL)
-	case cfg.ClientID == "":
+	case cfg.ClientID == "" && len(cfg.Audiences) == 0:
 		return nil, errors.New("a client id is required: it is the audience of the issuer's tokens")
+	}
+	if cfg.ClientID != "" {
+		cfg.Audiences = append(cfg.Audiences[:len(cfg.Audiences):len(cfg.Audiences)], cfg.ClientID)
 	}
 	if cfg.UsernameClaim == "" {
 		cfg.UsernameClaim = "sub"
@@ -75,7 +87,52 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 	if cfg.Client == nil {
 		cfg.Client = &http.Client{Timeout: oidcTimeout}
 	}
+	if cfg.DiscoveryURL != "" {
+		at, err := url.Parse(cfg.DiscoveryURL)
+		if err != nil {
+			return nil, err
+		}
+		client := *cfg.Client
+		client.Transport = elsewhere{client.Transport, strings.TrimSuffix(cfg.IssuerURL, "/") + "/.well-known/openid-configuration", at}
+		cfg.Client = &client
+	}
 	return &OIDC{cfg: cfg}, nil
+}
+
+// AsymmetricAlgorithms are all with which a token may be signed that somebody else verifies.
+func AsymmetricAlgorithms() []string {
+	return []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512}
+}
+
+// IssuerClient speaks to an issuer whose certificate is from the authorities given, in PEM; none are the system's.
+func IssuerClient(authorities []byte) (*http.Client, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(authorities) > 0 {
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, errors.New("the issuer's authorities hold no certificate")
+		}
+	}
+	return &http.Client{Timeout: oidcTimeout, Transport: &http.Transport{TLSClientConfig: t, Proxy: http.ProxyFromEnvironment}}, nil
+}
+
+// elsewhere asks for an issuer's discovery document where it is.
+type elsewhere struct {
+	http.RoundTripper
+	document string
+	at       *url.URL
+}
+
+// RoundTrip implements http.RoundTripper.
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.String() == e.document {
+		r = r.Clone(r.Context())
+		r.URL, r.Host = e.at, e.at.Host
+	}
+	if e.RoundTripper == nil {
+		return http.DefaultTransport.RoundTrip(r)
+	}
+	return e.RoundTripper.RoundTrip(r)
 }
 
 // Token implements TokenAuthenticator.
@@ -91,15 +148,30 @@ func (o *OIDC) Token(ctx context.Context, token string) (*Identity, bool, error)
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}
-	claims := map[string]json.RawMessage{}
-	if err := t.Claims(&claims); err != nil {
-		return nil, false, fmt.Errorf("%w: claims: %w", ErrUnauthenticated, err)
+	if !slices.ContainsFunc(o.cfg.Audiences, func(a string) bool { return slices.Contains(t.Audience, a) }) {
+		return nil, false, fmt.Errorf("%w: expected audience in %q got %q", ErrUnauthenticated, o.cfg.Audiences, t.Audience)
 	}
-	id, err := o.identity(claims)
+	id, err := o.subject(ctx, t)
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}
 	return id, true, nil
+}
+
+// subject is who a token that has been verified is of.
+func (o *OIDC) subject(ctx context.Context, t *oidc.IDToken) (*Identity, error) {
+	if o.cfg.Map != nil {
+		claims := map[string]any{}
+		if err := t.Claims(&claims); err != nil {
+			return nil, fmt.Errorf("claims: %w", err)
+		}
+		return o.cfg.Map(ctx, claims)
+	}
+	claims := map[string]json.RawMessage{}
+	if err := t.Claims(&claims); err != nil {
+		return nil, fmt.Errorf("claims: %w", err)
+	}
+	return o.identity(claims)
 }
 
 // ready returns the verifier, after asking the issuer for its configuration the first time. Keys are fetched by the verifier, and
@@ -122,7 +194,7 @@ func (o *OIDC) ready() (*oidc.IDTokenVerifier, error) {
 		o.failure, o.again = err, now.Add(oidcRetry)
 		return nil, err
 	}
-	o.verifier = p.Verifier(&oidc.Config{ClientID: o.cfg.ClientID, SupportedSigningAlgs: o.cfg.SigningAlgorithms, Now: o.cfg.Now})
+	o.verifier = p.Verifier(&oidc.Config{SkipClientIDCheck: true, SupportedSigningAlgs: o.cfg.SigningAlgorithms, Now: o.cfg.Now})
 	return o.verifier, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/authn/configured"
 )
 
 // Identity says who is known beyond the owners of client certificates and of ServiceAccount tokens.
@@ -20,6 +21,8 @@ type Identity struct {
 	BootstrapTokens bool
 	// OIDC are the issuers of ID tokens.
 	OIDC []authn.OIDCConfig
+	// Configured are the issuers of an AuthenticationConfiguration; nil: there is none.
+	Configured *configured.File
 	// NoAnonymous refuses requests without credentials.
 	NoAnonymous bool
 }
@@ -51,6 +54,9 @@ func newAuthenticator(cfg Config, known knownObjects) (*authn.Issuer, *authn.Aut
 			return nil, nil, fmt.Errorf("OpenID Connect: %w", err)
 		}
 		auth.Tokens = append(auth.Tokens, o)
+	}
+	if f := cfg.Identity.Configured; f != nil {
+		auth.Tokens, auth.Anonymous = append(auth.Tokens, f), f.Anonymous
 	}
 	return issuer, auth, nil
 }

@@ -6,13 +6,21 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 
 	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/authn/configured"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/apiserver/server/servertest"
 	apiv1 "bareboat.dev/proto/bareboat/api/v1"
@@ -121,5 +129,26 @@ func TestWebSocketBearer(t *testing.T) {
 		if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), who) {
 			t.Errorf("%s: %d %s", protocols, resp.StatusCode, body)
 		}
+	}
+}
+
+// Where a file says which paths may be asked for without credentials, no other may, through either door; who shows some is not concerned.
+func TestAnonymousConditions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "authentication.yaml")
+	check(t, os.WriteFile(path, []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {enabled: true, conditions: [{path: /version}]}\n"), 0o600))
+	f, err := configured.Follow(configured.Config{Path: path, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	check(t, err)
+	h := start(t, engines()["memory"](t), func(c *server.Config) { c.Identity.Configured = f })
+	u := h.as("")
+	for path, want := range map[string]int{"/version": http.StatusOK, "/readyz": http.StatusUnauthorized, "/version/": http.StatusUnauthorized, "/api/v1/nodes": http.StatusUnauthorized} {
+		if code, _, body := u.rest(t, http.MethodGet, path, "", ""); code != want {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	if _, err := healthpb.NewHealthClient(u.conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("over gRPC: %v", err)
+	}
+	if code, who := whoami(t, h.as("jane"), nil); code != http.StatusCreated || who.Username != "jane" {
+		t.Errorf("with a certificate: %d %+v", code, who)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/http"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -17,6 +17,7 @@ import (
 
 	"bareboat.dev/apiserver/aggregator"
 	"bareboat.dev/apiserver/authn"
+	"bareboat.dev/apiserver/authn/configured"
 	"bareboat.dev/apiserver/server"
 	"bareboat.dev/daemon/tlsconf"
 )
@@ -35,6 +36,8 @@ type identityConfig struct {
 
 	ProxyClientCertFile string `json:"proxyClientCertFile"`
 	ProxyClientKeyFile  string `json:"proxyClientKeyFile"`
+
+	AuthenticationConfig string `json:"authenticationConfig"`
 
 	OIDCIssuerURL      string `json:"oidcIssuerURL"`
 	OIDCClientID       string `json:"oidcClientID"`
@@ -68,6 +71,7 @@ func (c *identityConfig) flags(f *pflag.FlagSet) {
 	many(&c.RequestheaderExtraHeadersPrefix, "requestheader-extra-headers-prefix", "beginnings of the names of headers with extra information on the user")
 	text(&c.ProxyClientCertFile, "proxy-client-cert-file", "certificate by which aggregated API servers know this one")
 	text(&c.ProxyClientKeyFile, "proxy-client-key-file", "key of that certificate")
+	text(&c.AuthenticationConfig, "authentication-config", "AuthenticationConfiguration (apiserver.config.k8s.io/v1) with issuers of JWTs and with what anonymous requests may ask for; followed when it changes; in place of --oidc-*")
 	text(&c.OIDCIssuerURL, "oidc-issuer-url", "OpenID Connect issuer whose ID tokens are accepted, an https URL")
 	text(&c.OIDCClientID, "oidc-client-id", "audience that the issuer's tokens must be for")
 	text(&c.OIDCUsernameClaim, "oidc-username-claim", "claim that names the user")
@@ -82,6 +86,9 @@ func (c *identityConfig) flags(f *pflag.FlagSet) {
 func (c *identityConfig) validate(clientCAFile string) error {
 	if (c.ProxyClientCertFile == "") != (c.ProxyClientKeyFile == "") {
 		return errors.New("--proxy-client-cert-file and --proxy-client-key-file go together")
+	}
+	if c.AuthenticationConfig != "" && c.OIDCIssuerURL+c.OIDCClientID != "" {
+		return errors.New("authentication-config file and oidc-* flags are mutually exclusive")
 	}
 	if (c.OIDCIssuerURL == "") != (c.OIDCClientID == "") {
 		return errors.New("--oidc-issuer-url and --oidc-client-id go together")
@@ -135,8 +142,18 @@ func certificates(path string) ([][]byte, error) {
 }
 
 // identity puts together who is known. If front proxies are, TLS accepts their authorities too.
-func (c *config) identity(t *tls.Config) (server.Identity, *tls.Config, error) {
+func (c *config) identity(t *tls.Config, log *slog.Logger) (server.Identity, *tls.Config, error) {
 	out := server.Identity{BootstrapTokens: c.EnableBootstrapTokenAuth, NoAnonymous: !c.AnonymousAuth}
+	if c.AuthenticationConfig != "" {
+		f, err := configured.Follow(configured.Config{Path: c.AuthenticationConfig, Disallowed: []string{c.ServiceAccountIssuer}, Now: time.Now, Log: log})
+		if err != nil {
+			return out, nil, fmt.Errorf("--authentication-config: %w", err)
+		}
+		if f.SaysAnonymous() && !c.AnonymousAuth {
+			return out, nil, errors.New("--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file")
+		}
+		out.Configured = f
+	}
 	if c.OIDCIssuerURL != "" {
 		issuer, err := c.oidc()
 		if err != nil {
@@ -228,9 +245,6 @@ func accepting(t *tls.Config, more *tlsconf.Authorities) *tls.Config {
 	return out
 }
 
-// oidcTimeout bounds requests to the issuer.
-const oidcTimeout = 10 * time.Second
-
 func (c *config) oidc() (authn.OIDCConfig, error) {
 	out := authn.OIDCConfig{
 		IssuerURL: c.OIDCIssuerURL, ClientID: c.OIDCClientID, UsernameClaim: c.OIDCUsernameClaim, UsernamePrefix: c.OIDCUsernamePrefix,
@@ -243,10 +257,12 @@ func (c *config) oidc() (authn.OIDCConfig, error) {
 	if c.OIDCCAFile == "" {
 		return out, nil
 	}
-	t, err := tlsconf.Client("", "", c.OIDCCAFile)
+	authorities, err := os.ReadFile(c.OIDCCAFile)
+	if err == nil {
+		out.Client, err = authn.IssuerClient(authorities)
+	}
 	if err != nil {
 		return out, fmt.Errorf("--oidc-ca-file: %w", err)
 	}
-	out.Client = &http.Client{Timeout: oidcTimeout, Transport: &http.Transport{TLSClientConfig: t, Proxy: http.ProxyFromEnvironment}}
 	return out, nil
 }

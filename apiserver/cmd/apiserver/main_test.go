@@ -261,12 +261,15 @@ func TestStartErrors(t *testing.T) {
 	corrupt := bytes.Repeat([]byte("not a database\n"), 4096)
 	check(t, os.WriteFile(h.file("corrupt.db"), corrupt, 0o600))
 	check(t, os.WriteFile(h.file("bad.crt"), []byte("no certificate"), 0o600))
+	check(t, os.WriteFile(h.file("authentication.yaml"), []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt: [{issuer: {url: 'http://x'}}]\n"), 0o600))
 	for _, tc := range []struct {
 		name string
 		args []string
 		code int
 		says []string
 	}{
+		{"bad issuers", []string{"--authentication-config", h.file("authentication.yaml")}, 1, []string{"--authentication-config", "jwt[0].issuer.url: Invalid value: \"http://x\": URL scheme must be https"}},
+		{"issuers twice", []string{"--authentication-config", "x", "--oidc-issuer-url", "https://x", "--oidc-client-id", "a"}, 2, []string{"authentication-config file and oidc-* flags are mutually exclusive"}},
 		{"port taken", []string{"--secure-port", port}, 1, []string{"port " + port + " is taken by apiserver.test (pid " + strconv.Itoa(os.Getpid()) + ")", "--secure-port"}},
 		{"damaged database", []string{"--sqlite-file", h.file("corrupt.db")}, 1, []string{"corrupt.db", "database"}},
 		{"no folder for the database", []string{"--sqlite-file", h.file("none/state.db")}, 1, []string{"none/state.db"}},

@@ -101,7 +101,7 @@ func (c *config) serverConfig(env *daemon.Env, set *registry.Set, services core.
 			return server.Config{}, fmt.Errorf("credentials for kubelets: %w", err)
 		}
 	}
-	if cfg.Identity, cfg.TLS, err = c.identity(tlsConfig); err != nil {
+	if cfg.Identity, cfg.TLS, err = c.identity(tlsConfig, env.Log); err != nil {
 		return server.Config{}, err
 	}
 	if c.AdmissionControlConfigFile != "" {

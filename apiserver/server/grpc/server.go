@@ -169,7 +169,7 @@ func CallerOf(ctx context.Context) pipeline.Caller {
 
 // identify authenticates a call and returns a context that carries the caller.
 func (s *Server) identify(ctx context.Context, method string) (context.Context, error) {
-	var cred authn.Credentials
+	cred := authn.Credentials{Path: method}
 	caller, start := pipeline.Caller{Door: "grpc", URI: method}, s.cfg.Now()
 	refuse := func(err error) (context.Context, error) {
 		s.cfg.Pipeline.Observed(ctx, &pipeline.Request{Caller: caller, Verb: pipeline.Verb(strings.ToLower(path.Base(method)))}, start, err)

@@ -191,7 +191,7 @@ func (h *Handler) auditID(w http.ResponseWriter, r *http.Request) string {
 // identify authenticates a request.
 func (h *Handler) identify(r *http.Request) (pipeline.Caller, error) {
 	caller := pipeline.Caller{Door: "rest", UserAgent: r.UserAgent(), Address: r.RemoteAddr, URI: r.URL.RequestURI()}
-	cred := authn.Credentials{Header: r.Header}
+	cred := authn.Credentials{Header: r.Header, Path: r.URL.Path}
 	if r.TLS != nil {
 		cred.Chains = r.TLS.VerifiedChains
 	}
