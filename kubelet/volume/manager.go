@@ -67,7 +67,9 @@ type Manager struct {
 
 // podState is what is known of a pod's volumes. Its lock serializes work on them.
 type podState struct {
-	mu           sync.Mutex
+	mu sync.Mutex
+	// gone is set when the volumes have been removed: who waited for the lock meanwhile does not make any anew.
+	gone         bool
 	tokens       map[string]Token
 	certificates map[string]*podcert.State
 	// claims are the volumes with claims behind them that have been looked up, by their names. A claim stays bound to its volume.
@@ -156,9 +158,15 @@ const renewRetry = 10 * time.Second
 // Refresh brings the files of the pod's volumes up to date with what they are made from, and has plug-ins do so. It returns when it must
 // be called again because a token or a certificate will have to be replaced, or because a plug-in says so; zero if never.
 func (m *Manager) Refresh(ctx context.Context, p *corev1.Pod) (again time.Time, err error) {
-	s := m.state(p.UID)
+	return m.refresh(ctx, m.state(p.UID), p)
+}
+
+func (m *Manager) refresh(ctx context.Context, s *podState, p *corev1.Pod) (again time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.gone {
+		return time.Time{}, nil
+	}
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		var e error
@@ -277,6 +285,7 @@ func (m *Manager) Unmount(uid types.UID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.pods, uid)
+	s.gone = true
 	return nil
 }
 

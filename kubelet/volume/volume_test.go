@@ -225,6 +225,23 @@ func TestUpdateIsAtomic(t *testing.T) {
 	}
 }
 
+// TestRefreshAfterUnmount shows that an update that waited while the volumes were removed does not make them anew: nobody would remove
+// them, and a driver would have published a volume for a pod that is gone.
+func TestRefreshAfterUnmount(t *testing.T) {
+	m, _, p := setup(t, "volumes: [{name: v, configMap: {name: cm}}]")
+	mount(t, m, p)
+	waiting := m.state(p.UID)
+	if err := m.Unmount(p.UID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.refresh(t.Context(), waiting, p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(m.dir(p.UID, pluginConfigMap, "v")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the volume is there again: %v", err)
+	}
+}
+
 // TestOptionalSourceGoes shows that the files of an optional source go when it is deleted: all that a volume has, and those that come
 // after what stays.
 func TestOptionalSourceGoes(t *testing.T) {
