@@ -36,7 +36,7 @@ const flowRetry = 5 * time.Second
 // run follows the objects until ctx ends.
 func (f *flows) run(ctx context.Context, s *Server) error {
 	for ctx.Err() == nil {
-		err := f.follow(ctx, s.pipeline)
+		err := f.follow(ctx, s.pipeline, s.cfg.Now)
 		if ctx.Err() != nil {
 			break
 		}
@@ -54,7 +54,7 @@ func (f *flows) run(ctx context.Context, s *Server) error {
 // flowResources are the resources that a table is made of.
 func flowResources() []string { return []string{"flowschemas", "prioritylevelconfigurations"} }
 
-func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline) error {
+func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline, now func() time.Time) error {
 	if err := makeFlows(ctx, p); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline) error {
 			case <-ctx.Done():
 				return nil
 			case <-changed:
-				if err := f.read(ctx, p); err != nil {
+				if err := f.read(ctx, p, now); err != nil {
 					return err
 				}
 			}
@@ -80,8 +80,8 @@ func (f *flows) follow(ctx context.Context, p *pipeline.Pipeline) error {
 	return group.Wait()
 }
 
-// read makes the table anew; it is a dozen objects.
-func (f *flows) read(ctx context.Context, p *pipeline.Pipeline) error {
+// read makes the table anew, and tells in each schema whether its level exists; it is a dozen objects.
+func (f *flows) read(ctx context.Context, p *pipeline.Pipeline, now func() time.Time) error {
 	schemas, err := p.Fresh(ctx, flowcontrolv1.GroupName, "flowschemas", "")
 	if err != nil {
 		return err
@@ -99,6 +99,28 @@ func (f *flows) read(ctx context.Context, p *pipeline.Pipeline) error {
 		l = append(l, obj.(*flowcontrolv1.PriorityLevelConfiguration))
 	}
 	f.table.Store(flow.NewTable(s, l))
+	group, ctx := errgroup.WithContext(ctx)
+	for _, schema := range s {
+		if next, changed := flow.Dangling(schema, l, now()); changed {
+			group.Go(func() error { return tellDangling(ctx, p, next) })
+		}
+	}
+	return group.Wait()
+}
+
+func tellDangling(ctx context.Context, p *pipeline.Pipeline, s *flowcontrolv1.FlowSchema) error {
+	raw, err := s.Marshal()
+	if err != nil {
+		return err
+	}
+	_, err = p.Do(ctx, &pipeline.Request{
+		Verb: pipeline.Update, Caller: pipeline.System(),
+		Ref:  pipeline.Ref{Group: flowcontrolv1.GroupName, Version: "v1", Resource: "flowschemas", Name: s.Name, Subresource: "status"},
+		Body: pipeline.Body{ContentType: pipeline.Raw, Kind: flowcontrolv1.SchemeGroupVersion.WithKind("FlowSchema"), Data: raw},
+	})
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) { // a change, which will be noticed
+		return fmt.Errorf("status of FlowSchema %s: %w", s.Name, err)
+	}
 	return nil
 }
 
