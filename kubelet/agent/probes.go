@@ -79,10 +79,14 @@ func setVerdict(c *pod.Container, kind pod.ProbeKind, v pod.Verdict) {
 }
 
 func (w *worker) observeProbe(p pod.Probe, r probe.Result) {
-	if r.Outcome == probe.Success {
+	if r.Outcome == probe.Success && r.Warning == "" {
 		return
 	}
 	view := w.snapshot()
+	if r.Warning != "" {
+		w.a.event(view.pod, corev1.EventTypeWarning, "ProbeWarning", p.Container, "%s probe warning: %s", p.Kind, r.Warning)
+		return
+	}
 	if r.Outcome == probe.Errored {
 		w.a.event(view.pod, corev1.EventTypeWarning, "Unhealthy", p.Container, "%s probe errored and resulted in unknown state: %s", p.Kind, r.Message)
 		return

@@ -84,7 +84,11 @@ func probeHTTP(ctx context.Context, h *corev1.HTTPGetAction, t Target) Result {
 		return Result{Outcome: Failure, Message: err.Error()}
 	}
 	if response.StatusCode >= http.StatusOK && response.StatusCode < http.StatusBadRequest {
-		return Result{Outcome: Success, Message: string(body)}
+		r := Result{Outcome: Success, Message: string(body)}
+		if response.StatusCode >= http.StatusMultipleChoices {
+			r.Warning = "Probe terminated redirects, Response body: " + r.Message
+		}
+		return r
 	}
 	return Result{Outcome: Failure, Message: fmt.Sprintf("HTTP probe failed with statuscode: %d", response.StatusCode)}
 }

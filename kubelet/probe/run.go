@@ -28,6 +28,8 @@ type Result struct {
 	Message string
 	// NotListening says that the connection was refused: the program does not listen yet, or no longer.
 	NotListening bool
+	// Warning, if not empty, is what to know of a success that may be none.
+	Warning string
 }
 
 // The API's defaults, for probes from sources that do not apply them.

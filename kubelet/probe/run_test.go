@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,6 +85,29 @@ func TestHeaders(t *testing.T) {
 		}
 		if got := fmt.Sprint(host, " ", r.Header); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.headers, got, c.want)
+		}
+	}
+}
+
+// TestRedirects shows that a redirect on the same host is followed, and that one elsewhere is a success to be told of.
+func TestRedirects(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.Handle("/here", http.RedirectHandler("/fine", http.StatusFound))
+	mux.Handle("/there", http.RedirectHandler("http://elsewhere.example/", http.StatusFound))
+	mux.HandleFunc("/fine", func(http.ResponseWriter, *http.Request) {})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	host, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/here":  "",
+		"/there": "Probe terminated redirects, Response body: <a href=\"http://elsewhere.example/\">Found</a>.\n\n",
+	} {
+		spec := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.Parse(port)}}}
+		if r := Probe(t.Context(), spec, Target{Host: host}); r.Outcome != Success || r.Warning != want {
+			t.Errorf("%s: %+v", path, r)
 		}
 	}
 }
