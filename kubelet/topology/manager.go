@@ -16,6 +16,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -94,11 +95,12 @@ type Manager struct {
 	scope     Scope
 	layout    numa.Layout
 	providers []Provider
+	metrics   metrics
 }
 
 // New makes a manager. It fails if the machine has more NUMA nodes than the policy can be applied to.
 func New(c Config, providers ...Provider) (*Manager, error) {
-	m := &Manager{scope: c.Scope, layout: numa.Layout{Policy: c.Policy, Nodes: c.Machine.Set()}, providers: providers}
+	m := &Manager{scope: c.Scope, layout: numa.Layout{Policy: c.Policy, Nodes: c.Machine.Set()}, providers: providers, metrics: newMetrics()}
 	if c.Policy == numa.None {
 		return m, nil
 	}
@@ -112,8 +114,10 @@ func New(c Config, providers ...Provider) (*Manager, error) {
 }
 
 // Reserve chooses what a pod that is admitted gets alone. Its error is a *[Refusal]; then the pod has got nothing.
-func (m *Manager) Reserve(p *corev1.Pod) error {
-	err := m.take(p)
+func (m *Manager) Reserve(p *corev1.Pod) (err error) {
+	begun := time.Now()
+	defer func() { m.metrics.count(begun, err) }()
+	err = m.take(p)
 	for _, provider := range m.providers {
 		if err == nil {
 			err = provider.Commit()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
@@ -183,6 +184,9 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	if err := w.Retain(func(uid types.UID) bool { return uid == "two" }); err != nil || w.cpus.Exclusive("one") || !w.cpus.Exclusive("two") || len(w.cards.given) != 1 {
 		t.Errorf("after one is gone: %v, %v", w.cards.given, err)
+	}
+	if n, failed := testutil.ToFloat64(w.metrics.requests), testutil.ToFloat64(w.metrics.errors); n != 3 || failed != 1 {
+		t.Errorf("%v requests are counted, %v errors", n, failed)
 	}
 	if err := w.Release("two"); err != nil || w.cpus.Exclusive("two") || w.memory.Exclusive("two") {
 		t.Error("it has not given back what it had:", err)

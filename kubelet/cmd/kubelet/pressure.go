@@ -151,13 +151,17 @@ func memoryLevels() (total, available int64, ok bool) {
 	return total, available, total > 0
 }
 
-// pidLevels are the most processes and threads that the kernel allows, and how many there are (proc_loadavg(5), field 4).
+// pidLevels are the most processes and threads that the kernel allows, by number and in all, and how many there are (proc_loadavg(5), field 4).
 func pidLevels() (most, used int64, ok bool) {
-	data, err := os.ReadFile("/proc/sys/kernel/pid_max")
-	if err != nil {
-		return 0, 0, false
+	for _, file := range []string{"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return 0, 0, false
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err == nil && (most == 0 || n < most) {
+			most = n
+		}
 	}
-	most, _ = strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
 	load, err := os.ReadFile("/proc/loadavg")
 	fields := strings.Fields(string(load))
 	if err != nil || len(fields) < 4 {

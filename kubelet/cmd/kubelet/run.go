@@ -191,6 +191,7 @@ func assemble(env *daemon.Env, c *config.Config, api *client.Client, images *ima
 		Events: k.events, Watches: k.watches, Log: env.Log,
 	})
 	k.agent.Register(env.Registry)
+	own.topology.Register(env.Registry)
 	k.resources = podresources.New(podresources.Config{
 		Dir: c.RootDir + "/pod-resources", Pods: k.agent.ActivePods, Devices: k.devices, CPUs: own.cpus, Memory: own.memory, Claims: k.claims,
 	})
