@@ -141,6 +141,7 @@ func subresources(path string) []string {
 	}{
 		{"/stats", []string{"stats"}}, {"/metrics", []string{"metrics"}}, {"/logs", []string{"log"}}, {"/spec", []string{"spec"}},
 		{"/pods", []string{"pods", "proxy"}}, {"/configz", []string{"configz", "proxy"}},
+		{"/healthz", []string{"healthz", "proxy"}},
 	} {
 		if path == s.prefix || strings.HasPrefix(path, s.prefix+"/") {
 			return s.names

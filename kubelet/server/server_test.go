@@ -96,10 +96,15 @@ func local() Local {
 	}}
 }
 
-// TestWeb shows what is answered over HTTPS, and to whom: health to all, the rest to those who may speak to a kubelet.
+// TestWeb shows what is answered over HTTPS, and to whom: to those who may speak to a kubelet. Of the logs' directory nothing outside is seen.
 func TestWeb(t *testing.T) {
+	own := local()
+	own.Logs = t.TempDir()
+	if err := errors.Join(os.WriteFile(own.Logs+"/boot.log", []byte("hello"), 0o600), os.Symlink("/etc/passwd", own.Logs+"/out"), os.Symlink("boot.log", own.Logs+"/in")); err != nil {
+		t.Fatal(err)
+	}
 	admin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "admin "+r.URL.Path) })
-	web := Web(stats.New("node1", none{}, none{}, nil), local(), scrapers{}, admin)
+	web := Web(stats.New("node1", none{}, none{}, nil), own, scrapers{}, admin)
 	master, node := certificate("a", "system:masters"), certificate("system:node:b", "system:nodes")
 	for _, c := range []struct {
 		path string
@@ -107,7 +112,16 @@ func TestWeb(t *testing.T) {
 		code int
 		has  string
 	}{
-		{"/healthz", nil, 200, "admin /healthz"},
+		{"/healthz", nil, 401, "Unauthorized"},
+		{"/healthz", node, 403, "subresource=[healthz proxy]"},
+		{"/healthz", master, 200, "admin /healthz"},
+		{"/logs/", master, 200, `<a href="boot.log">boot.log</a>`},
+		{"/logs/", node, 403, "subresource=[log]"},
+		{"/logs/boot.log", master, 200, "hello"},
+		{"/logs/in", master, 200, "hello"},
+		{"/logs/out", master, 500, ""},
+		{"/logs/../../etc/passwd", master, 307, ""},
+		{"/logs/none", master, 404, ""},
 		{"/metrics", nil, 401, "Unauthorized"},
 		{"/metrics", node, 403, "Forbidden"},
 		{"/metrics", master, 200, "admin /metrics"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,13 +21,15 @@ type Local struct {
 	Pods func() *corev1.PodList
 	// Config is the kubelet's own: /configz.
 	Config any
+	// Logs is the directory that /logs/ shows: the host's /var/log.
+	Logs string
 	// Probes counts probes by container: /metrics/probes.
 	Probes prometheus.Gatherer
 }
 
 // Web is what the node answers over HTTPS, beside NodeService, on the same port: /stats/summary, /metrics/resource,
-// /metrics/cadvisor, what is in local, and whatever admin has (/metrics, /healthz, /debug/pprof). All but health needs the right to speak to a kubelet, or what
-// access grants: a token of a ServiceAccount with nodes/metrics, such as metrics-server has. access may be nil.
+// /metrics/cadvisor, what is in local, and whatever admin has (/metrics, /healthz, /debug/pprof). All of it needs the right to speak to a
+// kubelet, or what access grants: a token of a ServiceAccount with nodes/metrics, such as metrics-server has. access may be nil.
 func Web(c *stats.Collector, local Local, access Access, admin http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /stats/summary", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, c.Summary(r.Context())) })
@@ -37,8 +40,22 @@ func Web(c *stats.Collector, local Local, access Access, admin http.Handler) htt
 	mux.HandleFunc("GET /configz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]any{"kubeletconfig": local.Config})
 	})
+	mux.Handle("GET /logs/", http.StripPrefix("/logs/", logFiles(local.Logs)))
 	mux.Handle("/", admin)
 	return authorizeWeb(mux, access)
+}
+
+// logFiles shows a directory's files. Links that lead out of it, which whoever writes logs could make, are not followed.
+func logFiles(dir string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			http.Error(w, "the logs cannot be read", http.StatusInternalServerError)
+			return
+		}
+		defer root.Close()
+		http.FileServerFS(root.FS()).ServeHTTP(w, r)
+	})
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
@@ -55,13 +72,10 @@ func scraped(of func(context.Context) prometheus.Collector) http.Handler {
 	})
 }
 
-// authorizeWeb lets health through, and the rest for those who may speak to a kubelet or have the right to that part of the node.
+// authorizeWeb lets those through who may speak to a kubelet or have the right to that part of the node. (Health is for everybody on the
+// port that is open on the node alone.)
 func authorizeWeb(next http.Handler, access Access) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" || r.URL.Path == "/livez" || r.URL.Path == "/readyz" {
-			next.ServeHTTP(w, r)
-			return
-		}
 		u, cert, err := caller(r, access)
 		if err != nil {
 			// Also if the API server cannot be asked: then nobody knows who it is.

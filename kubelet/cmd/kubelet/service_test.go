@@ -251,8 +251,12 @@ func TestNodeHTTPS(t *testing.T) {
 	if text := h.get(anonymous, "/stats/summary"); !strings.HasPrefix(text, "Unauthorized") {
 		t.Errorf("without a certificate: %s", text)
 	}
-	if text := h.get(anonymous, "/healthz"); text != "ok" {
+	if text := h.get(admin, "/healthz"); text != "ok" {
 		t.Errorf("health: %s", text)
+	}
+	h.awaitLog(web, "app", "0", "from the image\n")
+	if text := h.get(admin, "/logs/log/default_web_"+string(web.UID)+"/app/0.log"); !strings.Contains(text, "stdout F from the image") {
+		t.Errorf("logs: %s", text)
 	}
 }
 
