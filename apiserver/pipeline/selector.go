@@ -89,13 +89,18 @@ func trimRequirement(err error) string {
 }
 
 func (h *handle) checkField(path string) error {
-	if path == "metadata.name" || path == "metadata.namespace" && h.res.Namespaced {
+	if _, ok := h.res.Fields[path]; ok || path == "metadata.name" || path == "metadata.namespace" && h.res.Namespaced {
 		return nil
 	}
-	if _, ok := h.res.Fields[path]; ok {
+	switch {
+	case h.res.Custom != nil || len(h.res.Fields) > 0 && h.res.UnknownField == "":
+		return apierrors.NewBadRequest("field label not supported: " + path)
+	case h.res.UnknownField != "":
+		return apierrors.NewBadRequest(fmt.Sprintf(h.res.UnknownField, path))
+	case path == "metadata.namespace": // which is empty
 		return nil
 	}
-	return apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s", path))
+	return apierrors.NewBadRequest(fmt.Sprintf(`%q is not a known field selector: only "metadata.name", "metadata.namespace"`, path))
 }
 
 // equalities are the fields that a selector pins, for authorizers.

@@ -55,6 +55,8 @@ type Resource struct {
 	Strategy Strategy
 	// Fields are the selectable fields beyond metadata.name and metadata.namespace, by their path ("spec.nodeName").
 	Fields map[string]func(Object) string
+	// UnknownField is the format of the error for any other field, where Kubernetes has words of its own for the kind.
+	UnknownField string
 	// IndexedFields name those of Fields (or "metadata.name") that watchers select on so often that the watch cache dispatches by them.
 	IndexedFields []string
 	// Columns are what `get` prints, the object's name first.

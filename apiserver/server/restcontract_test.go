@@ -56,7 +56,7 @@ func TestRESTErrors(t *testing.T) {
 			`CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "Maybe": supported values: "", "Ignore", "Strict", "Warn"`},
 		{"GET", maps + "?limit=x", "", "", 400, metav1.StatusReasonBadRequest, `strconv.ParseInt: parsing "x": invalid syntax`},
 		{"GET", maps + "?labelSelector=a=,,b", "", "", 400, metav1.StatusReasonBadRequest, `unable to parse requirement: found ',', expected: identifier after ','`},
-		{"GET", maps + "?fieldSelector=spec.x=1", "", "", 400, metav1.StatusReasonBadRequest, "field label not supported: spec.x"},
+		{"GET", maps + "?fieldSelector=spec.x=1", "", "", 400, metav1.StatusReasonBadRequest, `"spec.x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
 		{"GET", maps + "?resourceVersion=x", "", "", 400, metav1.StatusReasonBadRequest, `strconv.ParseUint: parsing "x": invalid syntax`},
 		{"GET", maps + "?resourceVersionMatch=Exact", "", "", 422, metav1.StatusReasonInvalid,
 			`ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided`},

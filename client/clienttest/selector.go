@@ -70,7 +70,6 @@ func selectable(resource, field string) bool {
 			"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
 			"involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
 		},
-		"replicasets":                {"status.replicas"},
 		"jobs":                       {"status.successful"},
 		"certificatesigningrequests": {"spec.signerName"},
 		"clustertrustbundles":        {"spec.signerName"},

@@ -1,7 +1,6 @@
 package apps
 
 import (
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -53,9 +52,6 @@ func replicaSets() *registry.Resource {
 			Warnings:                 warnings,
 			ChangeWarnings:           changeWarnings,
 			AllowUnconditionalUpdate: true,
-		},
-		Fields: map[string]func(registry.Object) string{
-			"status.replicas": registry.Field(func(r *appsv1.ReplicaSet) string { return strconv.Itoa(int(r.Status.Replicas)) }),
 		},
 		Columns: columns,
 		Subresources: map[string]registry.Subresource{

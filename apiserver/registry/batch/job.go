@@ -62,7 +62,8 @@ func jobs() *registry.Resource {
 		Fields: map[string]func(registry.Object) string{
 			"status.successful": registry.Field(func(j *batchv1.Job) string { return strconv.Itoa(int(j.Status.Succeeded)) }),
 		},
-		Columns: columns,
+		UnknownField: "field label %q not supported for Job",
+		Columns:      columns,
 		Subresources: map[string]registry.Subresource{
 			"status": registry.StatusSubresource(func(j, body *batchv1.Job) { j.Status = body.Status }, checkJobStatus),
 		},

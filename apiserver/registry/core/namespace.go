@@ -53,7 +53,6 @@ func namespaces() *registry.Resource {
 			AllowUnconditionalUpdate: true,
 		},
 		Fields: map[string]func(registry.Object) string{
-			"name":         registry.Field(func(n *corev1.Namespace) string { return n.Name }),
 			"status.phase": registry.Field(func(n *corev1.Namespace) string { return string(n.Status.Phase) }),
 		},
 		Columns: []registry.Column{

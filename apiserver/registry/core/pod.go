@@ -196,6 +196,7 @@ func podFields() map[string]func(registry.Object) string {
 	of := registry.Field[*corev1.Pod]
 	return map[string]func(registry.Object) string{
 		"spec.nodeName":            of(func(p *corev1.Pod) string { return p.Spec.NodeName }),
+		"spec.host":                of(func(p *corev1.Pod) string { return p.Spec.NodeName }), // as it was called once
 		"spec.restartPolicy":       of(func(p *corev1.Pod) string { return string(p.Spec.RestartPolicy) }),
 		"spec.schedulerName":       of(func(p *corev1.Pod) string { return p.Spec.SchedulerName }),
 		"spec.serviceAccountName":  of(func(p *corev1.Pod) string { return p.Spec.ServiceAccountName }),

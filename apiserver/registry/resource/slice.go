@@ -54,7 +54,7 @@ func resourceSlices() *registry.Resource {
 				}
 				return []string{fmt.Sprintf("spec.driver: driver names should be lowercase; %q contains uppercase characters", s.Spec.Driver)}
 			}),
-			SpecChanged:   registry.Differs(func(s, old slice) bool { return !equality.Semantic.DeepEqual(s.Spec, old.Spec) }),
+			SpecChanged: registry.Differs(func(s, old slice) bool { return !equality.Semantic.DeepEqual(s.Spec, old.Spec) }),
 
 			AllowUnconditionalUpdate: true,
 		},
@@ -63,6 +63,7 @@ func resourceSlices() *registry.Resource {
 			resourcev1.ResourceSliceSelectorDriver:   registry.Field(func(s slice) string { return s.Spec.Driver }),
 			resourcev1.ResourceSliceSelectorPoolName: registry.Field(func(s slice) string { return s.Spec.Pool.Name }),
 		},
+		UnknownField:  "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
 		IndexedFields: []string{resourcev1.ResourceSliceSelectorNodeName},
 		Columns: []registry.Column{
 			registry.NameColumn(),
