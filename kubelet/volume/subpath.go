@@ -69,7 +69,7 @@ func makeWithin(base int, path string) (int, error) {
 		_ = unix.Close(at)
 		return -1, err
 	}
-	mode := root.Mode & 0o777
+	mode := root.Mode & 0o1777
 	for _, part := range splitPath(path) {
 		done = filepath.Join(done, part)
 		next, err := openIn(base, done)
@@ -100,7 +100,7 @@ func open(fd int, mode uint32) error {
 		return err
 	}
 	const masked = 0o022
-	if have := st.Mode & 0o777; have == mode || have|masked != mode|masked || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
+	if have := st.Mode & 0o1777; have == mode || have|masked != mode|masked || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
 		return nil
 	}
 	return unix.Chmod(procLink(fd), st.Mode&unix.S_ISGID|mode)
