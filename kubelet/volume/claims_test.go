@@ -69,6 +69,9 @@ func TestClaims(t *testing.T) {
 		}
 	}
 	m := New(Config{Root: t.TempDir(), Sources: &claims{}})
+	if again, err := m.Refresh(t.Context(), p); err != nil || again.IsZero() {
+		t.Errorf("volumes that cannot be looked up now: again at %v, %v", again, err)
+	}
 	if err := m.CheckMode(t.Context(), p, &p.Spec.Volumes[2], corev1.PersistentVolumeBlock); err == nil || err.Error() != "volume scratch has volumeMode Filesystem, but is specified in volumeDevices" {
 		t.Errorf("a directory as a device: %v", err)
 	}

@@ -116,11 +116,14 @@ func (m *Manager) plugged(ctx context.Context, r Request) (string, error) {
 	return plugin.Mount(ctx, r)
 }
 
+// lookAgain is when a claim is looked up again whose volume may have to be brought up to date: the API may be away, and the volume works.
+const lookAgain = time.Minute
+
 // refreshPlugged brings a volume up to date that a plug-in made.
 func (m *Manager) refreshPlugged(ctx context.Context, p *corev1.Pod, v *corev1.Volume) (time.Time, error) {
 	r, err := m.known(ctx, p, v)
 	if err != nil {
-		return time.Time{}, err
+		return m.c.Now().Add(lookAgain), nil
 	}
 	if plugin, ok := m.c.Plugins[pluginOf(r)].(Refresher); ok {
 		return plugin.Refresh(ctx, r)
