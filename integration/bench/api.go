@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"bareboat.dev/client"
@@ -149,13 +150,18 @@ func digits(field []byte, n int) {
 
 // creates is a side that creates config maps of a KiB through the gRPC door.
 func creates(e *Env, s *server, store ...process) *side {
-	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: nameMark}, Data: map[string]string{"v": strings.Repeat("x", valueBytes)}}
+	return createsIn(e, s, metav1.NamespaceDefault, store...)
+}
+
+// createsIn is creates in a namespace.
+func createsIn(e *Env, s *server, namespace string, store ...process) *side {
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: nameMark}, Data: map[string]string{"v": strings.Repeat("x", valueBytes)}}
 	raw, err := m.Marshal()
 	if err != nil {
 		e.Fatal(err)
 	}
 	request, err := proto.Marshal(&apiv1.CreateRequest{
-		Ref:    &apiv1.ResourceRef{Version: "v1", Resource: "configmaps", Namespace: "default"},
+		Ref:    &apiv1.ResourceRef{Version: "v1", Resource: "configmaps", Namespace: namespace},
 		Object: &anypb.Any{TypeUrl: "type.googleapis.com/k8s.io.api.core.v1.ConfigMap", Value: raw},
 	})
 	if err != nil {
@@ -163,9 +169,29 @@ func creates(e *Env, s *server, store ...process) *side {
 	}
 	g, t := s.generator(e, "h2"), newTemplate(request)
 	return &side{servers: append([]process{{"apiserver", s.pid}}, store...), run: func(round int) (int, error) {
-		go s.profile(e, fmt.Sprintf("creates-%s-%d", s.store, round), slice)
+		go s.profile(e, fmt.Sprintf("creates-%s-%s-%d", s.store, namespace, round), slice)
 		return g.run(grpcCall(s.address(), apiv1.ResourceService_Create_FullMethodName, func(b []byte, caller, n int) []byte { return t.with(b, round, caller, n) }), writers, slice)
 	}}
+}
+
+// limitedCreates is a side that creates the same in a namespace whose quota counts them.
+func limitedCreates(e *Env, s *server) *side {
+	const namespace, plenty = "limited", "1G"
+	ctx, c := context.Background(), s.dial(e)
+	if _, err := client.Of(c, client.Namespaces()).Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+		e.Fatal(err)
+	}
+	quotas, hard := client.Of(c, client.ResourceQuotas()), corev1.ResourceList{"count/configmaps": resource.MustParse(plenty)}
+	q, err := quotas.Create(ctx, &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "q"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}})
+	if err != nil {
+		e.Fatal(err)
+	}
+	// What the quota controller would find out.
+	q.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: corev1.ResourceList{"count/configmaps": resource.MustParse("0")}}
+	if _, err := quotas.UpdateStatus(ctx, q); err != nil {
+		e.Fatal(err)
+	}
+	return createsIn(e, s, namespace)
 }
 
 // restCreates is a side that creates the same through the REST door, in JSON, as most clients write.
@@ -210,8 +236,8 @@ func puts(e *Env, etcd *etcdServer) *side {
 func apiWrites(e *Env) ([]Row, error) {
 	value := strings.Repeat("x", valueBytes)
 	sqlite := startServer(e, "")
-	lite, raw, programs, rest := creates(e, sqlite), rawSQLite(e, value), programCreates(e, sqlite), restCreates(e, sqlite)
-	if err := turns(lite, raw, programs, rest); err != nil {
+	lite, raw, programs, rest, limited := creates(e, sqlite), rawSQLite(e, value), programCreates(e, sqlite), restCreates(e, sqlite), limitedCreates(e, sqlite)
+	if err := turns(lite, raw, programs, rest, limited); err != nil {
 		return nil, err
 	}
 	etcd := startEtcd(e)
@@ -227,6 +253,7 @@ func apiWrites(e *Env) ([]Row, error) {
 		row("API creates/s, gRPC, 64 clients, SQLite", lite, "raw group commits", raw, "≥ 0.3"),
 		row("the same with the Go client", programs, "raw group commits", raw, ""),
 		row("API creates/s, REST with JSON, 64 clients, SQLite", rest, "gRPC", lite, ""),
+		row("API creates/s, gRPC, 64 clients, SQLite, all in one namespace with a quota", limited, "without a quota", lite, ""),
 		row("API creates/s, gRPC, 64 clients, etcd", onEtcd, "raw etcd puts", rawEtcd, "≥ 0.7"),
 		row("the same with the Go clients of the API and of etcd", programsOnEtcd, "raw etcd puts", programPuts, "≥ 0.7"),
 	}, nil

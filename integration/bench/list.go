@@ -72,11 +72,15 @@ func listPods(e *Env) ([]Row, error) {
 			"encoding them once " + ms(encode.p50()), fmt.Sprintf("%.2f", float64(w.p50())/float64(encode.p50())), w.aim,
 		})
 	}
-	held, err := heldByLists(e, s, grpcList)
+	held, err := heldByLists(e, s, "gRPC", grpcList, "h2")
 	if err != nil {
 		return nil, err
 	}
-	return append(rows, held), nil
+	heldByREST, err := heldByLists(e, s, "REST with JSON", restCall(s.address(), "GET", "/api/v1/pods", "application/json"), "h2", "http/1.1")
+	if err != nil {
+		return nil, err
+	}
+	return append(rows, held, heldByREST), nil
 }
 
 // compressed asks for a compressed answer.
@@ -111,12 +115,13 @@ func once(g *generator, c call) func() error {
 	}
 }
 
-// heldByLists measures what the server holds for lists whose clients do not read on: for one, and for many.
-func heldByLists(e *Env, s *server, c call) (Row, error) {
+// heldByLists measures what the server holds for lists whose clients do not read on: for one, and for many. The protocols that clients offer
+// say by which door they come.
+func heldByLists(e *Env, s *server, door string, c call, protocols ...string) (Row, error) {
 	begin := func(conns, each int) error {
 		for range conns {
 			config := s.tls(e)
-			config.NextProtos = []string{"h2"}
+			config.NextProtos = protocols
 			g := dialWindow(e, s.address(), config, firstWindow)
 			for range each {
 				if err := g.send(c.headers, c.body(nil, 0, 0)); err != nil {
@@ -142,7 +147,7 @@ func heldByLists(e *Env, s *server, c call) (Row, error) {
 	}
 	many := settle()
 	return Row{
-		"memory of the server with 1 and with 1,000 lists of 10,000 pods under way whose clients do not read on (PSS)",
+		"memory of the server with 1 and with 1,000 lists of 10,000 pods through " + door + " under way whose clients do not read on (PSS)",
 		fmt.Sprintf("%.0f MiB and %.0f MiB, %.0f KiB a list", float64(one)/(1<<20), float64(many)/(1<<20), float64(many-one)/listers/(1<<10)), "", "", "flat",
 	}, nil
 }
