@@ -13,14 +13,6 @@ type Revision = int64
 // ReadOption changes how Get reads.
 type ReadOption func(*apiv1.GetRequest)
 
-// AtLeast reads the object at any revision not older than rev, which the nearest cache can answer.
-func AtLeast(rev Revision) ReadOption {
-	return func(r *apiv1.GetRequest) {
-		r.ResourceVersion = formatRevision(rev)
-		r.VersionMatch = apiv1.VersionMatch_VERSION_MATCH_NOT_OLDER_THAN
-	}
-}
-
 // At reads the object as it was at exactly rev; apierrors.IsResourceExpired if that is compacted.
 func At(rev Revision) ReadOption {
 	return func(r *apiv1.GetRequest) {
