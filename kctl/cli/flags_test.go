@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -52,5 +53,26 @@ func TestBoundObject(t *testing.T) {
 		if _, err := boundObject(bad[0], bad[1], bad[2]); err == nil {
 			t.Errorf("%v was taken", bad)
 		}
+	}
+}
+
+// A dump is a list for each resource and a log for each pod, in files if a folder is named; a log that cannot be read says why.
+func TestClusterDump(t *testing.T) {
+	m := newModel(t)
+	m.must("run", "web", "--image=i")
+	dir := t.TempDir()
+	if out := m.must("cluster-info", "dump", "--output-directory", dir, "-o", "yaml"); out != "Cluster info dumped to "+dir+"\n" {
+		t.Errorf("%q", out)
+	}
+	for name, want := range map[string]string{
+		"nodes.yaml": "kind: List", "default/pods.yaml": "name: web", "default/deployments.yaml": "kind: List", "kube-system/pods.yaml": "items: []",
+		"default/web/logs.txt": "==== START logs for container web of pod default/web ====\nFailed to get logs: ",
+	} {
+		if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s: %v %q", name, err, data)
+		}
+	}
+	if out := m.must("cluster-info", "dump"); !strings.Contains(out, `"name": "web"`) || !strings.Contains(out, "==== END logs for container web") {
+		t.Errorf("%q", out)
 	}
 }

@@ -58,7 +58,7 @@ func (s *session) apiVersionsCommand() *cobra.Command {
 
 // clusterInfoCommand says where the control plane is, once it has answered.
 func (s *session) clusterInfoCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "cluster-info", Short: "Print where the control plane answers", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := s.infos(cmd.Context()); err != nil { // an address at which nobody answers is not worth telling
@@ -73,4 +73,6 @@ func (s *session) clusterInfoCommand() *cobra.Command {
 			return nil
 		},
 	}
+	c.AddCommand(s.clusterDumpCommand())
+	return c
 }
