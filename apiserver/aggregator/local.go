@@ -22,11 +22,54 @@ const (
 	// managed marks the APIServices of what is served here, as Kubernetes' do, so that tools leave them alone.
 	managed = "kube-aggregator.kubernetes.io/automanaged"
 	// localRetry is the pause after a failure.
-	localRetry = 5 * time.Second
-	// Priorities of groups, as Kubernetes orders them: its own first, custom ones last.
-	priorityCore, priorityBuiltIn, priorityCustom = 18000, 17000, 1000
-	priorityVersion                               = 100
+	localRetry      = 5 * time.Second
+	priorityVersion = 100
 )
+
+// Priority is a group's, by which groups are listed: that which Kubernetes gives its own, and one that is less to all others.
+func Priority(group string) int32 {
+	switch group {
+	case "", apiregistrationv1.GroupName:
+		return 18000
+	case "apps":
+		return 17800
+	case "events.k8s.io":
+		return 17750
+	case "authentication.k8s.io":
+		return 17700
+	case "authorization.k8s.io":
+		return 17600
+	case "autoscaling":
+		return 17500
+	case "batch":
+		return 17400
+	case "certificates.k8s.io":
+		return 17300
+	case "networking.k8s.io":
+		return 17200
+	case "policy":
+		return 17100
+	case "rbac.authorization.k8s.io":
+		return 17000
+	case "storage.k8s.io":
+		return 16800
+	case "admissionregistration.k8s.io", "apiextensions.k8s.io":
+		return 16700
+	case "scheduling.k8s.io":
+		return 16600
+	case "coordination.k8s.io":
+		return 16500
+	case "node.k8s.io":
+		return 16300
+	case "discovery.k8s.io", "resource.k8s.io":
+		return 16200
+	case "flowcontrol.apiserver.k8s.io":
+		return 16100
+	case "storagemigration.k8s.io":
+		return 16000
+	}
+	return 1000
+}
 
 // registerLocal keeps an APIService for each group and version that is served here: now, and whenever a CustomResourceDefinition
 // has changed.
@@ -129,13 +172,10 @@ func (a *Aggregator) Register(ctx context.Context) error {
 func local(gv schema.GroupVersion, newObject func() registry.Object) *apiregistrationv1.APIService {
 	s := &apiregistrationv1.APIService{
 		ObjectMeta: metav1.ObjectMeta{Name: gv.Version + "." + gv.Group, Labels: map[string]string{managed: "onstart"}},
-		Spec:       apiregistrationv1.APIServiceSpec{Group: gv.Group, Version: gv.Version, GroupPriorityMinimum: priorityBuiltIn, VersionPriority: priorityVersion},
+		Spec:       apiregistrationv1.APIServiceSpec{Group: gv.Group, Version: gv.Version, GroupPriorityMinimum: Priority(gv.Group), VersionPriority: priorityVersion},
 	}
-	switch {
-	case gv.Group == "":
-		s.Spec.GroupPriorityMinimum = priorityCore
-	case custom(newObject()):
-		s.Spec.GroupPriorityMinimum, s.Labels[managed] = priorityCustom, "true"
+	if custom(newObject()) {
+		s.Labels[managed] = "true"
 	}
 	return s
 }

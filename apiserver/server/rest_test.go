@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -67,6 +69,46 @@ func TestStorageVersionHash(t *testing.T) {
 	u := start(t, engines()["memory"](t)).admin()
 	if b := u.get(t, "/api/v1", "application/json"); !strings.Contains(string(b), `"shortNames":["po"],"categories":["all"],"storageVersionHash":"xPOwRZ+Yhw8="`) {
 		t.Errorf("%s", b)
+	}
+}
+
+// Groups are listed in Kubernetes' order and resources in that of their names, in either form of discovery; the root lists the paths.
+func TestDiscoveryOrder(t *testing.T) {
+	u := start(t, engines()["memory"](t)).admin()
+	names := func(accept string) (groups []string) {
+		var list struct {
+			Groups []struct{ Name string }
+			Items  []struct {
+				Metadata struct{ Name string }
+				Versions []struct{ Resources []struct{ Resource string } }
+			}
+		}
+		check(t, json.Unmarshal(u.get(t, "/apis", accept), &list))
+		for _, g := range list.Groups {
+			groups = append(groups, g.Name)
+		}
+		for _, g := range list.Items {
+			groups = append(groups, g.Metadata.Name)
+			for _, v := range g.Versions {
+				if !slices.IsSortedFunc(v.Resources, func(a, b struct{ Resource string }) int { return strings.Compare(a.Resource, b.Resource) }) {
+					t.Errorf("%s: %v", g.Metadata.Name, v.Resources)
+				}
+			}
+		}
+		return groups
+	}
+	want := []string{"apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch", "certificates.k8s.io"}
+	for _, accept := range []string{jsonType, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"} {
+		if got := names(accept); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+			t.Errorf("%s: %v", accept, got)
+		}
+	}
+	var root struct{ Paths []string }
+	check(t, json.Unmarshal(u.get(t, "/", jsonType), &root))
+	for _, path := range []string{"/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v2", "/version"} {
+		if !slices.Contains(root.Paths, path) {
+			t.Errorf("the root lacks %s: %v", path, root.Paths)
+		}
 	}
 }
 

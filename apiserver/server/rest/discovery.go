@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"bareboat.dev/apiserver/aggregator"
 	"bareboat.dev/apiserver/pipeline"
 	"bareboat.dev/apiserver/registry"
 	"bareboat.dev/apiserver/registry/codec"
@@ -26,6 +28,7 @@ const aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupD
 
 // discoveryRoutes serves what is served, in both forms: group by group, and all at once (KEP-3352).
 func (h *Handler) discoveryRoutes() {
+	h.known("GET /{$}", h.index)
 	h.listed("GET /api", func(w http.ResponseWriter, r *http.Request) {
 		if aggregated(r) {
 			h.aggregated(w, r, func(g string) bool { return g == "" })
@@ -97,7 +100,33 @@ func localAddress(r *http.Request) string {
 	return r.Host
 }
 
-// groups are the groups in the order of registration.
+// index lists the paths at which something is to be found, as Kubernetes does at its root.
+func (h *Handler) index(w http.ResponseWriter, r *http.Request) {
+	paths := []string{"/api", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version"}
+	if h.cfg.Issuer != nil {
+		paths = append(paths, "/.well-known/openid-configuration", "/openid/v1/jwks")
+	}
+	for group, versions := range h.cfg.Pipeline.Set().Versions() {
+		prefix := "/api"
+		if group != "" {
+			prefix = "/apis/" + group
+			paths = append(paths, prefix)
+		}
+		for _, v := range versions {
+			paths = append(paths, prefix+"/"+v)
+		}
+	}
+	for _, g := range h.remoteGroups() {
+		paths = append(paths, "/apis/"+g.Name)
+		for _, v := range g.Versions {
+			paths = append(paths, "/apis/"+g.Name+"/"+v.Version)
+		}
+	}
+	slices.Sort(paths)
+	h.reply(w, r, &metav1.RootPaths{Paths: slices.Compact(paths)})
+}
+
+// groups are the groups in the order of their priorities.
 func (h *Handler) groups() []string {
 	var out []string
 	for _, r := range h.cfg.Pipeline.Set().All() {
@@ -105,6 +134,9 @@ func (h *Handler) groups() []string {
 			out = append(out, r.Kind.Group)
 		}
 	}
+	slices.SortFunc(out, func(a, b string) int {
+		return cmp.Or(cmp.Compare(aggregator.Priority(b), aggregator.Priority(a)), strings.Compare(a, b))
+	})
 	return out
 }
 
@@ -237,6 +269,7 @@ func (h *Handler) versionDiscovery(gv schema.GroupVersion) discoveryv2.APIVersio
 		}
 		d.Resources = append(d.Resources, r)
 	}
+	slices.SortFunc(d.Resources, func(a, b discoveryv2.APIResourceDiscovery) int { return strings.Compare(a.Resource, b.Resource) })
 	return d
 }
 
