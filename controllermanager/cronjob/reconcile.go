@@ -233,4 +233,18 @@ func (s *step) write() {
 	next := s.cj.DeepCopy()
 	next.Status = s.status
 	s.plan.Add(plan.UpdateStatus(plan.CronJobs, next))
+	s.tellMissing(next)
+}
+
+// tellMissing says, with the status that lists them no more, which Jobs have gone before their end. A Job that is replaced goes by
+// this controller's hand.
+func (s *step) tellMissing(next *batchv1.CronJob) {
+	if s.cj.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent {
+		return
+	}
+	for _, ref := range s.cj.Status.Active {
+		if !slices.ContainsFunc(s.jobs, func(j *batchv1.Job) bool { return j.UID == ref.UID }) {
+			s.plan.EventOf(next, s.cj, corev1.EventTypeNormal, "MissingJob", "Active job went missing: %v", ref.Name)
+		}
+	}
 }

@@ -170,3 +170,23 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// A Job that somebody deletes while it runs is told of once, and leaves the status; one that is replaced is not worth a word.
+func TestMissingJob(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC)
+	for policy, want := range map[batchv1.ConcurrencyPolicy]int{batchv1.AllowConcurrent: 1, batchv1.ReplaceConcurrent: 0} {
+		cj := backup(func(cj *batchv1.CronJob) {
+			cj.CreationTimestamp = metav1.NewTime(now)
+			cj.Spec.ConcurrencyPolicy = policy
+			cj.Status.Active = []corev1.ObjectReference{{Name: "backup-1", UID: "gone"}}
+		})
+		p := Reconcile(cj, nil, now)
+		if len(p.Writes) != 1 || len(p.Events) != want || want == 1 && (p.Events[0].Reason != "MissingJob" || p.Events[0].Message != "Active job went missing: backup-1") {
+			t.Errorf("%s: %d writes, events %+v", policy, len(p.Writes), p.Events)
+			continue
+		}
+		if again := Reconcile(p.Writes[0].Object.(*batchv1.CronJob), nil, now); len(again.Writes)+len(again.Events) != 0 {
+			t.Errorf("%s: it is told again: %+v", policy, again.Events)
+		}
+	}
+}
