@@ -42,7 +42,7 @@ func nodes() *registry.Resource {
 			}),
 			ValidateUpdate:           registry.ChecksChange(checkNodeUpdate),
 			ValidateName:             dnsSubdomain,
-			SpecChanged:              nil,
+			Warnings:                 registry.Warns(nodeWarnings),
 			AllowUnconditionalUpdate: true,
 		},
 		Fields: map[string]func(registry.Object) string{

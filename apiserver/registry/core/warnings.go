@@ -101,6 +101,21 @@ func volumeWarnings(v *corev1.PersistentVolume) []string {
 	return list
 }
 
+// nodeWarnings are about fields of the past, and about networks in forms that are read in more than one way.
+func nodeWarnings(n *corev1.Node) []string {
+	var list []string
+	if n.Spec.ConfigSource != nil {
+		list = append(list, "spec.configSource: the feature is removed")
+	}
+	if n.Spec.DoNotUseExternalID != "" {
+		list = append(list, "spec.externalID: this field is deprecated, and is unused by Kubernetes")
+	}
+	for i, cidr := range n.Spec.PodCIDRs {
+		list = append(list, validation.GetWarningsForCIDR(field.NewPath("spec", "podCIDRs").Index(i), cidr)...)
+	}
+	return list
+}
+
 // secretWarnings are about a certificate and a key that are not each other's.
 func secretWarnings(s *corev1.Secret) []string {
 	if s.Type != corev1.SecretTypeTLS {

@@ -59,6 +59,8 @@ func TestWarnings(t *testing.T) {
 		kindtest.Case{Name: "plain service"},
 		kindtest.Case{Name: "headless", Edit: "spec: {clusterIP: None, externalIPs: [192.0.2.1], sessionAffinity: ClientIP}", Want: []string{
 			"spec.externalIPs is ignored for headless services", "spec.SessionAffinity is ignored for headless services"}},
+		kindtest.Case{Name: "external addresses", Edit: "spec: {externalIPs: [192.0.2.1]}", Want: []string{
+			"spec.externalIPs is deprecated and may no longer be implemented in some clusters"}},
 		kindtest.Case{Name: "external name", Edit: "spec: {externalName: x.example.com, trafficDistribution: PreferClose}", Want: []string{
 			`spec.externalName is ignored when spec.type is not "ExternalName"`, `spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"`}})
 	kind("PersistentVolumeClaim")("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n",
@@ -70,6 +72,19 @@ func TestWarnings(t *testing.T) {
 		kindtest.Case{Name: "plain volume"},
 		kindtest.Case{Name: "recycled", Edit: "spec: {persistentVolumeReclaimPolicy: Recycle}", Want: []string{
 			"spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."}})
+	kind("Secret")("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n",
+		kindtest.Case{Name: "plain secret"},
+		kindtest.Case{Name: "no certificate", Edit: "{type: kubernetes.io/tls, data: {tls.crt: YQ==, tls.key: YQ==}}", Want: []string{
+			"tls: failed to find any PEM data in certificate input"}})
+	kind("Node")("apiVersion: v1\nkind: Node\nmetadata: {name: node}\n",
+		kindtest.Case{Name: "plain node"},
+		kindtest.Case{Name: "old node", Edit: "spec: {externalID: x}", Want: []string{
+			"spec.externalID: this field is deprecated, and is unused by Kubernetes"}})
+	kind("Endpoints")("apiVersion: v1\nkind: Endpoints\nmetadata: {name: e}\n",
+		kindtest.Case{Name: "endpoints", Want: []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}},
+		kindtest.Case{Name: "long form", Edit: "subsets: [{addresses: [{ip: '2001:db8:0:0:0:0:0:1'}]}]", Want: []string{
+			"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+			`subsets[0].addresses[0].ip: IPv6 address "2001:db8:0:0:0:0:0:1" should be in RFC 5952 canonical format ("2001:db8::1")`}})
 	kind("ServiceAccount")("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n",
 		kindtest.Case{Name: "enforcing", Edit: "metadata: {annotations: {kubernetes.io/enforce-mountable-secrets: 'true'}}", Want: []string{
 			"metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"}})

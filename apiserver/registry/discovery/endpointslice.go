@@ -44,8 +44,7 @@ func endpointSlices() *registry.Resource {
 			ValidateName: apivalidation.NameIsDNSSubdomain,
 			SpecChanged: registry.Differs(func(s, old *discoveryv1.EndpointSlice) bool {
 				return !equality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !equality.Semantic.DeepEqual(s.Ports, old.Ports) ||
-					s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels) ||
-					!equality.Semantic.DeepEqual(s.Annotations, old.Annotations)
+					s.AddressType != old.AddressType || !equality.Semantic.DeepEqual(s.Labels, old.Labels)
 			}),
 
 			AllowUnconditionalUpdate: true,

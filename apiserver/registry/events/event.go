@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -43,6 +44,7 @@ func events() *registry.Resource {
 			},
 		},
 	})
+	r.Strategy.ValidateName, r.Strategy.AnyFinalizer = apivalidation.NameIsDNSSubdomain, false // unlike in the old group
 	r.Strategy.Validate = registry.Checks(func(e *check.Errors, ev *eventsv1.Event) { checkEvent(e, toCore(ev)) })
 	r.Strategy.ValidateUpdate = registry.ChecksChange(func(e *check.Errors, ev, old *eventsv1.Event) {
 		checkEventUpdate(e, toCore(ev), toCore(old))

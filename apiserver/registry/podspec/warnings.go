@@ -24,11 +24,14 @@ func (w *warner) warn(at *field.Path, format string, args ...any) {
 // DeprecatedLabel says what to use instead of a label of nodes, or nothing.
 func DeprecatedLabel(key string) string {
 	instead := map[string]string{
-		corev1.LabelFailureDomainBetaZone:   `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
-		corev1.LabelFailureDomainBetaRegion: `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
-		corev1.LabelInstanceType:            `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
-		"beta.kubernetes.io/arch":           `deprecated since v1.14; use "kubernetes.io/arch" instead`,
-		"beta.kubernetes.io/os":             `deprecated since v1.14; use "kubernetes.io/os" instead`,
+		corev1.LabelFailureDomainBetaZone:               `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
+		corev1.LabelFailureDomainBetaRegion:             `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
+		corev1.LabelInstanceType:                        `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
+		"beta.kubernetes.io/arch":                       `deprecated since v1.14; use "kubernetes.io/arch" instead`,
+		"beta.kubernetes.io/os":                         `deprecated since v1.14; use "kubernetes.io/os" instead`,
+		"app.kubernetes.io/created-by":                  `deprecated since v1.9`,
+		"scheduler.alpha.kubernetes.io/preferAvoidPods": `deprecated since v1.22; use Taints and Tolerations instead`,
+		"node-role.kubernetes.io/master":                `use "node-role.kubernetes.io/control-plane" instead`,
 	}
 	return instead[key]
 }
