@@ -86,6 +86,9 @@ func (s *session) named(ctx context.Context, args []string) ([]target, error) {
 	return ts, nil
 }
 
+// errNoneMatch says that a selector selects nothing.
+var errNoneMatch = errors.New("no matching resources found")
+
 // chosen is named, but a type without names means its objects that the selector selects, or with all, every one.
 func (s *session) chosen(ctx context.Context, args []string, selector string, all bool) ([]target, error) {
 	ts, err := s.targets(ctx, args)
@@ -112,7 +115,7 @@ func (s *session) chosen(ctx context.Context, args []string, selector string, al
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("no matching resources found")
+		return nil, errNoneMatch
 	}
 	return out, nil
 }

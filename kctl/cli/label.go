@@ -48,6 +48,9 @@ func (s *session) labelCommand(verb string) *cobra.Command {
 				return errors.New("at least one change is required: KEY=VALUE sets, KEY- removes, --list shows what there is")
 			}
 			targets, err := s.labelled(cmd.Context(), o, names)
+			if errors.Is(err, errNoneMatch) { // as kubectl has it: there is nothing to do
+				return nil
+			}
 			if err != nil {
 				return err
 			}
@@ -104,7 +107,7 @@ func (s *session) labelled(ctx context.Context, o labelOptions, names []string) 
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("no matching resources found")
+		return nil, errNoneMatch
 	}
 	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 
 	"bareboat.dev/client"
@@ -22,24 +23,35 @@ const topInterval = time.Second
 
 func (s *session) topCommand() *cobra.Command {
 	c := &cobra.Command{Use: "top", Short: "Show what pods and nodes use now"}
-	var all, containers bool
-	var selector, sortBy string
+	var p, n topOptions
 	pods := &cobra.Command{
 		Use: "pods [NAME…]", Aliases: []string{"pod", "po"}, Short: "Show what pods use, measured over a second",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.topPods(cmd.Context(), args, all, containers, selector, sortBy)
+			return s.topPods(cmd.Context(), args, p)
 		},
 	}
-	pods.Flags().BoolVarP(&all, "all-namespaces", "A", false, "in every namespace")
-	pods.Flags().BoolVar(&containers, "containers", false, "each container on a line of its own")
-	pods.Flags().StringVarP(&selector, "selector", "l", "", "label `selector`")
-	pods.Flags().StringVar(&sortBy, "sort-by", "", "cpu or memory, the largest first")
+	p.register(pods.Flags())
+	pods.Flags().BoolVarP(&p.all, "all-namespaces", "A", false, "in every namespace")
+	pods.Flags().BoolVar(&p.containers, "containers", false, "each container on a line of its own")
+	pods.Flags().StringVar(&p.sortBy, "sort-by", "", "cpu or memory, the largest first")
 	nodes := &cobra.Command{
-		Use: "nodes", Aliases: []string{"node", "no"}, Short: "Show what the pods of each node use, measured over a second", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.topNodes(cmd.Context()) },
+		Use: "nodes [NAME…]", Aliases: []string{"node", "no"}, Short: "Show what the pods of each node use, measured over a second",
+		RunE: func(cmd *cobra.Command, args []string) error { return s.topNodes(cmd.Context(), args, n) },
 	}
+	n.register(nodes.Flags())
 	c.AddCommand(pods, nodes)
 	return c
+}
+
+// topOptions are the flags of top pods and top nodes.
+type topOptions struct {
+	all, containers, noHeaders bool
+	selector, sortBy           string
+}
+
+func (o *topOptions) register(f *pflag.FlagSet) {
+	f.StringVarP(&o.selector, "selector", "l", "", "label `selector`")
+	f.BoolVar(&o.noHeaders, "no-headers", false, "leave the headers out")
 }
 
 // usage is what a container used between two samples.
@@ -109,18 +121,18 @@ func (s *session) sample(ctx context.Context, pods []*corev1.Pod) (map[string]ma
 	return out, nil
 }
 
-func (s *session) topPods(ctx context.Context, names []string, all, containers bool, selector, sortBy string) error {
-	if sortBy != "" && sortBy != "cpu" && sortBy != "memory" {
-		return fmt.Errorf("--sort-by: %q is neither cpu nor memory", sortBy)
+func (s *session) topPods(ctx context.Context, names []string, o topOptions) error {
+	if o.sortBy != "" && o.sortBy != "cpu" && o.sortBy != "memory" {
+		return fmt.Errorf("--sort-by: %q is neither cpu nor memory", o.sortBy)
 	}
 	if _, err := s.connect(); err != nil {
 		return err
 	}
 	namespace := s.namespace
-	if all {
+	if o.all {
 		namespace = ""
 	}
-	pods, _, err := client.Of(s.server.Client, client.Pods()).List(ctx, namespace, client.ListOptions{LabelSelector: selector, FieldSelector: "status.phase=Running"})
+	pods, _, err := client.Of(s.server.Client, client.Pods()).List(ctx, namespace, client.ListOptions{LabelSelector: o.selector, FieldSelector: "status.phase=Running"})
 	if err != nil {
 		return err
 	}
@@ -138,11 +150,11 @@ func (s *session) topPods(ctx context.Context, names []string, all, containers b
 	if err != nil {
 		return err
 	}
-	if !containers {
+	if !o.containers {
 		rows = byPod(rows)
 	}
 	slices.SortStableFunc(rows, func(a, b usage) int {
-		switch sortBy {
+		switch o.sortBy {
 		case "cpu":
 			return int(1000*b.cpu) - int(1000*a.cpu)
 		case "memory":
@@ -152,15 +164,21 @@ func (s *session) topPods(ctx context.Context, names []string, all, containers b
 	})
 	tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
 	columns := func(cells ...string) {
-		if !containers {
+		if !o.containers {
 			cells = slices.Delete(cells, 2, 3)
 		}
-		if !all {
+		if !o.all {
 			cells = cells[1:]
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
-	columns("NAMESPACE", "POD", "NAME", "CPU(cores)", "MEMORY(bytes)")
+	pod := "POD"
+	if !o.containers {
+		pod = "NAME"
+	}
+	if !o.noHeaders {
+		columns("NAMESPACE", pod, "NAME", "CPU(cores)", "MEMORY(bytes)")
+	}
 	for _, u := range rows {
 		columns(u.pod.Namespace, u.pod.Name, u.container, millicores(u.cpu), fmt.Sprintf("%dMi", u.memory>>20))
 	}
@@ -182,13 +200,19 @@ func byPod(rows []usage) []usage {
 	return out
 }
 
-func (s *session) topNodes(ctx context.Context) error {
+func (s *session) topNodes(ctx context.Context, names []string, o topOptions) error {
 	if _, err := s.connect(); err != nil {
 		return err
 	}
-	nodes, _, err := client.Of(s.server.Client, client.Nodes()).List(ctx, "", client.ListOptions{})
+	nodes, _, err := client.Of(s.server.Client, client.Nodes()).List(ctx, "", client.ListOptions{LabelSelector: o.selector})
 	if err != nil {
 		return err
+	}
+	if len(names) > 0 {
+		nodes = slices.DeleteFunc(nodes, func(n *corev1.Node) bool { return !slices.Contains(names, n.Name) })
+		if len(nodes) == 0 {
+			return fmt.Errorf("no node is named %s", strings.Join(names, " or "))
+		}
 	}
 	if len(nodes) == 0 {
 		return errors.New("the cluster has no nodes yet")
@@ -202,7 +226,9 @@ func (s *session) topNodes(ctx context.Context) error {
 		return err
 	}
 	tw := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-	fmt.Fprintln(tw, "NAME\tPODS\tPODS CPU(cores)\tCPU(%)\tPODS MEMORY(bytes)\tMEMORY(%)")
+	if !o.noHeaders {
+		fmt.Fprintln(tw, "NAME\tPODS\tPODS CPU(cores)\tCPU(%)\tPODS MEMORY(bytes)\tMEMORY(%)")
+	}
 	for _, n := range nodes {
 		var cpu float64
 		var memory uint64
