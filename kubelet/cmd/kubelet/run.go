@@ -303,7 +303,9 @@ func (k *kubelet) run(ctx context.Context, listener net.Listener) error {
 	}
 	collector := stats.New(k.nodeName, k.agent, groups, k.images)
 	k.env.Registry.MustRegister(collector.Volumes())
-	local := server.Local{Pods: k.agent.Pods, Config: k.c, Logs: filepath.Dir(k.c.LogDir), Probes: k.agent.Probes()}
+	// Not what is beside the pods' logs: wherever those are kept, the right to logs is not that to what lies there.
+	const hostLogs = "/var/log"
+	local := server.Local{Pods: k.agent.Pods, Config: k.c, Logs: hostLogs, Probes: k.agent.Probes()}
 	web := server.Web(collector, local, server.NewReviewer(k.api, k.nodeName), daemon.AdminEndpoints(k.env))
 	if err := k.startNetwork(ctx); err != nil {
 		return err
