@@ -30,13 +30,16 @@ func StartTime(pid int) (uint64, error) {
 // alive says whether this very process exists and is not a zombie.
 func alive(p Process) bool {
 	fd, ok := open(p)
-	if ok {
-		defer unix.Close(fd)
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, _ := unix.Poll(fds, 0) // readable once the process has ended
-		return n == 0
+	if !ok {
+		return false
 	}
-	return false
+	defer unix.Close(fd)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) // readable once the process has ended
+		if !errors.Is(err, unix.EINTR) {
+			return n == 0
+		}
+	}
 }
 
 // open gets a pidfd for this very process.
