@@ -331,6 +331,19 @@ func TestCustomResource(t *testing.T) {
 	}
 }
 
+// A rule about a change holds for an update that leaves its field as it is, which other rules do not.
+func TestTransitionRules(t *testing.T) {
+	u := start(t, memory.New()).admin()
+	define(t, u, strings.Replace(crontabs, "any: {type: object,", "turn: {type: string, x-kubernetes-validations: [{rule: \"self != oldSelf\", message: it must turn}]}\n              any: {type: object,", 1))
+	u.ask(t, "POST", stable, "", cron("my", "{cronSpec: '* *', turn: a}")).want(201)
+	for _, patch := range []string{`{"metadata":{"labels":{"a":"b"}}}`, `{}`} {
+		if got := u.ask(t, "PATCH", stable+"/my", merge, patch).want(422); !strings.Contains(got.at("message"), "it must turn") {
+			t.Errorf("%s: %s", patch, got.at("message"))
+		}
+	}
+	u.ask(t, "PATCH", stable+"/my", merge, `{"spec":{"turn":"b"}}`).want(200)
+}
+
 // An instance with a finalizer holds its definition, which refuses new instances meanwhile, and says why.
 func TestCustomResourceTerminating(t *testing.T) {
 	u := start(t, memory.New()).admin()

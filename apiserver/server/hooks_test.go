@@ -173,11 +173,12 @@ func TestWebhookReview(t *testing.T) {
 		if out := u.viaREST(t, &w); out.status.Code != 0 {
 			t.Fatal(out.status.Message)
 		}
+		// A write that was decided from a cache that lags behind is decided, and asked about, again.
 		seen := hook.reviews("/see")
-		if len(seen) != 1 || seen[0].APIVersion != "admission.k8s.io/v1" {
+		if len(seen) == 0 || seen[len(seen)-1].APIVersion != "admission.k8s.io/v1" {
 			t.Fatalf("asked %d times: %+v", len(seen), seen)
 		}
-		return seen[0].Request
+		return seen[len(seen)-1].Request
 	}
 	r := see(write{at: "v1/configmaps@default", body: "metadata: {name: m}\n"})
 	if r.UID == "" || r.Operation != "CREATE" || r.Kind.Kind != "ConfigMap" || r.Resource.Resource != "configmaps" || r.Namespace != "default" || r.Name != "m" || r.UserInfo.Username != "kubernetes-admin" ||

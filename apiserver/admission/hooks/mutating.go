@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -166,7 +166,7 @@ func apply(a *admission.Attributes, as *registry.Resource, text []byte) (bool, e
 	if err != nil {
 		return false, err
 	}
-	after, err := patch.Apply(before)
+	after, err := match.Patch(before, patch)
 	if err != nil {
 		return false, err
 	}

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"reflect"
 
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"bareboat.dev/apiserver/admission"
 	"bareboat.dev/apiserver/registry"
+	"bareboat.dev/apiserver/registry/codec"
 )
 
 // Convert returns an object in an equivalent form. It does not modify it, and returns it as it is if that is its form.
@@ -40,6 +42,16 @@ func Convert(obj registry.Object, from, to *registry.Resource) (registry.Object,
 	obj = obj.DeepCopyObject().(registry.Object)
 	obj.GetObjectKind().SetGroupVersionKind(to.Kind)
 	return obj, nil
+}
+
+// maxCopied bounds what the copies of a JSON patch come to: copies of copies double an object with every operation.
+const maxCopied = codec.MaxBody
+
+// Patch applies a JSON patch (RFC 6902).
+func Patch(before []byte, patch jsonpatch.Patch) ([]byte, error) {
+	options := jsonpatch.NewApplyOptions()
+	options.AccumulatedCopySizeLimit = maxCopied
+	return patch.ApplyWithOptions(before, options)
 }
 
 // InBody reports whether what mutations change is the write's body, because its subresource has a kind of its own or it is a CONNECT, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,5 +109,27 @@ func TestMatch(t *testing.T) {
 				t.Errorf("matched %t as %v, %v", ok, as, err)
 			}
 		})
+	}
+}
+
+// Copies of copies end before they fill the memory.
+func TestPatchIsBounded(t *testing.T) {
+	text := `[{"op":"add","path":"/a","value":["0123456789"]}`
+	for range 40 {
+		text += `,{"op":"copy","from":"/a","path":"/a/-"}`
+	}
+	patch, err := jsonpatch.DecodePatch([]byte(text + "]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Patch([]byte("{}"), patch); err == nil {
+		t.Error("40 copies were made, each twice as large as the one before")
+	}
+	patch, err = jsonpatch.DecodePatch([]byte(`[{"op":"add","path":"/a","value":1},{"op":"copy","from":"/a","path":"/b"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Patch([]byte("{}"), patch); err != nil || string(got) != `{"a":1,"b":1}` {
+		t.Errorf("%s, %v", got, err)
 	}
 }

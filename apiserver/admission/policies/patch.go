@@ -7,11 +7,11 @@ import (
 	"reflect"
 	"strings"
 
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
 	"google.golang.org/protobuf/types/known/structpb"
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,6 +22,8 @@ import (
 	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
+
+	"bareboat.dev/apiserver/admission/match"
 )
 
 func sameJSON(a, b []byte) bool { return jsonpatch.Equal(a, b) }
@@ -56,7 +58,7 @@ func applyPatch(before []byte, list ref.Val) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JSON Patch: %w", err)
 	}
-	after, err := patch.Apply(before)
+	after, err := match.Patch(before, patch)
 	if errors.Is(err, jsonpatch.ErrTestFailed) {
 		return before, nil
 	}
