@@ -403,6 +403,32 @@ func TestPodColumns(t *testing.T) {
 	}
 }
 
+// Containers of a pod that may restart all of them come back to life, whatever their own policies say.
+func TestPodStatusRestartingAll(t *testing.T) {
+	r := kindOf(t, "Pod")
+	obj, errs := kindtest.New(t, r, kindtest.Edit(t, pod, `spec: {restartPolicy: Never, initContainers: [{name: i, image: i}, {name: s, image: s, restartPolicy: Always,
+		restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]}]}`))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	old := obj.(*corev1.Pod)
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+	old.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: ended}}
+	old.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "i", State: ended}}
+	body := old.DeepCopy()
+	for _, s := range []*corev1.ContainerStatus{&body.Status.ContainerStatuses[0], &body.Status.InitContainerStatuses[0]} {
+		s.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	}
+	sub := r.Subresources["status"]
+	changed, err := sub.Apply(old, body, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if errs := sub.Validate(changed, old); len(errs) > 0 {
+		t.Error(errs)
+	}
+}
+
 // A status update may not bring an ended container back to life, nor change the quality of service.
 func TestPodStatus(t *testing.T) {
 	r := kindOf(t, "Pod")

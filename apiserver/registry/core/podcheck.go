@@ -234,8 +234,20 @@ func checkAnnotationUpdate(e *check.Errors, p, old *corev1.Pod) {
 	}
 }
 
+// restartsAll reports whether the exit of one container may start all of them again, whatever their own policies say (KEP-5532).
+func restartsAll(p *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(p.Spec.InitContainers, p.Spec.Containers), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+			return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+		})
+	})
+}
+
 // restartsContainer reports whether a container that exited may run again: by its own policy and rules, else by the pod's.
 func restartsContainer(p *corev1.Pod, name string, exit int32) bool {
+	if restartsAll(p) {
+		return true
+	}
 	for i := range p.Spec.Containers {
 		if c := &p.Spec.Containers[i]; c.Name == name && c.RestartPolicy != nil {
 			return restartsByOwnPolicy(c, exit)
@@ -245,6 +257,9 @@ func restartsContainer(p *corev1.Pod, name string, exit int32) bool {
 }
 
 func restartsInit(p *corev1.Pod, name string, exit int32) bool {
+	if restartsAll(p) {
+		return true
+	}
 	for i := range p.Spec.InitContainers {
 		if c := &p.Spec.InitContainers[i]; c.Name == name && c.RestartPolicy != nil {
 			return restartsByOwnPolicy(c, exit)
