@@ -204,7 +204,7 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-const rounds = 60
+const rounds = 25
 
 // Encodings that are put together otherwise, cut off or damaged are written as what they decode to, or left to the decoder.
 func TestDamaged(t *testing.T) {
