@@ -31,7 +31,13 @@ func (s *session) deleteCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "delete (-f FILE… | TYPE NAME… | TYPE -l SELECTOR | TYPE --all)",
 		Short: "Delete objects",
-		RunE:  func(cmd *cobra.Command, args []string) error { return s.delete(cmd.Context(), o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// What a selector found may be gone before its turn comes, with its owner for example.
+			if chosen := o.all || o.labels != "" || o.fields != ""; chosen && !cmd.Flags().Changed("ignore-not-found") {
+				o.ignoreAbsent = true
+			}
+			return s.delete(cmd.Context(), o, args)
+		},
 	}
 	f := c.Flags()
 	f.StringSliceVarP(&o.files, "filename", "f", nil, "`file`, folder or - whose objects to delete")

@@ -5,6 +5,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	apiv1 "bareboat.dev/proto/bareboat/api/v1"
 )
 
 // Flags of kubectl's that say more than a command's arguments do: each row is a command and what it prints.
@@ -35,6 +40,26 @@ func TestMoreFlags(t *testing.T) {
 		t.Errorf("another version was labelled: %q", errOut)
 	}
 	for _, args := range [][]string{{"label", "pods", "-A", "a=b"}, {"label", "pods/web", "--field-selector=x=y", "a=b"}, {"run", "p", "--image=i", "--overrides={", "--dry-run=client"}, {"get", "pods", "--subresource=status"}} {
+		if _, _, code := m.run("", args...); code != 1 {
+			t.Errorf("%v: exit code %d", args, code)
+		}
+	}
+}
+
+// What a selector found and is gone meanwhile is no failure to delete; what was named is.
+func TestDeleteWhatIsGone(t *testing.T) {
+	m := newModel(t)
+	m.must("create", "configmap", "m")
+	m.server.Fail(func(method string, r *apiv1.ResourceRef) error {
+		if strings.HasSuffix(method, "Delete") {
+			return status.Error(codes.NotFound, "gone")
+		}
+		return nil
+	})
+	if _, errOut, code := m.run("", "delete", "cm", "--all"); code != 0 {
+		t.Errorf("--all: exit code %d: %s", code, errOut)
+	}
+	for _, args := range [][]string{{"delete", "cm", "m"}, {"delete", "cm", "--all", "--ignore-not-found=false"}} {
 		if _, _, code := m.run("", args...); code != 1 {
 			t.Errorf("%v: exit code %d", args, code)
 		}

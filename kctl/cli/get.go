@@ -216,7 +216,11 @@ func (s *session) fetch(ctx context.Context, o getOptions, targets []target) ([]
 		if err != nil {
 			return nil, err
 		}
-		u, err := api.Decode(t.info, resp.Object)
+		info := t.info
+		if o.subresource == "scale" { // the one that is of another kind than its object
+			info = &apiv1.ResourceInfo{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+		}
+		u, err := api.Decode(info, resp.Object)
 		if err != nil {
 			return nil, err
 		}
