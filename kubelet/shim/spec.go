@@ -86,9 +86,3 @@ func defaultMounts() []specs.Mount {
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 	}
 }
-
-// MappedBind is a bind mount whose files have, in a pod with a user namespace of its own, the owners that they have on the host: root's are
-// the pod's root's. In other pods it is a plain one. options are added.
-func MappedBind(source, destination string, options ...string) specs.Mount {
-	return specs.Mount{Source: source, Destination: destination, Type: "bind", Options: append([]string{"rbind", "rprivate", "idmap"}, options...)}
-}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"bareboat.dev/kubelet/shim"
@@ -27,7 +28,7 @@ id -u; cat /proc/self/uid_map | tr -s ' '; hostname; ip link set lo down && echo
 echo hello > /dev/shm/x && echo shm; hostname other && hostname; mknod /tmp/d b 8 0 2>&1; exec sleep 1000`)
 	c.Spec.Process.Capabilities.Bounding = append(c.Spec.Process.Capabilities.Bounding, "CAP_NET_ADMIN", "CAP_SYS_ADMIN")
 	c.Spec.Process.Capabilities.Effective, c.Spec.Process.Capabilities.Permitted = c.Spec.Process.Capabilities.Bounding, c.Spec.Process.Capabilities.Bounding
-	c.Spec.Mounts = append(c.Spec.Mounts, shim.MappedBind(data, "/data"))
+	c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Source: data, Destination: "/data", Type: "bind", Options: []string{"rbind", "rprivate", "idmap"}})
 	pid := run(t, pod, c)
 	if got := execIn(t, pod, c.ID, "id -u; cat /data/mine; echo done"); got != "0\ndone" {
 		t.Errorf("an exec'd process prints %q", got)

@@ -146,7 +146,3 @@ func removeStale(dir, current string, files payload) error {
 	}
 	return nil
 }
-
-func cut(s, sep string) (before, after string, found bool) { return strings.Cut(s, sep) }
-
-func cutPrefix(s, prefix string) (string, bool) { return strings.CutPrefix(s, prefix) }

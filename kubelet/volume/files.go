@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -217,7 +218,7 @@ func (c *collector) add(name string, f file) error {
 }
 
 func hasDots(p string) bool {
-	first, _, _ := cut(p, "/")
+	first, _, _ := strings.Cut(p, "/")
 	return len(first) >= 2 && first[:2] == ".."
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -108,7 +109,7 @@ func open(fd int, mode uint32) error {
 
 func splitPath(path string) (parts []string) {
 	for rest := filepath.Clean(path); rest != ""; {
-		part, after, _ := cut(rest, "/")
+		part, after, _ := strings.Cut(rest, "/")
 		if part != "" && part != "." {
 			parts = append(parts, part)
 		}
