@@ -37,6 +37,7 @@ func checkMeta(t *testing.T, text string) {
 	}
 }
 
+// FuzzQuickMeta is TestQuickMeta with any text.
 func FuzzQuickMeta(f *testing.F) {
 	for _, text := range kindTexts {
 		f.Add(text)
