@@ -95,17 +95,19 @@ func outOfService(n *corev1.Node) bool {
 	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
 }
 
-// remove fails a pod that has not finished, with the reason in its conditions, and deletes it once that can be seen. A pod
-// that never had a node has nothing to report.
+// remove fails a pod that has not finished, with the reason in its conditions, and deletes it once that can be seen: whoever holds it by a
+// finalizer, as its Job does, waits for that. A pod that never had a node was not disrupted.
 func remove(p *plan.Plan, pod *corev1.Pod, reason, message string, now time.Time) {
-	if pods.Finished(pod) || pod.Spec.NodeName == "" {
+	if pods.Finished(pod) {
 		p.Add(plan.DeleteNow(plan.Pods, pod))
 		return
 	}
 	next := pod.DeepCopy()
 	next.Status.Phase = corev1.PodFailed
-	next.Status.Conditions, _ = pods.SetCondition(pod.Status.Conditions, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now), Reason: reason, Message: message,
-	})
+	if pod.Spec.NodeName != "" {
+		next.Status.Conditions, _ = pods.SetCondition(pod.Status.Conditions, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now), Reason: reason, Message: message,
+		})
+	}
 	p.Add(plan.UpdateStatus(plan.Pods, next))
 }

@@ -64,3 +64,19 @@ func TestReconcile(t *testing.T) {
 	story.Crash(t)
 	story.Stale(t, 1, 2)
 }
+
+// TestUnscheduledIsFailed shows that a pod which was deleted before it had a node ends as failed, not as disrupted: its Job, whose finalizer
+// holds it, waits for the outcome.
+func TestUnscheduledIsFailed(t *testing.T) {
+	now := time.Unix(1000, 0)
+	deleted := metav1.NewTime(now)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", DeletionTimestamp: &deleted, Finalizers: []string{"batch.kubernetes.io/job-tracking"}},
+		Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	got := Reconcile(Input{Pods: []*corev1.Pod{pod}, Node: func(string) *corev1.Node { return nil }}, now)
+	if len(got.Writes) != 1 {
+		t.Fatalf("%+v", got.Writes)
+	}
+	if p, ok := got.Writes[0].Object.(*corev1.Pod); !ok || p.Status.Phase != corev1.PodFailed || len(p.Status.Conditions) != 0 {
+		t.Errorf("%+v", got.Writes[0])
+	}
+}
