@@ -169,6 +169,10 @@ func TestResourceClaims(t *testing.T) {
 	h.awaitLog(q, "app", "0", "given\n")
 	h.remove("templated", 0)
 	h.awaitAsked(d, "unprepare made")
+	h.awaitOn(h.c.RootDir, "the claim to be forgotten", func() bool { // or else it would be given back once more after the restart
+		data, err := os.ReadFile(filepath.Join(h.c.RootDir, "dra_claims.json"))
+		return err == nil && !strings.Contains(string(data), `"made"`)
+	})
 
 	stop()
 	h.stop()
