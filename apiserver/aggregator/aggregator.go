@@ -139,9 +139,12 @@ func (a *Aggregator) apply(ctx context.Context, batch []change, whole bool) {
 		if have, ok := a.services[gv]; ok && have.same(c.object) {
 			continue
 		}
-		a.dropLocked(gv)
 		life, cancel := context.WithCancel(ctx)
 		s := newService(a.cfg, c.object, cancel)
+		if before, ok := a.services[gv]; ok {
+			s.inherit(before)
+		}
+		a.dropLocked(gv)
 		a.services[gv] = s
 		a.workers.Go(func() { s.run(life) })
 	}

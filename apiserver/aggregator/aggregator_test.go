@@ -1,12 +1,14 @@
 package aggregator
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"net"
 	"reflect"
 	"slices"
 	"testing"
@@ -14,6 +16,8 @@ import (
 
 	discoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"bareboat.dev/apiserver/authn"
@@ -92,5 +96,47 @@ func TestOrder(t *testing.T) {
 	}
 	if want := "a/v3alpha1 a/v1 a/v1beta1 c/v2 b/v1 "; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// silence is a network where nobody ever answers.
+type silence struct{}
+
+func (silence) Ready(ctx context.Context, _, _ string, _ int32) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (silence) Dial(ctx context.Context, _, _ string, _ int32) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// An APIService whose spec changes is served on while it is asked anew; another one of the same name is not.
+func TestChangedServiceStaysAvailable(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	a := New(Config{Network: silence{}})
+	defer a.workers.Wait()
+	defer cancel()
+	gv := schema.GroupVersion{Group: "g", Version: "v1"}
+	apply := func(uid types.UID, priority int32) *Service {
+		o := &apiregistrationv1.APIService{}
+		o.Name, o.UID = "v1.g", uid
+		o.Spec = apiregistrationv1.APIServiceSpec{Group: "g", Version: "v1", VersionPriority: priority, Service: &apiregistrationv1.ServiceReference{Namespace: "n", Name: "s"}}
+		a.apply(ctx, []change{{object: o}}, false)
+		return a.services[gv]
+	}
+	first := apply("1", 1)
+	if first.available {
+		t.Error("a new APIService is available before it was asked")
+	}
+	first.mu.Lock()
+	first.available = true
+	first.mu.Unlock()
+	if changed := apply("1", 2); changed == first || !changed.available {
+		t.Error("a changed APIService is unavailable until it is asked")
+	}
+	if apply("2", 2).available {
+		t.Error("another APIService of the same name is available before it was asked")
 	}
 }

@@ -82,6 +82,17 @@ func (s *Service) same(obj *apiregistrationv1.APIService) bool {
 	return s.uid == obj.UID && equality.Semantic.DeepEqual(s.spec, obj.Spec)
 }
 
+// inherit takes over what is known from the same object as it was before a change: until it has been asked again it is served on as
+// it was, as Kubernetes' aggregator does by the condition in the object.
+func (s *Service) inherit(before *Service) {
+	if s.uid != before.uid {
+		return
+	}
+	before.mu.RLock()
+	defer before.mu.RUnlock()
+	s.available, s.known, s.openapi, s.swagger = before.available && s.broken == nil, before.known, before.openapi, before.swagger
+}
+
 // host is the name that the other server's certificate must be for.
 func (s *Service) host() string { return s.spec.Service.Name + "." + s.spec.Service.Namespace + ".svc" }
 
