@@ -147,7 +147,7 @@ func (e *Engine) holds(ctx context.Context, g plan.Guard) error {
 }
 
 func op(w plan.Write) client.Op {
-	k := erased(w.Kind)
+	k := w.Kind.Untyped()
 	switch w.Verb {
 	case plan.VerbCreate:
 		return client.CreateOp(k, w.Object)
@@ -162,11 +162,6 @@ func op(w plan.Write) client.Op {
 		}
 		return client.DeleteOp(k, w.Object.GetNamespace(), w.Object.GetName(), opts)
 	}
-}
-
-// erased is the client's descriptor of a kind whose Go type does not matter, for writing only.
-func erased(k plan.Kind) client.Kind[client.Object] {
-	return client.Kind[client.Object]{Group: k.Group, Version: k.Version, Resource: k.Resource, KindName: k.Kind, Namespaced: k.Namespaced}
 }
 
 // await waits until the mirrors show every write that succeeded. Kinds without a mirror are not waited for.

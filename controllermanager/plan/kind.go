@@ -22,6 +22,11 @@ func Of[T client.Object](k client.Kind[T]) Kind {
 	return Kind{k.Group, k.Version, k.Resource, k.KindName, k.Namespaced}
 }
 
+// Untyped is the client's descriptor of a kind whose Go type does not matter, for writing only.
+func (k Kind) Untyped() client.Kind[client.Object] {
+	return client.Kind[client.Object]{Group: k.Group, Version: k.Version, Resource: k.Resource, KindName: k.Kind, Namespaced: k.Namespaced}
+}
+
 // APIVersion is group/version, or only the version in the core group.
 func (k Kind) APIVersion() string {
 	return schema.GroupVersion{Group: k.Group, Version: k.Version}.String()

@@ -116,11 +116,13 @@ func (c *controller) look(ctx context.Context, in *Input) (plan.Kind, error) {
 	if in.Served = len(kinds) == 1; !in.Served {
 		return plan.Kind{}, nil
 	}
-	first, err := engine.ListMetaPage(ctx, c.setup.Client(), kinds[0], "", 1, "")
-	if err != nil {
-		return plan.Kind{}, err
+	if !holds(in.Migration, migrationv1.MigrationRunning) { // its beginning is noted once
+		first, err := engine.ListMetaPage(ctx, c.setup.Client(), kinds[0], "", 1, "")
+		if err != nil {
+			return plan.Kind{}, err
+		}
+		in.Revision = fmt.Sprint(first.Revision)
 	}
-	in.Revision = fmt.Sprint(first.Revision)
 	if !c.setup.Serves(plan.Of(Definitions())) {
 		return kinds[0], nil
 	}
@@ -162,13 +164,12 @@ func (c *controller) write(ctx context.Context, k plan.Kind, m *migrationv1.Stor
 // patch writes the objects as they are, on condition that they are still as they were listed.
 func (c *controller) patch(ctx context.Context, k plan.Kind, objects []*engine.Meta) ([]error, error) {
 	ops := make([]client.Op, 0, len(objects))
-	erased := client.Kind[client.Object]{Group: k.Group, Version: k.Version, Resource: k.Resource, KindName: k.Kind, Namespaced: k.Namespaced}
 	for _, o := range objects {
 		body, err := json.Marshal(map[string]any{"metadata": map[string]string{"uid": string(o.UID), "resourceVersion": o.ResourceVersion}})
 		if err != nil {
 			return nil, err
 		}
-		ops = append(ops, client.PatchOp(erased, o.Namespace, o.Name, client.MergePatch, body, client.PatchOptions{}))
+		ops = append(ops, client.PatchOp(k.Untyped(), o.Namespace, o.Name, client.MergePatch, body, client.PatchOptions{}))
 	}
 	results, err := c.setup.Client().BatchOmit(ctx, ops...)
 	if err != nil {

@@ -56,7 +56,7 @@ type Input struct {
 	Served bool
 	// Definition of a custom resource, as it is now; nil for another.
 	Definition *definition
-	// Revision of the resource's collection.
+	// Revision of the resource's collection, before the migration runs.
 	Revision string
 	// Progress is how far the objects have been written; nil if none has been.
 	Progress *Progress
@@ -90,7 +90,8 @@ func Reconcile(in Input, now time.Time) plan.Plan {
 	case Over(m) || m.DeletionTimestamp != nil || !in.turn():
 	case !in.Served:
 		if patience := m.CreationTimestamp.Add(newcomer); patience.After(now) {
-			p.LookAgain(now, minTime(patience, now.Add(pause)))
+			p.LookAgain(now, patience)
+			p.LookAgain(now, now.Add(pause))
 			return p
 		}
 		in.conclude(&p, now, fmt.Sprintf("resource %s does not exist, or cannot be listed, updated and patched", name(m)))
@@ -278,13 +279,6 @@ func say(m *migration, t migrationv1.MigrationConditionType, status metav1.Condi
 func name(m *migration) string {
 	r := m.Spec.Resource
 	return strings.TrimSuffix(r.Resource+"."+r.Group, ".")
-}
-
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // judge tells from the results of a page's writes what no further try will mend, and what one may. An object that is gone or was
