@@ -33,8 +33,8 @@ func (h *harness) restConfig(name string, groups ...string) *rest.Config {
 	return &rest.Config{Host: "https://" + h.address, TLSClientConfig: rest.TLSClientConfig{CAData: h.pki.CA(), CertData: cert, KeyData: key}}
 }
 
-// shouter is a pod's server: it reads until its client has finished sending, and then answers what it got in upper case.
-func shouter(t *testing.T) (port int) {
+// podServer is a pod's server, which answers each connection; the connection is closed afterwards.
+func podServer(t *testing.T, answer func(net.Conn)) (port int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -47,14 +47,21 @@ func shouter(t *testing.T) (port int) {
 			}
 			go func() {
 				defer c.Close()
-				all, err := io.ReadAll(c)
-				if err == nil {
-					c.Write(bytes.ToUpper(all))
-				}
+				answer(c)
 			}()
 		}
 	}()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// shouter is a pod's server: it reads until its client has finished sending, and then answers what it got in upper case.
+func shouter(t *testing.T) (port int) {
+	t.Helper()
+	return podServer(t, func(c net.Conn) {
+		if all, err := io.ReadAll(c); err == nil {
+			c.Write(bytes.ToUpper(all))
+		}
+	})
 }
 
 // forwardPorts runs client-go's port-forward until the test ends and returns its local port.
@@ -207,29 +214,16 @@ func TestPortForwardRefused(t *testing.T) {
 // echo is a pod's server that answers each byte as it comes, in upper case.
 func echo(t *testing.T) (port int) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	return podServer(t, func(c net.Conn) {
+		buf := make([]byte, 4096)
 		for {
-			c, err := l.Accept()
+			n, err := c.Read(buf)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 4096)
-				for {
-					n, err := c.Read(buf)
-					if err != nil {
-						return
-					}
-					c.Write(bytes.ToUpper(buf[:n]))
-				}
-			}()
+			c.Write(bytes.ToUpper(buf[:n]))
 		}
-	}()
-	return l.Addr().(*net.TCPAddr).Port
+	})
 }
 
 // Over one WebSocket each port of the URL has a channel for data and one for errors, which both begin with the port, lower byte first;
