@@ -24,6 +24,7 @@ func (m *Manager) runLease(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var lease *coordinationv1.Lease
+	var failed failures
 	for {
 		select {
 		case <-ctx.Done():
@@ -36,7 +37,9 @@ func (m *Manager) runLease(ctx context.Context) error {
 			if ctx.Err() == nil {
 				m.log.Warn("node lease was not renewed", "node", m.c.Name, "error", err)
 			}
-			lease, next = nil, retryEvery
+			lease, next = nil, failed.pause()
+		} else {
+			failed = 0
 		}
 		timer.Reset(next)
 	}
