@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -15,20 +16,27 @@ const (
 	retryMax = 5 * time.Second
 )
 
-// backoff spaces repeated attempts: the n-th pause is drawn evenly from (0, min(retryBase·2ⁿ, retryMax)], so that many clients
-// that lost the same server do not come back in step.
-type backoff struct{ failures int }
+// Backoff spaces repeated attempts: the n-th pause is drawn evenly from (0, min(50 ms·2ⁿ, Most)], so that many clients that lost the
+// same server do not come back in step, and one that came a moment too early has not long to wait.
+type Backoff struct {
+	// Most is the longest pause; 0 means 5 s.
+	Most     time.Duration
+	failures int
+}
 
-func (b *backoff) next() time.Duration {
-	ceiling := retryMax
+// Next is how long to wait after one more failure.
+func (b *Backoff) Next() time.Duration {
+	most := cmp.Or(b.Most, retryMax)
+	ceiling := most
 	if b.failures < 16 {
-		ceiling = min(retryBase<<b.failures, retryMax)
+		ceiling = min(retryBase<<b.failures, most)
 	}
 	b.failures++
 	return rand.N(ceiling) + 1
 }
 
-func (b *backoff) reset() { b.failures = 0 }
+// Reset is for an attempt that went well.
+func (b *Backoff) Reset() { b.failures = 0 }
 
 func connectParams() grpc.ConnectParams {
 	return grpc.ConnectParams{

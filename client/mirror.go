@@ -106,7 +106,7 @@ func (m *Mirror[T]) OnSynced(f func()) { m.onSynced = append(m.onSynced, f) }
 
 // Run keeps the copy up to date until ctx ends, and then returns nil. It may be called once.
 func (m *Mirror[T]) Run(ctx context.Context) error {
-	var wait backoff
+	var wait Backoff
 	m.mustList = true
 	for {
 		progressed, err := m.follow(ctx)
@@ -114,13 +114,13 @@ func (m *Mirror[T]) Run(ctx context.Context) error {
 			return nil
 		}
 		if progressed {
-			wait.reset()
+			wait.Reset()
 		}
 		if IsExpired(err) || isFuture(err) {
 			m.mustList = true
 			m.log.Info("mirror must list again", "resource", m.resource.kind.Resource, "revision", m.Revision(), "error", err)
 		}
-		pause := wait.next()
+		pause := wait.Next()
 		if wait.failures == reportAfter {
 			m.log.Warn("mirror cannot follow the API", "resource", m.resource.kind.Resource, "error", err)
 		}

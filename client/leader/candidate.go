@@ -75,6 +75,7 @@ func (c *candidate) watch(ctx context.Context, changed chan<- *coordinationv1.Le
 
 // acquire waits until this candidate holds the lease and returns when the request that took it was sent.
 func (c *candidate) acquire(ctx context.Context, changed <-chan *coordinationv1.Lease) (time.Time, error) {
+	failed := client.Backoff{Most: c.cfg.RetryPeriod}
 	for {
 		sent := time.Now()
 		err := c.tryAcquire(ctx)
@@ -85,10 +86,14 @@ func (c *candidate) acquire(ctx context.Context, changed <-chan *coordinationv1.
 		if ctx.Err() != nil {
 			return time.Time{}, ctx.Err()
 		}
-		if !errors.Is(err, errHeld) {
+		wait := c.untilRetry()
+		if errors.Is(err, errHeld) {
+			failed.Reset()
+		} else {
 			c.cfg.Log.Warn("leader election attempt failed", "lease", c.cfg.Name, "error", err)
+			wait = min(wait, failed.Next())
 		}
-		timer := time.NewTimer(c.untilRetry())
+		timer := time.NewTimer(wait)
 		select {
 		case lease := <-changed:
 			c.observe(lease)

@@ -24,7 +24,7 @@ func (m *Manager) runLease(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var lease *coordinationv1.Lease
-	var failed failures
+	wait := client.Backoff{Most: retryEvery}
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,9 +37,9 @@ func (m *Manager) runLease(ctx context.Context) error {
 			if ctx.Err() == nil {
 				m.log.Warn("node lease was not renewed", "node", m.c.Name, "error", err)
 			}
-			lease, next = nil, failed.pause()
+			lease, next = nil, wait.Next()
 		} else {
-			failed = 0
+			wait.Reset()
 		}
 		timer.Reset(next)
 	}

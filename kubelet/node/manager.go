@@ -54,9 +54,7 @@ type Checks struct {
 const (
 	// reportEvery is how often an unchanged status is written (upstream's nodeStatusReportFrequency).
 	reportEvery = 5 * time.Minute
-	// retryFirst and retryEvery are how long a write that failed waits: a server that starts with this host is there in a moment, which
-	// the node's readiness should not wait a second for; one that stays away is asked every second.
-	retryFirst = 50 * time.Millisecond
+	// retryEvery is how long a write that failed waits at most.
 	retryEvery = time.Second
 	// imagesMax bounds the images in the status, the largest first, as upstream's nodeStatusMaxImages.
 	imagesMax = 50
@@ -164,7 +162,7 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) runStatus(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var failed failures
+	wait := client.Backoff{Most: retryEvery}
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,24 +173,12 @@ func (m *Manager) runStatus(ctx context.Context) error {
 		next := reportEvery
 		if err := m.sync(ctx); err != nil && ctx.Err() == nil {
 			m.log.Warn("node was not reported", "node", m.c.Name, "error", err)
-			next = failed.pause()
+			next = wait.Next()
 		} else {
-			failed = 0
+			wait.Reset()
 		}
 		timer.Reset(next)
 	}
-}
-
-// failures in a row.
-type failures int
-
-// pause is how long to wait after one more of them.
-func (f *failures) pause() time.Duration {
-	next := min(retryFirst<<*f, retryEvery)
-	if next < retryEvery {
-		*f++
-	}
-	return next
 }
 
 // sync registers the node if it is not, and writes its status if it has changed or is old.

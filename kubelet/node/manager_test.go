@@ -223,15 +223,3 @@ func TestAwaitInUse(t *testing.T) {
 	m.Nudge()
 	await(t, s, func(n *corev1.Node) bool { return len(n.Status.VolumesInUse) == 0 })
 }
-
-// A write that fails is tried again at once, then ever later, at last each second.
-func TestFailures(t *testing.T) {
-	var f failures
-	var sum time.Duration
-	for range 5 {
-		sum += f.pause()
-	}
-	if last := f.pause(); sum != 1550*time.Millisecond || last != time.Second || f.pause() != last {
-		t.Errorf("after %v another %v", sum, last)
-	}
-}
